@@ -1,0 +1,132 @@
+"""A task: images, labels, class names, splits, group."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import DataError, PeftlabError, near
+from ..paths import data_root
+from .vtab1k import SPLITS, VTAB, declared_classes, read_classes, read_split
+
+__all__ = ["SPLITS", "VTAB", "Task", "available_tasks", "load_image", "load_task", "task_names"]
+
+
+def load_image(path):
+    """Open one image as RGB. Raises DataError naming the file when it is missing, truncated or of another mode."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: the list names this image, but there is no such file. Fetch the task again"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: not a readable image ({error}). Replace the file or fetch the task again") from None
+    if image.mode not in ("RGB", "L"):
+        raise DataError(
+            f"{path}: image mode {image.mode}, expected RGB or L (8 bit). Convert it: "
+            f"PIL.Image.open(path).convert('RGB').save(path)"
+        )
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification task. Nothing is read until it is asked for.
+
+    `rendered` marks our own look-alikes: they are never to be averaged with, or called, VTAB.
+    """
+
+    name: str
+    group: str
+    about: str
+    classes: tuple
+    folder: Path
+    rendered: bool
+
+    @property
+    def num_classes(self):
+        return len(self.classes)
+
+    @property
+    def title(self):
+        """The name for tables and pictures; look-alikes carry their tag."""
+        return f"{self.name} (rendered)" if self.rendered else self.name
+
+    def split(self, name):
+        """-> (image Paths, labels int64 [n]) of 'train800', 'val200', 'train800val200' or 'test'."""
+        if name not in SPLITS:
+            raise PeftlabError(f"unknown split {name!r}{near(name, SPLITS)}")
+        return read_split(self.folder, name, self.num_classes)
+
+    def labels(self, split):
+        """int64 [n]."""
+        return self.split(split)[1]
+
+    def pixels(self, split, size, indices=None, interpolation="bicubic"):
+        """Images resized directly to size (height, width) -> uint8 tensor [n, height, width, 3]."""
+        paths = self.split(split)[0]
+        chosen = paths if indices is None else [paths[i] for i in indices]
+        method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
+        out = np.empty((len(chosen), *size, 3), dtype=np.uint8)
+        for row, path in enumerate(chosen):
+            out[row] = np.asarray(load_image(path).resize(size[::-1], method))
+        return torch.from_numpy(out)
+
+    @cached_property
+    def fingerprint(self):
+        """12 hex digits over the list files: which images in which splits with which labels."""
+        content = b"".join((self.folder / f"{split}.txt").read_bytes() for split in SPLITS)
+        return hashlib.sha256(content).hexdigest()[:12]
+
+
+def load_task(name, root=None):
+    """Load a task by name.
+
+    root: a folder in the VTAB-1k layout reads the real task; None takes $PEFTLAB_DATA if it is set and otherwise
+    draws the look-alike; "rendered" draws the look-alike in any case. Raises PeftlabError for unknown names and
+    DataError for damaged folders.
+    """
+    from .rendered import RENDERED, rendered_task
+
+    root = root if root is not None else data_root()
+    known = set(VTAB) | set(RENDERED)
+    if name not in known:
+        raise PeftlabError(f"unknown task {name!r}{near(name, known)}")
+    if name not in VTAB or root is None or str(root) == "rendered":
+        if name not in RENDERED:
+            raise PeftlabError(
+                f"task {name!r} has no rendered look-alike. Set PEFTLAB_DATA (or root=) to a VTAB-1k folder; "
+                f"look-alikes exist of: {', '.join(sorted(RENDERED))}"
+            )
+        return rendered_task(name)
+    folder, spec = Path(root).expanduser() / name, VTAB[name]
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder. Point PEFTLAB_DATA (or root=) at the folder that holds it, fetch it with "
+            "'peftlab data fetch', or ask for the look-alike with root='rendered'"
+        )
+    classes = read_classes(folder, declared_classes(folder, spec))
+    return Task(name, spec.group, spec.about, classes, folder, rendered=False)
+
+
+def task_names():
+    """All names that `load_task` knows, VTAB's first."""
+    from .rendered import RENDERED
+
+    return [*VTAB, *(name for name in RENDERED if name not in VTAB)]
+
+
+def available_tasks(root=None):
+    """Names that can be loaded now: VTAB tasks on disk under root or $PEFTLAB_DATA, or else all look-alikes."""
+    from .rendered import RENDERED
+
+    root = root if root is not None else data_root()
+    if root is None or str(root) == "rendered":
+        return list(RENDERED)
+    return [name for name in VTAB if (Path(root).expanduser() / name).is_dir()]

@@ -1,0 +1,26 @@
+"""Linear probe: only the head is trained.
+
+Idea: ask what the frozen features already know.
+Equation: logits = W f(x) + b with f frozen, W in R^{K x D}.
+Parameters besides the head: 0. Start: features are the backbone's. Merging: nothing to do.
+Source: the standard transfer-learning baseline.
+"""
+
+from dataclasses import dataclass
+
+from .base import Method, register
+
+
+@register("linear")
+@dataclass(frozen=True)
+class Linear(Method):
+    title = "Linear probe"
+    idea = "train the head only"
+    source = "standard baseline"
+    lr = 1e-2
+
+    def apply(self, vit):
+        """Nothing to insert: the head is trainable already."""
+
+    def count(self, vit):
+        return 0

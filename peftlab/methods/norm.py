@@ -1,0 +1,38 @@
+"""LayerNorm tuning: only the scale and shift of the normalisation layers are trained.
+
+Idea: re-weight and re-centre the channels that each sub-layer reads.
+Equation: LN(x) = gamma * (x - mean) / std + beta, with gamma, beta in R^D trained.
+Parameters: (2L + 1) 2D; ViT-B/16: 25 * 2 * 768 = 38,400.
+Start: the pre-trained gamma and beta. Merging: LayerNorm stays LayerNorm, nothing to do.
+Source: OSU-MLB's controlled study ("LN"); also the first stage of the two-stage paradigm, arXiv 2303.07910.
+"""
+
+from dataclasses import dataclass
+
+from timm.layers import RmsNorm
+from torch import nn
+
+from .base import Method, register, unfreeze
+
+
+def norm_layers(vit):
+    """The normalisation layers over the model's width, first to last."""
+    return [m for m in vit.modules() if isinstance(m, nn.LayerNorm | RmsNorm) and m.weight.shape == (vit.embed_dim,)]
+
+
+@register("norm")
+@dataclass(frozen=True)
+class Norm(Method):
+    title = "LayerNorm tuning"
+    idea = "train scale and shift of every LayerNorm"
+    source = "OSU-MLB, CVPR 2025"
+    lr = 5e-3
+
+    def apply(self, vit):
+        for norm in norm_layers(vit):
+            unfreeze(norm, "weight", "bias")
+
+    def count(self, vit):
+        norms = norm_layers(vit)
+        per_layer = 2 if getattr(norms[0], "bias", None) is not None else 1
+        return len(norms) * per_layer * vit.embed_dim

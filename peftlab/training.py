@@ -1,0 +1,284 @@
+"""fit and evaluate: a readable loop, with nothing between the reader and the step."""
+
+import json
+import math
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+
+from .backbones import fingerprint, input_size, normalisation, stages
+from .checkpoints import load_state, save_state
+from .errors import PeftlabError
+from .ledger import read_record, run_id, write_curves, write_record
+from .paths import runs_folder
+from .progress import progress
+from .protocols import get_protocol
+
+EVAL_BATCH = 256
+
+
+def pick_device(device=None):
+    """The device asked for, else CUDA, else Apple's MPS, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast(device):
+    """bf16 where it helps: on CUDA devices that compute in it; elsewhere full precision."""
+    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def prepare(pixels, vit, preprocessing, device):
+    """uint8 [B, H, W, 3] -> normalised float [B, 3, H, W] on the device."""
+    mean, std = (t.to(device) for t in normalisation(vit, preprocessing.normalisation))
+    return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def run_stages(vit, x, start=0, stop=None):
+    """The part of the forward pass between two indices of `stages(vit)`."""
+    for stage in stages(vit)[start:stop]:
+        x = stage.run(x)
+    return x
+
+
+def pixel_batches(vit, task, split, preprocessing, device, limit=None):
+    """Yield normalised images [B, 3, H, W] of a split in order, decoding a batch at a time."""
+    n = len(task.labels(split)[:limit])
+    for first in progress(range(0, n, EVAL_BATCH), desc=f"{task.title} {split}", unit="batch"):
+        rows = range(first, min(first + EVAL_BATCH, n))
+        pixels = task.pixels(split, input_size(vit), rows, preprocessing.interpolation)
+        yield prepare(pixels, vit, preprocessing, device)
+
+
+@torch.no_grad()
+def features(vit, task, split, protocol="peftlab", stop=-1, limit=None, device=None):
+    """What stage `stop` of a ViT would read, for a whole split, on the CPU.
+
+    stop -1: the pooled features [n, D] that the head reads; smaller: tokens [n, N, D] (see `stages`).
+    limit: only the first so many images.
+    """
+    device = pick_device(device)
+    vit.to(device).eval()
+    batches = pixel_batches(vit, task, split, get_protocol(protocol).preprocessing, device, limit)
+    with autocast(device):
+        return torch.cat([run_stages(vit, x, stop=stop).float().cpu() for x in batches])
+
+
+@torch.no_grad()
+def predict(vit, task, split, protocol="peftlab", device=None):
+    """Logits [n, classes] of a ViT with a head, on the CPU."""
+    return features(vit, task, split, protocol, stop=None, device=device)
+
+
+def evaluate(model, task, split, protocol="peftlab", device=None):
+    """-> {'accuracy': top-1 in [0, 1], 'loss': mean cross-entropy in nats, 'images': n}. Keeps no record."""
+    logits, labels = predict(model.vit, task, split, protocol, device), torch.from_numpy(task.labels(split))
+    return {
+        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
+        "loss": F.cross_entropy(logits, labels).item(),
+        "images": len(labels),
+    }
+
+
+class Run:
+    """A trained model with its record. `run.metrics`, `run.curves`, `run.evaluate(split)`."""
+
+    def __init__(self, folder, model, task, protocol, device):
+        self.folder, self.model, self.task, self.protocol, self.device = folder, model, task, protocol, device
+
+    @property
+    def record(self):
+        """The content of run.json: one row of the ledger."""
+        return read_record(self.folder)
+
+    @property
+    def metrics(self):
+        """Accuracies and losses measured so far."""
+        return {k: v for k, v in self.record.items() if k.endswith(("_accuracy", "_loss"))}
+
+    @property
+    def curves(self):
+        """One row an epoch: training loss and accuracy, learning rate at its end, seconds."""
+        return pd.read_csv(self.folder / "curves.csv")
+
+    def evaluate(self, split):
+        """Top-1 accuracy on a split, recorded in the ledger.
+
+        The test split is opened once: asked again, the recorded value is returned. Raises PeftlabError when asked to
+        validate on images that the run was trained on.
+        """
+        record = self.record
+        if split == "test" and "test_opened" in record:
+            return record["test_accuracy"]
+        if split == "val200" and record["train_split"] == "train800val200":
+            raise PeftlabError("val200 was trained on in this run; select on a run with train_split='train800'")
+        if split == "test":
+            # Written before the first look: a crash in between still shows that the split was opened.
+            record |= {"test_opened": datetime.now(UTC).isoformat(timespec="seconds"), "test_accuracy": None}
+            write_record(self.folder, record)
+        result = evaluate(self.model, self.task, split, self.protocol, self.device)
+        short = {"val200": "val", "test": "test"}.get(split, split)
+        record |= {f"{short}_{key}": value for key, value in result.items()}
+        write_record(self.folder, record)
+        return result["accuracy"]
+
+
+def learning_rate(step, total, warmup, peak, floor):
+    """Linear warm-up to `peak`, then cosine to `floor`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def set_drop_path(vit, rate):
+    """Stochastic depth, growing linearly from 0 at the first block to `rate` at the last."""
+    for i, block in enumerate(vit.blocks):
+        here = rate * i / max(1, len(vit.blocks) - 1)
+        block.drop_path1, block.drop_path2 = (DropPath(here) if here else torch.nn.Identity() for _ in range(2))
+
+
+def parameter_groups(model, weight_decay):
+    """Weight decay on matrices only; biases, norms and other vectors are left alone."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def fit(
+    model,
+    task,
+    *,
+    protocol="peftlab",
+    epochs=None,
+    batch_size=None,
+    lr=None,
+    weight_decay=None,
+    train_split="train800val200",
+    train_images=None,
+    seed=0,
+    device=None,
+    runs=None,
+):
+    """Train the method's parameters and the head with AdamW, warm-up and cosine decay -> Run.
+
+    Keywords left at None come from the protocol, and lr from the method. train_images: only the first so many, for
+    quick lessons; the ledger says so. Whatever precedes the first trained tensor is computed once. An interrupted fit
+    keeps the last complete epoch; the same call goes on from there. The last epoch counts, not the best.
+    Raises PeftlabError when the head does not fit the task, FloatingPointError when the loss is no longer a number.
+    """
+    if model.num_classes != task.num_classes:
+        raise PeftlabError(
+            f"the head has {model.num_classes} classes, but {task.title} has {task.num_classes}; "
+            "attach with num_classes=task.num_classes"
+        )
+    protocol = get_protocol(protocol)
+    peak = lr or protocol.recipe.lr or model.method.lr
+    protocol = protocol.with_recipe(epochs=epochs, batch_size=batch_size, lr=peak, weight_decay=weight_decay)
+    recipe, device = protocol.recipe, pick_device(device)
+    identity = {
+        "task": task.name,
+        "rendered": task.rendered,
+        "data": task.fingerprint,
+        "method": model.method.name,
+        "options": json.dumps(asdict(model.method)),
+        "backbone": model.backbone.peftlab_name,
+        "weights": fingerprint(model.backbone),
+        "protocol": protocol.name,
+        "protocol_hash": protocol.hash,
+        "train_split": train_split,
+        "train_images": len(task.labels(train_split)[:train_images]),
+        "seed": seed,
+        "peftlab": version("peftlab"),
+    }
+    folder = Path(runs or runs_folder()) / run_id(identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(device)
+    set_drop_path(model.vit, recipe.drop_path)
+    curves = _train(model, task, protocol, identity, folder, device)
+    model.eval()
+
+    write_curves(folder, curves)
+    model.save(folder)
+    record = identity | {
+        "group": task.group,
+        "classes": task.num_classes,
+        "parameters": model.method_parameters,
+        "head_parameters": model.head_parameters,
+        **asdict(recipe),
+        "train_loss": curves[-1]["loss"],
+        "train_accuracy": curves[-1]["accuracy"],
+        "seconds": round(sum(row["seconds"] for row in curves), 2),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
+        "timm": version("timm"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_record(folder, record)
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    return Run(folder, model, task, protocol, device)
+
+
+def _train(model, task, protocol, identity, folder, device):
+    """The loop. Returns one dict an epoch."""
+    recipe, split, n = protocol.recipe, identity["train_split"], identity["train_images"]
+    labels = torch.from_numpy(task.labels(split)[:n]).to(device)
+    start = model.first_trainable_stage()
+    cached = start > 1 and recipe.drop_path == 0  # worth it only if at least one whole block is frozen
+    if cached:
+        inputs = features(model.vit, task, split, protocol, stop=start, limit=n, device=device).to(device)
+    else:
+        start, inputs = 0, task.pixels(split, input_size(model.vit), range(n), protocol.preprocessing.interpolation)
+
+    optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
+    state, curves = folder / "state.safetensors", []
+    if state.is_file():
+        curves = load_state(state, model, optimizer)["curves"]
+    per_epoch = math.ceil(n / recipe.batch_size)
+    total, warmup = recipe.epochs * per_epoch, recipe.warmup_epochs * per_epoch
+    epochs = range(len(curves), recipe.epochs)
+    label = f"{model.method.name} on {task.title}"
+    bar = progress(epochs, desc=label, unit="epoch", initial=len(curves), total=recipe.epochs)
+    for epoch in bar:
+        # Everything random in an epoch follows from (seed, epoch), so that a resumed run equals an unbroken one.
+        torch.manual_seed(int(np.random.SeedSequence((identity["seed"], epoch)).generate_state(1)[0]))
+        order = torch.from_numpy(np.random.default_rng((identity["seed"], epoch)).permutation(n))
+        model.train()
+        began, loss_sum, correct = time.perf_counter(), 0.0, 0
+        for i, rows in enumerate(order.split(recipe.batch_size)):
+            step = epoch * per_epoch + i
+            rate = learning_rate(step, total, warmup, recipe.lr, min(recipe.min_lr, recipe.lr))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            x = inputs[rows] if cached else prepare(inputs[rows], model.vit, protocol.preprocessing, device)
+            with autocast(device):
+                logits = run_stages(model.vit, x, start)
+                loss = F.cross_entropy(logits.float(), labels[rows])
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"{label}: the loss became {loss.item()} in epoch {epoch + 1}, step {i + 1}, at learning rate "
+                    f"{rate:.2g}. Lower lr (now {recipe.lr:g}) or check the images; nothing of this epoch was kept"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.item() * len(rows)
+            correct += (logits.argmax(1) == labels[rows]).sum().item()
+        row = {"epoch": epoch + 1, "loss": loss_sum / n, "accuracy": correct / n, "lr": rate}
+        curves.append(row | {"seconds": time.perf_counter() - began})
+        save_state(state, model, optimizer, {"curves": curves})
+        bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.2f}")
+    return curves

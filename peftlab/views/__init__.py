@@ -1,0 +1,28 @@
+"""Pictures: axes in, Axes out; pictures of many axes return their Figure."""
+
+from .attention import attention, attention_maps
+from .change import change_map, gradient_flow, gradient_map, weight_change
+from .explorer import explore
+from .results import curves, parameters_accuracy
+from .samples import class_balance, samples
+from .style import PALETTE, method_color
+from .tokens import feature_plane, patch_pca, patch_tokens
+
+__all__ = [
+    "PALETTE",
+    "attention",
+    "attention_maps",
+    "change_map",
+    "class_balance",
+    "curves",
+    "explore",
+    "feature_plane",
+    "gradient_flow",
+    "gradient_map",
+    "method_color",
+    "parameters_accuracy",
+    "patch_pca",
+    "patch_tokens",
+    "samples",
+    "weight_change",
+]

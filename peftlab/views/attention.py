@@ -1,0 +1,61 @@
+"""Attention weights of a ViT: exact, also where timm computes attention without ever forming them."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from ..backbones import input_size
+from ..errors import PeftlabError
+from ..protocols import Preprocessing
+from ..training import prepare
+from .style import SEQUENTIAL, bare
+
+
+@torch.inference_mode()
+def attention_maps(vit, x, layer=-1):
+    """Attention of one layer for images x [B, 3, H, W] -> [B, heads, N, N]; each row sums to 1.
+
+    Fused kernels never form these weights, so they are computed again from what the layer's qkv received. The hook is
+    removed in any case.
+    """
+    attn, seen = vit.blocks[layer].attn, []
+    hook = attn.qkv.register_forward_hook(lambda module, args, output: seen.append(output))
+    try:
+        vit.forward_features(x)
+    finally:
+        hook.remove()
+    qkv = seen[0].unflatten(-1, (3, attn.num_heads, attn.head_dim))
+    q, k, _ = qkv.permute(2, 0, 3, 1, 4)
+    q, k = attn.q_norm(q), attn.k_norm(k)
+    return (q * attn.scale @ k.transpose(-2, -1)).softmax(-1)
+
+
+def prefix_index(vit, query):
+    """Position of a query token: 'cls' or the number of a prefix token. Raises PeftlabError if there is none."""
+    index = 0 if query == "cls" else query
+    if (query == "cls" and not vit.has_class_token) or not 0 <= index < vit.num_prefix_tokens:
+        raise PeftlabError(f"this backbone has {vit.num_prefix_tokens} prefix tokens and no query {query!r}")
+    return index
+
+
+def attention(model, pixels, query="cls", layer=-1, head=None, ax=None):
+    """Attention of one query token over the patches, laid over each image -> Axes of the last image.
+
+    model: a PeftModel or a ViT. pixels: uint8 [B, h, w, 3]. head None: mean over heads.
+    """
+    vit = getattr(model, "vit", model)
+    x = prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
+    weights = attention_maps(vit, x, layer)[:, :, prefix_index(vit, query), vit.num_prefix_tokens :]
+    weights = weights.mean(1) if head is None else weights[:, head]
+    grid = weights.reshape(len(pixels), *vit.patch_embed.grid_size).cpu().numpy()
+    axes = [ax] if ax is not None else _row(len(pixels))
+    height, width = input_size(vit)
+    for ax, image, map_ in zip(axes, pixels, grid, strict=True):
+        ax.imshow(image.numpy(), extent=(0, width, height, 0))
+        ax.imshow(map_, cmap=SEQUENTIAL, alpha=0.6, extent=(0, width, height, 0), interpolation="bilinear")
+        bare(ax)
+    return ax
+
+
+def _row(n):
+    return np.atleast_1d(plt.subplots(1, n, figsize=(1.6 * n, 1.8), layout="constrained")[1])

@@ -1,0 +1,42 @@
+"""Interactive explorers with a static twin: draw(state) is a plain function, the widget only calls it."""
+
+import ipywidgets
+import matplotlib.pyplot as plt
+from IPython.display import display
+
+from ..progress import headless
+
+
+def explore(draw, **choices):
+    """Show draw(**first choices) as a static figure and, where somebody can click, controls that draw the others.
+
+    draw returns a Figure. choices: for each argument a list of values (drop-down) or a range (slider); the first value
+    is that of the static twin, which is what a headless run and an exported page show. Returns the controls by name.
+    """
+    _show(draw(**{name: values[0] for name, values in choices.items()}))
+    if headless():
+        return {}
+    controls, output = {name: _control(name, values) for name, values in choices.items()}, ipywidgets.Output()
+
+    def redraw(_):
+        with output:
+            output.clear_output(wait=True)
+            _show(draw(**{name: control.value for name, control in controls.items()}))
+
+    for control in controls.values():
+        control.observe(redraw, "value")
+    display(ipywidgets.VBox([*controls.values(), output]))
+    return controls
+
+
+def _control(name, values):
+    if isinstance(values, range):
+        return ipywidgets.IntSlider(
+            values[0], values[0], values[-1], values.step, description=name, continuous_update=False
+        )
+    return ipywidgets.Dropdown(options=values, value=values[0], description=name)
+
+
+def _show(figure):
+    display(figure)
+    plt.close(figure)

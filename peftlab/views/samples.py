@@ -1,0 +1,39 @@
+"""A task looked at: images with their labels, class balance."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .style import PALETTE, axes_or_new, bare
+
+
+def samples(task, split="train800", columns=8, rows=2, seed=0, size=(64, 64)):
+    """A grid of images, as many different classes as fit, titled by class -> Figure."""
+    labels = task.labels(split)
+    rng = np.random.default_rng(seed)
+    wanted = rng.permutation(task.num_classes)[: columns * rows]
+    present = [rng.choice(np.flatnonzero(labels == c)) for c in wanted if (labels == c).any()]
+    extra = rng.permutation(len(labels))[: columns * rows - len(present)]
+    chosen = [*sorted(present, key=lambda i: labels[i]), *extra]
+    pixels = task.pixels(split, size, chosen)
+    figure, grid = plt.subplots(rows, columns, figsize=(1.2 * columns, 1.45 * rows), layout="constrained")
+    for ax, image, i in zip(grid.flat, pixels, chosen, strict=False):
+        ax.imshow(image.numpy())
+        bare(ax, textwrap.shorten(task.classes[labels[i]].replace("_", " "), 16, placeholder="…"))
+    for ax in grid.flat[len(chosen) :]:
+        ax.set_axis_off()
+    figure.suptitle(f"{task.title}: {task.about}", fontsize=10)
+    return figure
+
+
+def class_balance(task, splits=("train800val200", "test"), ax=None):
+    """Share of each class in the splits, next to the uniform share -> Axes."""
+    ax = axes_or_new(ax, (6, 2.6))
+    for color, split in zip(PALETTE, splits, strict=False):
+        share = np.bincount(task.labels(split), minlength=task.num_classes) / len(task.labels(split))
+        ax.step(range(task.num_classes), 100 * share, where="mid", color=color, label=split)
+    ax.axhline(100 / task.num_classes, color="0.5", linestyle=":", label="uniform")
+    ax.set(xlabel="class", ylabel="share (%)", ylim=(0, None), title=task.title)
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    return ax

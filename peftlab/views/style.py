@@ -1,0 +1,28 @@
+"""What all pictures share: one colour-blind safe palette, one place where axes come from."""
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+PALETTE = sns.color_palette("colorblind")
+SEQUENTIAL = "viridis"
+
+METHOD_COLORS = {"linear": 7, "full": 3, "bitfit": 1, "norm": 2, "lora": 0}
+
+
+def method_color(name):
+    """The same colour for a method in every picture; methods without a fixed one get a stable one by name."""
+    index = METHOD_COLORS.get(name, sum(map(ord, name)))
+    return PALETTE[index % len(PALETTE)]
+
+
+def axes_or_new(ax, size=(5, 3.5)):
+    """The axes given, or new ones."""
+    return ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def bare(ax, title=""):
+    """An axes that only shows a picture."""
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=9)
+    sns.despine(ax=ax, left=True, bottom=True)
+    return ax

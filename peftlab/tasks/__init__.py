@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError, PeftlabError, near
 from ..paths import data_root
-from .vtab1k import SPLITS, VTAB, declared_classes, read_classes, read_split
+from .vtab1k import SPLITS, VTAB, list_lines, read_classes, read_split
 
 __all__ = ["SPLITS", "VTAB", "Task", "available_tasks", "load_image", "load_task", "task_names"]
 
@@ -106,13 +106,8 @@ def load_task(name, root=None):
             )
         return rendered_task(name)
     folder, spec = Path(root).expanduser() / name, VTAB[name]
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder. Point PEFTLAB_DATA (or root=) at the folder that holds it, fetch it with "
-            "'peftlab data fetch', or ask for the look-alike with root='rendered'"
-        )
-    classes = read_classes(folder, declared_classes(folder, spec))
-    return Task(name, spec.group, spec.about, classes, folder, rendered=False)
+    list_lines(folder, "train800")  # a wrong folder is said now, not at the first use
+    return Task(name, spec.group, spec.about, read_classes(folder, spec), folder, rendered=False)
 
 
 def task_names():

@@ -54,59 +54,73 @@ VTAB = {
 }
 
 
-def read_split(folder, split, num_classes):
-    """Read one list file -> (list of image Paths, labels int64 [n]).
+def read_lines(file):
+    """The non-empty lines of a text file -> [(line number, text)]. Raises DataError when the file is not UTF-8."""
+    try:
+        lines = enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not a text file ({error}). Fetch the task again") from None
+    return [(number, line.strip()) for number, line in lines if line.strip()]
 
-    Raises DataError naming the file, the line and the mend: missing folder or split, empty list, a malformed line,
-    a label out of range, a path that leaves the folder. Images are not opened here.
-    """
+
+def list_lines(folder, split):
+    """The lines of a split's list. Raises DataError when folder or file is missing or the list is empty."""
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: no such folder. Point PEFTLAB_DATA (or root=) at the folder that holds it, "
-            "or fetch the data: peftlab data fetch"
+            f"{folder}: no such folder. Point PEFTLAB_DATA (or root=) at the folder that holds it, fetch the data "
+            "with 'peftlab data fetch', or ask for the look-alike with root='rendered'"
         )
     file = folder / f"{split}.txt"
     if not file.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.txt") if p.stem in SPLITS)) or "none"
         raise DataError(f"{file}: this split is missing (found: {there}). Fetch the task again: peftlab data fetch")
-    paths, labels = [], []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{file}, line {number}"
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.lstrip("-").isdigit():
-            raise DataError(f"{where}: {line!r} is not '<path> <label>'. Mend or remove the line")
-        if not 0 <= int(label) < num_classes:
-            raise DataError(
-                f"{where}: label {label} is out of range: {num_classes} classes, 0 to {num_classes - 1}. "
-                "Mend the label, or the class count if this is another task"
-            )
-        inside = os.path.normpath(name)
-        if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
-            raise DataError(f"{where}: {name!r} leaves the task's folder. Use a path inside {folder}")
-        paths.append(folder / inside)
-        labels.append(int(label))
-    if not paths:
+    lines = read_lines(file)
+    if not lines:
         raise DataError(f"{file}: the list is empty. Fetch the task again: peftlab data fetch")
-    return paths, np.array(labels, dtype=np.int64)
+    return lines
 
 
-def read_classes(folder, num_classes):
-    """Class names from classes.txt, or 'class 0', 'class 1', ... where there is no such file."""
+def parse_line(folder, split, number, line, num_classes):
+    """'images/test/000000.jpg 3' -> (Path, 3). num_classes None takes any label from 0 up.
+
+    Raises DataError naming file, line and mend: a malformed line, a label out of range, a path that leaves the folder.
+    """
+    where = f"{folder / split}.txt, line {number}"
+    name, _, label = line.rpartition(" ")
+    if not name or not label.removeprefix("-").isdecimal():
+        raise DataError(f"{where}: {line!r} is not '<path> <label>'. Mend or remove the line")
+    if int(label) < 0 or (num_classes is not None and int(label) >= num_classes):
+        allowed = "" if num_classes is None else f": {num_classes} classes, 0 to {num_classes - 1}"
+        raise DataError(f"{where}: label {label} is out of range{allowed}. Mend the label, or the list of classes")
+    inside = os.path.normpath(name)
+    if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
+        raise DataError(f"{where}: {name!r} leaves the task's folder. Use a path inside {folder}")
+    return folder / inside, int(label)
+
+
+def read_split(folder, split, num_classes):
+    """Read one list file -> (list of image Paths, labels int64 [n]). Images are not opened here.
+
+    Raises DataError as `list_lines` and `parse_line` do, at the first problem; `peftlab data audit` names them all.
+    """
+    folder = Path(folder)
+    entries = [parse_line(folder, split, number, line, num_classes) for number, line in list_lines(folder, split)]
+    paths, labels = zip(*entries, strict=True)
+    return list(paths), np.array(labels, dtype=np.int64)
+
+
+def read_classes(folder, spec=None):
+    """Class names in label order: those of classes.txt, which may list a subset of the task's classes, else numbers.
+
+    Raises DataError when the file is empty or has more names than the task has classes.
+    """
     file = Path(folder) / "classes.txt"
     if not file.is_file():
-        return tuple(f"class {i}" for i in range(num_classes))
-    names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-    if len(names) > num_classes:
-        raise DataError(
-            f"{file}: {len(names)} class names, but the task has {num_classes} classes. Remove the surplus"
-        )
+        return tuple(f"class {i}" for i in range(spec.num_classes)) if spec else None
+    names = tuple(name for _, name in read_lines(file))
+    if not names:
+        raise DataError(f"{file}: no class names in it. Write one a line, or remove the file")
+    if spec and len(names) > spec.num_classes:
+        raise DataError(f"{file}: {len(names)} class names, but the task has {spec.num_classes}. Remove the surplus")
     return names
-
-
-def declared_classes(folder, spec):
-    """Number of classes: that of classes.txt when the folder holds a subset of the task's classes, else the spec's."""
-    file = Path(folder) / "classes.txt"
-    return len(read_classes(folder, spec.num_classes)) if file.is_file() else spec.num_classes

@@ -1,0 +1,200 @@
+"""The `peftlab` command."""
+
+import argparse
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from .backbones import EMBEDDED, load_backbone
+from .errors import PeftlabError
+from .ledger import read_ledger
+from .methods import METHODS, attach, create_method
+from .paths import REPOSITORY, data_root
+from .protocols import PROTOCOLS
+from .tasks import VTAB, load_task, task_names
+
+
+def methods(args):
+    rows = [(name, m.title, m.idea, m.lr, m.source) for name, m in sorted(METHODS.items())]
+    print(pd.DataFrame(rows, columns=["method", "title", "idea", "default lr", "source"]).to_string(index=False))
+
+
+def tasks(args):
+    from .tasks.rendered import RENDERED
+
+    root = data_root()
+    rows = []
+    for name in task_names():
+        known = VTAB.get(name) or RENDERED[name]
+        on_disk = "yes" if root and name in VTAB and (root / name).is_dir() else ""
+        rows.append((name, known.group, on_disk, "yes" if name in RENDERED else "", known.about))
+    print(pd.DataFrame(rows, columns=["task", "group", "on disk", "look-alike", "about"]).to_string(index=False))
+    print(f"\n'on disk' looks into PEFTLAB_DATA: {root or 'not set'}")
+
+
+def backbones(args):
+    for name in EMBEDDED:
+        vit = load_backbone(name)
+        millions = sum(p.numel() for p in vit.parameters()) / 1e6
+        height, width = vit.patch_embed.img_size
+        shape = f"{vit.embed_dim} wide, {len(vit.blocks)} blocks, {height}x{width} px"
+        print(f"{name}  (embedded, the default)  {shape}, {millions:.2f} M parameters")
+    print("Also any timm VisionTransformer by its id with tag, for example vit_base_patch16_224.augreg_in21k,")
+    print("or the path of a .safetensors / .npz file.")
+
+
+def _option(text):
+    """'rank=8' -> ('rank', 8); 'targets=q,v' -> ('targets', ('q', 'v'))."""
+    key, found, value = text.partition("=")
+    if not found:
+        raise PeftlabError(f"option {text!r} is not of the form name=value, as in rank=8")
+    for kind in (int, float):
+        try:
+            return key, kind(value)
+        except ValueError:
+            continue
+    return key, tuple(value.split(",")) if "," in value else value
+
+
+def fit(args):
+    from .training import fit
+
+    task = load_task(args.task, args.root)
+    method = create_method(args.method, **dict(map(_option, args.option)))
+    backbone = load_backbone(args.backbone, img_size=args.img_size)
+    model = attach(backbone, method, task.num_classes, seed=args.seed)
+    run = fit(
+        model,
+        task,
+        protocol=args.protocol,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        train_split=args.train_split,
+        seed=args.seed,
+        device=args.device,
+        runs=args.runs,
+    )
+    split = "val200" if args.train_split == "train800" else "test"
+    accuracy = run.evaluate(split)
+    record = run.record
+    print(
+        f"{args.method} on {task.title}: {split} accuracy {100 * accuracy:.1f} %, "
+        f"{record['parameters']:,} parameters + head {record['head_parameters']:,}, {record['seconds']:.1f} s\n"
+        f"{run.folder}"
+    )
+
+
+def ledger(args):
+    table = read_ledger(args.runs)
+    if table.empty:
+        print("the ledger is empty; fill it with: peftlab fit METHOD TASK")
+    elif args.csv:
+        table.to_csv(sys.stdout, index=False)
+    else:
+        columns = ["task", "rendered", "method", "seed", "train_split", "parameters", "val_accuracy", "test_accuracy"]
+        print(table.reindex(columns=[*columns, "seconds"]).to_string(index=False))
+
+
+def data_fetch(args):
+    from .tasks.fetch import fetch
+
+    print(fetch(args.mirror, args.to, url=args.url, sha256=args.sha256))
+
+
+def data_audit(args):
+    from .tasks.audit import audit
+
+    folder = args.folder or data_root()
+    if folder is None:
+        raise PeftlabError("nothing to audit: name a folder, or set PEFTLAB_DATA to a VTAB-1k folder")
+    result = audit(folder)
+    print(result)
+    return 1 if result.problems else 0
+
+
+def workbook(args):
+    from .reports import build_workbook
+
+    pages = build_workbook(REPOSITORY / "notebooks", args.out, profile=args.profile, only=args.only)
+    return 0 if all(page.ok for page in pages) else 1
+
+
+def lab(args):
+    from jupyterlab.labapp import main
+
+    sys.argv = ["jupyter-lab", f"--notebook-dir={REPOSITORY / 'notebooks'}"]
+    main()
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="peftlab", description="Parameter-efficient fine-tuning of ViTs, looked at.")
+    top.add_argument("--version", action="version", version=version("peftlab"))
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name, run, help, into=commands):
+        new = into.add_parser(name, help=help, description=help)
+        new.set_defaults(run=run)
+        return new
+
+    command("methods", methods, "list the methods")
+    command("tasks", tasks, "list the tasks, and which are on disk")
+    command("backbones", backbones, "list the backbones")
+
+    new = command("fit", fit, "train one method on one task and write it to the ledger")
+    new.add_argument("method", metavar="METHOD", help=f"one of: {', '.join(sorted(METHODS))}")
+    new.add_argument("task", metavar="TASK", help="a name that `peftlab tasks` lists")
+    new.add_argument("-o", "--option", action="append", default=[], help="an option of the method, as rank=8")
+    new.add_argument("--backbone", default="peftlab_vit_mini", help="name, timm id with tag, or weights file")
+    new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")
+    new.add_argument("--root", help="VTAB-1k folder, or 'rendered'; default: PEFTLAB_DATA, else rendered")
+    new.add_argument("--protocol", default="peftlab", help=f"one of: {', '.join(PROTOCOLS)}")
+    new.add_argument("--epochs", type=int)
+    new.add_argument("--batch-size", type=int)
+    new.add_argument("--lr", type=float)
+    new.add_argument("--train-split", default="train800val200", choices=["train800", "train800val200"])
+    new.add_argument("--seed", type=int, default=0)
+    new.add_argument("--device", help="cpu, cuda or mps; default: the fastest there is")
+    new.add_argument("--runs", type=Path, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
+
+    new = command("ledger", ledger, "print the ledger")
+    new.add_argument("--runs", type=Path, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
+    new.add_argument("--csv", action="store_true", help="all columns, as CSV")
+
+    data = commands.add_parser("data", help="fetch or check real data").add_subparsers(dest="what", required=True)
+    new = command("fetch", data_fetch, "download VTAB-1k from a public mirror, checked and resumable", data)
+    new.add_argument("mirror", nargs="?", default="vtab-1k", help="name of a mirror, see data/README.md")
+    new.add_argument("--to", type=Path, help="folder to be; default: data/vtab-1k")
+    new.add_argument("--url", help="an archive of your own in the same layout")
+    new.add_argument("--sha256", help="refuse the archive unless it has this checksum")
+    new = command("audit", data_audit, "check a VTAB-1k folder: counts, balance, duplicates, unreadable files", data)
+    new.add_argument("folder", nargs="?", type=Path, help="default: PEFTLAB_DATA")
+
+    new = command("workbook", workbook, "run every notebook and write one self-contained HTML report")
+    new.add_argument("--profile", choices=["fast", "full"], default="fast")
+    new.add_argument("--only", help="only notebooks whose name begins so, as 02")
+    new.add_argument("--out", type=Path, default=Path("reports"))
+    command("lab", lab, "open the workbook in JupyterLab")
+    return top
+
+
+def main(argv=None):
+    """Entry point. Exit status: 0 done, 1 something failed or was found, 2 wrong use, 130 interrupted."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except PeftlabError as error:
+        print(f"peftlab: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"peftlab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\npeftlab: interrupted; the same command goes on from the last complete epoch", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import nbformat
 
-from peftlab.report_page import tags, title, unknown_math
+from .report_math import unknown_math
+from .report_page import tags, title
 
 PARAMETERS = ("profile", "backbone", "task", "data_root", "seed")
 CHECKED = "# NBVAL_CHECK_OUTPUT"

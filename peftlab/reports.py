@@ -22,10 +22,10 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 
-from peftlab import report_page
-from peftlab.errors import PeftlabError, near
-from peftlab.notebook_lint import parameter_problems
-from peftlab.paths import REPOSITORY
+from . import report_page
+from .errors import PeftlabError, near
+from .notebook_lint import parameter_problems
+from .paths import REPOSITORY
 
 PROFILES = ("fast", "full")
 LIBRARIES = ("peftlab", "torch", "timm", "numpy", "pandas", "matplotlib", "seaborn")

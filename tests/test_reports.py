@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from peftlab import report_page
+from peftlab import report_math, report_page
 from peftlab.errors import PeftlabError
 from peftlab.notebook_lint import KERNELSPEC
 from peftlab.reports import _ThisPython, build_workbook, check_parameters, find_notebooks
@@ -197,9 +197,9 @@ def test_aligned_formulas_have_their_rows(site):
 
 
 def test_a_formula_beyond_us_stays_readable():
-    assert "nosuchmacro" in report_page.markdown_to_html(r"so $\nosuchmacro{x}$ here")
-    assert report_page.unknown_math(r"\nosuchmacro{x}") == r"\nosuchmacro"
-    assert report_page.unknown_math(r"\frac{a}{b} \& c") is None
+    assert "nosuchmacro" in report_math.markdown_to_html(r"so $\nosuchmacro{x}$ here")
+    assert report_math.unknown_math(r"\nosuchmacro{x}") == r"\nosuchmacro"
+    assert report_math.unknown_math(r"\frac{a}{b} \& c") is None
 
 
 def test_solutions_stay_foldable(site):
@@ -209,7 +209,7 @@ def test_solutions_stay_foldable(site):
 
 def test_pictures_in_raw_html_are_embedded_and_leave_details_open(tmp_path):
     (tmp_path / "x.png").write_bytes(b"png")
-    html = report_page.markdown_to_html('<details><img src="x.png" alt="">\n\nhidden\n\n</details>', folder=tmp_path)
+    html = report_math.markdown_to_html('<details><img src="x.png" alt="">\n\nhidden\n\n</details>', folder=tmp_path)
     assert 'src="data:image/png;base64,' in html and html.index("hidden") < html.index("</details>")
 
 

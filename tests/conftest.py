@@ -1,0 +1,54 @@
+"""What the tests share. Real data is read through PEFTLAB_DATA; where it is absent, a test skips and says so."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("PEFTLAB_HEADLESS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+REAL = Path(os.environ.pop("PEFTLAB_DATA", Path(__file__).resolve().parents[2] / "shared" / "vtab-1k"))
+
+
+@pytest.fixture(scope="session")
+def real_root():
+    """The real VTAB-shaped subsets."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real data at {REAL}; set PEFTLAB_DATA to a folder in the VTAB-1k layout")
+    return REAL
+
+
+@pytest.fixture(autouse=True)
+def own_ledger(tmp_path, monkeypatch):
+    """No test writes into the user's ledger."""
+    monkeypatch.setenv("PEFTLAB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny_task(tmp_path):
+    """36 training and 16 test images of 3 classes that differ in colour, written to disk in the VTAB-1k layout."""
+    import numpy as np
+    from PIL import Image
+
+    from peftlab.tasks import Task
+
+    rng, folder = np.random.default_rng(0), tmp_path / "tiny"
+    for split, n in (("train800", 24), ("val200", 12), ("test", 16)):
+        (folder / "images" / split).mkdir(parents=True)
+        lines = []
+        for i in range(n):
+            pixels = rng.integers(0, 80, (32, 32, 3), dtype=np.uint8)
+            pixels[..., i % 3] += 120
+            Image.fromarray(pixels).save(folder / "images" / split / f"{i:06d}.png")
+            lines.append(f"images/{split}/{i:06d}.png {i % 3}\n")
+        (folder / f"{split}.txt").write_text("".join(lines))
+    both = (folder / "train800.txt").read_text() + (folder / "val200.txt").read_text()
+    (folder / "train800val200.txt").write_text(both)
+    return Task("tiny", "natural", "the brightest colour", ("red", "green", "blue"), folder, rendered=True)

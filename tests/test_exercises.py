@@ -1,0 +1,99 @@
+"""Every exercise: the starter fails, the solution printed in the notebook passes, each known mistake gets its hint."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from peftlab.exercises import EXERCISES, check
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+# One wrong answer for each mistake of each exercise, in the order of its hints.
+MISTAKES = {
+    "tour.1": [1920, 202, 2_700_000],
+    "tour.2": [
+        lambda depth, width, rank: depth * 2 * width * rank,
+        lambda depth, width, rank: depth * 6 * width * rank,
+        lambda depth, width, rank: depth * 2 * width * width,
+        lambda depth, width, rank: 4 * width * rank,
+    ],
+    "tour.3": [
+        lambda W, A, B, scale: W + B @ A,
+        lambda W, A, B, scale: scale * B @ A,
+        lambda W, A, B, scale: scale * (W + B @ A),
+        lambda W, A, B, scale: scale * A @ B,
+    ],
+    "tasks.1": [
+        lambda train, test: (test == np.bincount(test).argmax()).mean(),
+        lambda train, test: (train == np.bincount(train).argmax()).mean(),
+        lambda train, test: 1 / len(set(train)),
+    ],
+    "tasks.2": [lambda x: x / 2, lambda x: x % 16, lambda x: round(x / 2)],
+    "tasks.3": ["test", "train800"],
+    "knobs.1": [
+        lambda depth, width, hidden: depth * (7 * width + hidden),
+        lambda depth, width, hidden: depth * (5 * width + hidden) + 2 * width,
+        lambda depth, width, hidden: depth * (5 * width + hidden),
+        lambda depth, width, hidden: depth * 8 * width + 2 * width,
+    ],
+    "knobs.2": [
+        {"linear": 0, "lora_last": 5, "bitfit": 0},
+        {"linear": 6, "lora_last": 6, "bitfit": 0},
+        {"linear": 6, "lora_last": 0, "bitfit": 0},
+        {"linear": 6, "lora_last": 5, "bitfit": 6},
+    ],
+    "knobs.3": [
+        lambda accuracy, images: accuracy * (1 - accuracy) / images,
+        lambda accuracy, images: (accuracy * (1 - accuracy)) ** 0.5 / images,
+        lambda accuracy, images: (accuracy * (1 - accuracy)) ** 0.5,
+    ],
+}
+
+
+def exercise_cells():
+    """(name, starter source, solution source) of every checked cell; the solution is the <details> that follows it."""
+    for file in NOTEBOOKS:
+        cells = nbformat.read(file, as_version=4).cells
+        for cell, following in zip(cells, [*cells[1:], None], strict=True):
+            names = re.findall(r'check\("([\w.]+)"', cell.source) if cell.cell_type == "code" else []
+            for name in names:
+                block = re.search(r"<details>.*?```python\n(.*?)```", following.source, re.S)
+                assert block, f"{file.name}: no <details> with a solution after exercise {name}"
+                yield pytest.param(name, cell.source, block.group(1), id=name)
+
+
+def run(source):
+    """Run a cell -> what its last check returned."""
+    results = []
+    exec(source, {"pl": type("pl", (), {"check": lambda name, answer: results.append(check(name, answer))}), "np": np})
+    return results[-1]
+
+
+@pytest.mark.parametrize(("name", "starter", "solution"), list(exercise_cells()))
+def test_starter_fails_and_solution_passes(name, starter, solution, capsys):
+    assert run(starter) is False
+    assert run(solution + f'\npl.check("{name}", answer)') is True
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_each_known_mistake_gets_its_own_hint(name, capsys):
+    hints = [hint for _, hint in EXERCISES[name].mistakes]
+    assert len(MISTAKES[name]) == len(hints) == len(set(hints))
+    for answer, hint in zip(MISTAKES[name], hints, strict=True):
+        assert check(name, answer) is False
+        assert hint in capsys.readouterr().out
+
+
+def test_every_exercise_is_asked_in_a_notebook():
+    assert sorted(p.id for p in exercise_cells()) == sorted(EXERCISES)
+
+
+def test_answers_of_any_kind_are_survived(capsys):
+    for name in EXERCISES:
+        for answer in (..., None, "x", [], {}, np.zeros(3), lambda: 1, lambda *a: 1 / 0, float("nan")):
+            assert check(name, answer) is False
+    with pytest.raises(KeyError, match="tour.1"):
+        check("tour.99", 1)

@@ -1,0 +1,86 @@
+"""The repository itself: environments agree, style holds, notebooks are clean, the command line works."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from peftlab.cli import main
+from peftlab.ledger import read_ledger
+from peftlab.protocols import PROTOCOLS, get_protocol
+from peftlab.statistics import accuracy_interval, mean_interval
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_environment_yml_equals_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    conda = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
+    wanted = {f"python{project['requires-python']}", *project["dependencies"]}
+    assert {re.sub(r"^pytorch\b", "torch", d) for d in conda if d != "pip"} == wanted
+
+
+def test_every_conda_dependency_says_why():
+    lines = (ROOT / "environment.yml").read_text().split("dependencies:")[1].split("- pip\n")[0].splitlines()
+    assert [line for line in lines if line.strip() and " # " not in line and "python>=" not in line] == []
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_style(command):
+    out = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode == 0, out.stdout + out.stderr
+
+
+def test_methods_are_short():
+    long = {f.name: len(f.read_text().splitlines()) for f in (ROOT / "peftlab" / "methods").glob("*.py")}
+    assert {name: n for name, n in long.items() if n > (250 if name == "base.py" else 150)} == {}
+
+
+def test_imports_go_one_way():
+    lower = ["methods/*.py", "tasks/*.py", "tasks/rendered/*.py", "backbones.py"]
+    upper = re.compile(r"from \.+(training|views|reports|cli|ledger)|import peftlab", re.M)
+    files = [f for pattern in lower for f in (ROOT / "peftlab").glob(pattern)]
+    assert files and [f.name for f in files if upper.search(f.read_text())] == []
+
+
+def test_protocol_hash_depends_on_content_alone():
+    hashes = [p.hash for p in PROTOCOLS.values()]
+    assert len(set(hashes)) == len(hashes)
+    ours = get_protocol("peftlab")
+    assert ours.with_recipe(epochs=None).hash == ours.hash != ours.with_recipe(epochs=3).hash
+
+
+def test_intervals_agree_with_textbook_values():
+    low, high = accuracy_interval(0.5, 100)
+    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2 and high - mean == pytest.approx(4.3027 / 3**0.5, abs=1e-4) == mean - low
+    assert all(value != value for value in mean_interval([1.0])[1:])  # nan: one value has no interval
+
+
+@pytest.mark.parametrize("command", ["methods", "tasks", "backbones", "ledger"])
+def test_listing_commands(command, capsys):
+    assert main([command]) == 0
+    assert {"methods": "lora", "tasks": "dsprites_ori", "backbones": "peftlab_vit_mini", "ledger": "peftlab fit"}[
+        command
+    ] in capsys.readouterr().out
+
+
+def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkeypatch):
+    import peftlab.cli
+
+    monkeypatch.setattr(peftlab.cli, "load_task", lambda name, root: tiny_task)
+    assert main(["fit", "lora", "tiny", "-o", "rank=2", "-o", "targets=q,k", "--epochs", "1"]) == 0
+    row = read_ledger().iloc[0]
+    assert '"rank": 2' in row["options"] and '["q", "k"]' in row["options"]
+    assert "tiny (rendered): test accuracy" in capsys.readouterr().out
+    assert main(["fit", "lorra", "tiny"]) == 2
+    assert "did you mean 'lora'" in capsys.readouterr().err
+    assert main(["fit", "lora", "tiny", "-o", "rank"]) == 2
+    assert main(["fit", "full", "tiny", "--lr", "1e9", "--epochs", "9"]) == 1
+    assert "the loss became" in capsys.readouterr().err
+    assert main(["ledger"]) == 0 and main(["ledger", "--csv"]) == 0

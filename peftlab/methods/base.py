@@ -29,7 +29,7 @@ class Method:
     title: ClassVar[str]
     idea: ClassVar[str]  # one sentence for tables
     source: ClassVar[str]
-    lr: ClassVar[float]  # default learning rate; chosen on val200 (see the README), never on test
+    lr: ClassVar[float]  # a usual learning rate to start from, not tuned: select yours on val200
     identity_at_start: ClassVar[bool] = True  # features equal the frozen backbone's bit for bit before training
     not_mergeable: ClassVar[str] = ""  # the reason, where merging is impossible
 

@@ -20,7 +20,7 @@ def samples(task, split="train800", columns=8, rows=2, seed=0, size=(64, 64)):
     figure, grid = plt.subplots(rows, columns, figsize=(1.2 * columns, 1.45 * rows), layout="constrained")
     for ax, image, i in zip(grid.flat, pixels, chosen, strict=False):
         ax.imshow(image.numpy())
-        bare(ax, textwrap.shorten(task.classes[labels[i]].replace("_", " "), 16, placeholder="…"))
+        bare(ax, textwrap.shorten(task.classes[labels[i]].replace("_", " "), 18, placeholder="…"))
     for ax in grid.flat[len(chosen) :]:
         ax.set_axis_off()
     figure.suptitle(f"{task.title}: {task.about}", fontsize=10)

@@ -23,6 +23,6 @@ def axes_or_new(ax, size=(5, 3.5)):
 def bare(ax, title=""):
     """An axes that only shows a picture."""
     ax.set(xticks=[], yticks=[])
-    ax.set_title(title, fontsize=9)
+    ax.set_title(title, fontsize=8)
     sns.despine(ax=ax, left=True, bottom=True)
     return ax

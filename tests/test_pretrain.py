@@ -1,0 +1,117 @@
+"""The recipe of the embedded backbone: weights are inherited rightly, every step can be interrupted."""
+
+import importlib.util
+import io
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+
+TOOL = Path(__file__).parents[1] / "tools" / "pretrain_backbone.py"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("pretrain_backbone", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_student_of_full_size_inherits_the_teachers_function(tool):
+    """With nothing left out, the student is the teacher in another basis: equal after rotating back."""
+    torch.manual_seed(0)
+    shape = {"img_size": 112, "patch_size": 14, "embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 0}
+    teacher = VisionTransformer(**shape, init_values=0.3, no_embed_class=True).eval()
+    for p in teacher.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    student = VisionTransformer(**shape).eval()
+    pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    tool.inherit(student, teacher, pixels, "cpu")
+    Q, kept = tool.principal_directions(teacher, pixels, 32, "cpu")
+    assert kept == pytest.approx(1)
+    x = torch.randn(2, 3, 112, 112)
+
+    def stream(vit):
+        return F.layer_norm(vit.blocks(vit._pos_embed(vit.patch_embed(x))), (32,))
+
+    torch.testing.assert_close(stream(student) @ Q.T, stream(teacher), atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    rng, blobs = np.random.default_rng(0), []
+    for _ in range(5):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
+        blobs.append(file.getvalue())
+    offsets = np.cumsum([0, *map(len, blobs)])
+    data = np.frombuffer(b"".join(blobs), np.uint8)
+    np.savez(tmp_path / "images.npz", train_data=data, train_offsets=offsets, train_labels=np.zeros(5))
+    return tmp_path / "images.npz"
+
+
+def test_cached_views_are_seeded_and_resumable(tool, archive, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    shape = {"img_size": 112, "patch_size": 14, "embed_dim": 384, "depth": 1, "num_heads": 6, "num_classes": 0}
+    teacher = VisionTransformer(**shape).eval()
+    monkeypatch.setattr(tool, "load_teacher", lambda path, device: teacher)
+    for work in ("whole", "broken"):
+        (tmp_path / work).mkdir()
+    whole = tool.cache_views(archive, None, tmp_path / "whole", 2, 0, "cpu", chunk=3)
+    assert whole[0].shape == (10, 64, 64, 3) and whole[1].shape == (10, 65, 384)
+
+    calls, original = [], tool.teacher_tokens
+
+    def interrupt(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(tool, "teacher_tokens", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tool.cache_views(archive, None, tmp_path / "broken", 2, 0, "cpu", chunk=3)
+    monkeypatch.setattr(tool, "teacher_tokens", original)
+    again = tool.cache_views(archive, None, tmp_path / "broken", 2, 0, "cpu", chunk=3)
+    assert np.array_equal(again[0], whole[0]) and np.array_equal(again[1], whole[1])
+
+
+def test_interrupted_distillation_resumes_to_the_same_weights(tool, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+    tokens = rng.normal(size=(12, 65, 384)).astype(np.float16)
+    monkeypatch.setattr(tool, "SAVE_EVERY", 0)
+
+    def train(folder):
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        vit = VisionTransformer(img_size=64, patch_size=8, embed_dim=16, depth=1, num_heads=1, num_classes=0)
+        model = tool.Distiller(vit)
+        args = Namespace(work=folder, samples=24, batch=4, lr=1e-3, warmup=2, whole=0.2, seed=0)
+        return tool.distil(model, pixels, tokens, args, "cpu"), model
+
+    log, unbroken = train(tmp_path / "whole")
+    assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
+
+    calls, original = [], tool.save_state
+
+    def interrupt(*args):
+        original(*args)
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool, "save_state", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken")
+    monkeypatch.setattr(tool, "save_state", original)
+    log, resumed = train(tmp_path / "broken")
+    assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)

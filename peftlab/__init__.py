@@ -6,7 +6,7 @@ from .exercises import check
 from .ledger import read_ledger
 from .methods import METHODS, attach, load_adapter
 from .statistics import accuracy_interval, mean_interval
-from .tasks import VTAB, available_tasks, load_task, task_names
+from .tasks import VTAB, available_tasks, load_task, pick_tasks, task_names
 from .training import evaluate, features, fit, predict
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_backbone",
     "load_task",
     "mean_interval",
+    "pick_tasks",
     "predict",
     "read_ledger",
     "task_names",

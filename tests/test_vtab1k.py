@@ -9,7 +9,7 @@ from conftest import REAL
 from PIL import Image
 
 from peftlab.errors import DataError, PeftlabError
-from peftlab.tasks import SPLITS, VTAB, load_image, load_task
+from peftlab.tasks import SPLITS, VTAB, load_image, load_task, pick_tasks
 from peftlab.tasks.vtab1k import read_classes, read_split
 
 REAL_TASKS = sorted(p.name for p in REAL.glob("*") if p.name in VTAB)
@@ -214,3 +214,11 @@ def test_an_empty_list_of_classes(folder):
     (folder / "classes.txt").write_text("\n")
     with pytest.raises(DataError, match="classes.txt: no class names"):
         read_classes(folder, VTAB["dtd"])
+
+
+def test_picked_tasks_show_every_group(tmp_path, monkeypatch):
+    monkeypatch.delenv("PEFTLAB_DATA", raising=False)
+    assert pick_tasks(3) == ["digits", "textures", "clevr_count"]
+    for name in ("cifar", "dtd", "eurosat", "kitti"):
+        (tmp_path / name).mkdir()
+    assert pick_tasks(4, tmp_path) == ["cifar", "eurosat", "kitti", "dtd"]

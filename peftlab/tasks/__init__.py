@@ -13,7 +13,7 @@ from ..errors import DataError, PeftlabError, near
 from ..paths import data_root
 from .vtab1k import SPLITS, VTAB, list_lines, read_classes, read_split
 
-__all__ = ["SPLITS", "VTAB", "Task", "available_tasks", "load_image", "load_task", "task_names"]
+__all__ = ["SPLITS", "VTAB", "Task", "available_tasks", "load_image", "load_task", "pick_tasks", "task_names"]
 
 
 def load_image(path):
@@ -125,3 +125,13 @@ def available_tasks(root=None):
     if root is None or str(root) == "rendered":
         return list(RENDERED)
     return [name for name in VTAB if (Path(root).expanduser() / name).is_dir()]
+
+
+def pick_tasks(n, root=None):
+    """Up to n names of available tasks, taken from the groups in turn, so that three tasks show three groups."""
+    from .rendered import RENDERED
+
+    names = available_tasks(root)
+    group = {name: (VTAB.get(name) or RENDERED[name]).group for name in names}
+    rank = {name: (sum(group[other] == group[name] for other in names[:i]), i) for i, name in enumerate(names)}
+    return sorted(names, key=rank.get)[:n]

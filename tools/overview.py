@@ -13,7 +13,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 # Notebook and the beginning of the last line of the cell whose picture is taken.
 PICTURES = (
-    ("01_tasks", "pl.views.patch_pca(vit, tasks["),
+    ("01_tasks", "pl.views.patch_pca(vit, tasks[names[2]]"),
     ("00_tour", 'pl.views.change_map(models["full"]'),
     ("02_one_vit_many_knobs", "    pl.views.parameters_accuracy("),
 )

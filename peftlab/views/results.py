@@ -40,7 +40,7 @@ def parameters_accuracy(table, ax=None, chance=None):
     ax.set_xlim(-300, 8 * most)
     ax.set_xticks(ticks, [f"{t:,}".replace(",000,000", " M").replace(",000", " k") for t in ticks], minor=False)
     ax.set_xticks([], minor=True)
-    ax.set(xlabel="trained parameters without head", ylabel="test accuracy (%)", ylim=(0, 100))
+    ax.set(xlabel="trained parameters without head", ylabel="test accuracy (%)", ylim=(0, 106))
     names = table["task"] + np.where(table["rendered"], " (rendered)", "")
     ax.set_title(", ".join(sorted(names.unique())), fontsize=10)
     return ax

@@ -188,6 +188,13 @@ def main(argv=None):
     except PeftlabError as error:
         print(f"peftlab: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(
+            f"peftlab: {error}. Check that the folder exists, may be written to and that the disk is not full; "
+            "PEFTLAB_RUNS and PEFTLAB_CACHE move the ledger and drawn or fetched data",
+            file=sys.stderr,
+        )
+        return 1
     except FloatingPointError as error:
         print(f"peftlab: {error}", file=sys.stderr)
         return 1

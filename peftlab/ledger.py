@@ -15,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 
 from .checkpoints import write_json
-from .errors import PeftlabError, near
 from .paths import runs_folder
 
 
@@ -40,17 +39,6 @@ def read_record(folder):
     """run.json of one run, or None where there is none yet."""
     file = Path(folder) / "run.json"
     return json.loads(file.read_text()) if file.is_file() else None
-
-
-def resolve_run(name, folder=None):
-    """The folder of a run given by its id or a unique beginning of it. Raises PeftlabError with the near names."""
-    folder = Path(folder or runs_folder())
-    names = sorted(p.parent.name for p in folder.glob("*/run.json"))
-    found = [n for n in names if n == name] or [n for n in names if n.startswith(name)]
-    if len(found) != 1:
-        what = "several runs begin with" if found else "no run begins with"
-        raise PeftlabError(f"{what} {name!r} in {folder}{near(name, found or names or ['(the ledger is empty)'])}")
-    return folder / found[0]
 
 
 def read_ledger(folder=None):

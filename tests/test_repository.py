@@ -83,4 +83,6 @@ def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkey
     assert main(["fit", "lora", "tiny", "-o", "rank"]) == 2
     assert main(["fit", "full", "tiny", "--lr", "1e9", "--epochs", "9"]) == 1
     assert "the loss became" in capsys.readouterr().err
+    assert main(["fit", "linear", "tiny", "--epochs", "1", "--runs", "/dev/null/runs"]) == 1
+    assert "may be written to" in capsys.readouterr().err
     assert main(["ledger"]) == 0 and main(["ledger", "--csv"]) == 0

@@ -1,14 +1,12 @@
 """fit: frozen prefix, interruption and resumption, honest splits, clear stops."""
 
-import json
-
 import pytest
 import torch
 
 import peftlab.training as training
 from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
-from peftlab.ledger import read_ledger, resolve_run
+from peftlab.ledger import read_ledger
 from peftlab.methods import attach
 from peftlab.training import evaluate, features, fit, learning_rate, predict
 
@@ -149,14 +147,6 @@ def test_ledger_skips_a_damaged_row_with_a_warning(backbone, tiny_task, tmp_path
     (tmp_path / "broken" / "run.json").write_text("{")
     with pytest.warns(UserWarning, match="broken"):
         assert len(read_ledger(tmp_path)) == 1
-
-
-def test_runs_are_found_by_the_beginning_of_their_name(backbone, tiny_task, tmp_path):
-    run = fit(attach(backbone, "linear", 3), tiny_task, **SMALL, runs=tmp_path)
-    assert resolve_run("tiny-linear", tmp_path) == run.folder
-    with pytest.raises(PeftlabError, match="no run begins with 'tinny'"):
-        resolve_run("tinny", tmp_path)
-    assert json.loads((run.folder / "run.json").read_text()) == run.record
 
 
 def test_linear_probe_equals_scikit_learn(backbone, tiny_task):

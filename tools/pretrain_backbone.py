@@ -42,6 +42,7 @@ from peftlab.backbones import MINI, load_backbone, save_backbone
 from peftlab.checkpoints import load_state, save_state, write_json
 from peftlab.probes import cls_and_patches, linear_probe_accuracy
 from peftlab.tasks import load_task
+from peftlab.training import learning_rate
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -198,12 +199,6 @@ class Distiller(torch.nn.Module):
         return self.cls_head(tokens[:, 0]), self.patch_head(tokens[:, 1:])
 
 
-def learning_rate(step, total, peak, warmup):
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
 def distil(model, pixels, tokens, args, device):
     """Train in place; the state is saved every two minutes and picked up again."""
     n, total = len(pixels), args.samples // args.batch
@@ -233,7 +228,7 @@ def distil(model, pixels, tokens, args, device):
         cls_target = (target[:, 0] - centre[0]) / scale[0]
         patch_target = ((target[:, 1:] if keep is None else target[:, 1 + keep]) - centre[1]) / scale[1]
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, total, args.lr, args.warmup)
+            group["lr"] = learning_rate(step, total, args.warmup, args.lr, 0)
         cls, patch = model(normalise(torch.from_numpy(pixels[rows]), device), keep)
         cls_loss = 1 - F.cosine_similarity(cls, cls_target, dim=-1).mean()
         patch_loss = 1 - F.cosine_similarity(patch, patch_target, dim=-1).mean()

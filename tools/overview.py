@@ -37,7 +37,7 @@ def main():
         top += p.height
     out = ROOT / "docs" / "overview.png"
     out.parent.mkdir(exist_ok=True)
-    sheet.quantize(128).save(out, optimize=True)
+    sheet.save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Mirror:
     sha256: str | None = None
 
 
-# Addresses as read in the named places; none of them could be tried when this was written.
+# Addresses as read in the named places; none of them has been tried.
 MIRRORS = {
     "vtab-1k": Mirror(
         "https://huggingface.co/datasets/XiN0919/VTAB-1k/resolve/main/vtab-1k.zip",

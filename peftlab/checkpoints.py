@@ -9,15 +9,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 
-def write_json(path, value):
-    """Write `value` as JSON in one atomic step."""
+def write_text(path, text):
+    """Write a text file in one atomic step."""
     path = Path(path)
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
-        part.write_text(json.dumps(value, indent=2) + "\n")
+        part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Write `value` as JSON in one atomic step."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_tensors(path, tensors, metadata=None):

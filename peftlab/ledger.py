@@ -8,13 +8,12 @@ runs/<run id>/state.safetensors      only while a run is unfinished: what is nee
 
 import hashlib
 import json
-import os
 import warnings
 from pathlib import Path
 
 import pandas as pd
 
-from .checkpoints import write_json
+from .checkpoints import write_json, write_text
 from .paths import runs_folder
 
 
@@ -26,9 +25,7 @@ def run_id(identity):
 
 def write_curves(folder, rows):
     """Write curves.csv in one atomic step."""
-    part = folder / f"curves.csv.part{os.getpid()}"
-    pd.DataFrame(rows).to_csv(part, index=False)
-    os.replace(part, folder / "curves.csv")
+    write_text(folder / "curves.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
 def write_record(folder, record):

@@ -23,6 +23,7 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 
 from . import report_page
+from .checkpoints import write_text
 from .errors import PeftlabError, near
 from .notebook_lint import parameter_problems
 from .paths import REPOSITORY
@@ -90,7 +91,7 @@ def build_workbook(notebooks_folder, out, profile="fast", only=None, parameters=
         for i, path in enumerate(selected, 1):
             _say(f"[{i}/{len(selected)}] {path.stem}: running")
             nb, result = run_notebook(path, values, environment)
-            _write(out / path.name, nbformat.writes(nb) + "\n")
+            write_text(out / path.name, nbformat.writes(nb) + "\n")
             results.append(result)
             outcome = "ok" if result.ok else f"FAILED ({result.error})"
             _say(f"[{i}/{len(selected)}] {path.stem}: {outcome}, {report_page.duration(result.seconds)}")
@@ -189,7 +190,7 @@ def publish(notebooks, out, environment, profile="fast"):
         html = report_page.render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent)
         for reference in report_page.external_references(html):
             _say(f"note: {name}.html is not self-contained, it loads {reference}")
-        _write(out / f"{name}.html", html)
+        write_text(out / f"{name}.html", html)
     cards = [
         report_page.card(p.stem, done[p.stem], done[p.stem].metadata["peftlab"])
         if p.stem in done
@@ -197,7 +198,7 @@ def publish(notebooks, out, environment, profile="fast"):
         for p in notebooks
     ]
     command = f"peftlab workbook --profile {profile} --out {out.name}/"
-    _write(out / "index.html", report_page.render_index(cards, environment, command))
+    write_text(out / "index.html", report_page.render_index(cards, environment, command))
 
 
 def describe_environment():
@@ -215,16 +216,6 @@ def _version(name):
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _write(path, text):
-    """Write a text file in one atomic step."""
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _say(line):

@@ -410,5 +410,5 @@ def test_a_crash_while_writing_leaves_the_old_page_and_no_partial_file(tmp_path,
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(OSError, match="disk full"):
-        reports._write(target, "new text")
+        reports.write_text(target, "new text")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

@@ -39,7 +39,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from tqdm import tqdm
 
 from peftlab.backbones import MINI, load_backbone, save_backbone
-from peftlab.checkpoints import load_state, save_state, write_json
+from peftlab.checkpoints import load_state, save_state, write_json, write_text
 from peftlab.probes import cls_and_patches, linear_probe_accuracy
 from peftlab.tasks import load_task
 from peftlab.training import learning_rate
@@ -305,10 +305,7 @@ def write_card(figures, file):
         f"| {row} | " + " | ".join(f"{values[name]:.3f}" for name in names) + " |\n"
         for row, values in figures["probe"].items()
     )
-    text = CARD.read_text().format(table=head + body, architecture=MINI, **figures)
-    part = file.with_suffix(".md.part")
-    part.write_text(text)
-    part.replace(file.with_suffix(".md"))
+    write_text(file.with_suffix(".md"), CARD.read_text().format(table=head + body, architecture=MINI, **figures))
 
 
 def main():

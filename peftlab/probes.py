@@ -1,6 +1,7 @@
 """What frozen features already know: nearest neighbours and a linear probe, both scikit-learn's."""
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -25,3 +26,13 @@ def cls_and_patches(vit, task, split, limit=None):
     tokens = features(vit, task, split, stop=-2, limit=limit)
     tokens = vit.norm(tokens.to(next(vit.parameters()).device)).detach().cpu()
     return np.concatenate([tokens[:, 0], tokens[:, vit.num_prefix_tokens :].mean(1)], axis=1)
+
+
+@torch.no_grad()
+def distance_at_start(model, x):
+    """How far a method's features are from the frozen backbone's on images x [B, 3, H, W], before any training.
+
+    ||f - f0|| / ||f0|| over the pooled features; exactly 0 for methods that start at the backbone.
+    """
+    plain, tuned = (vit.forward_head(vit.forward_features(x), pre_logits=True) for vit in (model.backbone, model.vit))
+    return ((tuned - plain).norm() / plain.norm()).item()

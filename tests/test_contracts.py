@@ -1,5 +1,6 @@
 """The contracts of every method: a new one is checked by being registered."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 
-import peftlab.methods.base as base
-from peftlab.backbones import load_backbone, stages
+from peftlab.backbones import MINI, load_backbone, stages
+from peftlab.checkpoints import write_tensors
 from peftlab.errors import NotMergeable, PeftlabError
-from peftlab.methods import METHODS, attach, load_adapter
+from peftlab.methods import FAMILIES, METHODS, attach, create_method, load_adapter
+from peftlab.probes import distance_at_start
 from peftlab.training import fit
 
 BACKBONES = {
@@ -22,6 +24,18 @@ BACKBONES = {
     "patch pooled": lambda: _patch_pooled(),
 }
 CLASSES = 3
+
+# Every method as it is by default, and those that their options make another one of.
+CASES = {name: create_method(name) for name in sorted(METHODS)} | {
+    "adapter, pfeiffer": create_method("adapter", placement="pfeiffer"),
+    "bitfit, linear layers": create_method("bitfit", targets=("qkv", "o", "fc1", "fc2")),
+    "convpass, attention": create_method("convpass", sublayers=("attn",)),
+    "fact, tk": create_method("fact", form="tk", rank=4, scale=2.0),
+    "ia3, all": create_method("ia3", targets=("q", "k", "v", "o", "ff")),
+    "lora, all": create_method("lora", rank=2, alpha=3.0, targets=("q", "k", "v", "o", "fc1", "fc2")),
+    "lora, fused": create_method("lora", targets=("qkv",)),
+    "vpt, shallow": create_method("vpt", deep=False),
+}
 
 
 def _patch_pooled():
@@ -38,9 +52,9 @@ def backbone(request):
     return BACKBONES[request.param]()
 
 
-@pytest.fixture(params=sorted(METHODS))
+@pytest.fixture(params=CASES)
 def method(request):
-    return request.param
+    return CASES[request.param]
 
 
 def images(backbone, n=4):
@@ -73,9 +87,18 @@ def train(model, steps=3):
 
 
 def test_start_equals_frozen_backbone(backbone, method):
+    """Bit for bit where the definition says so, and nowhere else."""
     model, x = attach(backbone, method, CLASSES), images(backbone)
     same_features = torch.equal(model.vit.forward_features(x), backbone.forward_features(x))
-    assert same_features == METHODS[method].identity_at_start
+    assert same_features == method.identity_at_start
+
+
+@pytest.mark.parametrize("method", [m for m in CASES.values() if not m.identity_at_start], ids=repr)
+def test_the_others_start_near_a_trained_backbone(method):
+    """As their docstrings say. Features of random weights are mostly noise and would say nothing."""
+    backbone = load_backbone()
+    assert 0 < distance_at_start(attach(backbone, method, CLASSES), images(backbone)) < 0.5
+    assert distance_at_start(attach(backbone, "lora", CLASSES), images(backbone)) == 0
 
 
 def test_only_trained_tensors_move(backbone, method):
@@ -92,7 +115,7 @@ def test_only_trained_tensors_move(backbone, method):
 
 def test_count_equals_formula(backbone, method):
     model = attach(backbone, method, CLASSES)
-    assert model.method_parameters == model.method.count(model.vit)
+    assert model.method_parameters == model.method.count(backbone)
     assert model.head_parameters == backbone.embed_dim * CLASSES + CLASSES
 
 
@@ -105,15 +128,34 @@ def test_count_equals_formula(backbone, method):
         ("norm", {}, 38_400),
         ("lora", {"rank": 8}, 294_912),
         ("lora", {"rank": 4, "targets": ("q", "k", "v")}, 221_184),
+        ("lora", {"rank": 4, "targets": ("qkv",)}, 12 * 4 * (768 + 3 * 768)),
+        ("lora", {"rank": 4, "targets": ("o", "fc1", "fc2")}, 12 * 4 * (2 * 768 + 2 * (768 + 3072))),
+        ("bitfit", {"targets": ("qkv", "o", "fc1", "fc2")}, 82_944),
+        ("vpt", {"prompts": 5}, 46_080),
+        ("vpt", {"prompts": 5, "deep": False}, 3_840),
+        ("adapter", {"placement": "pfeiffer"}, 156_768),
+        ("adapter", {"placement": "houlsby"}, 2 * 156_768),
+        ("adaptformer", {}, 156_768),
+        ("adaptformer", {"bottleneck": 64}, 1_189_632),
+        ("ssf", {}, 205_824),
+        ("fact", {"form": "tk", "rank": 8}, 13_952),
+        ("fact", {"form": "tk", "rank": 32}, 86_528),
+        ("fact", {"form": "tt", "rank": 4}, 8_448),
+        ("fact", {"form": "tt", "rank": 16}, 61_440),
+        ("convpass", {"bottleneck": 8}, 327_552),
+        ("convpass", {"sublayers": ("attn",)}, 327_552 // 2),
+        ("ia3", {}, 12 * (2 * 768 + 3072)),
+        ("full", {"last_blocks": 12}, 85_798_656 - 197 * 768 - 768 - (16 * 16 * 3 + 1) * 768),
+        ("norm", {"last_blocks": 1}, 3 * 2 * 768),
     ],
 )
 def test_published_counts_on_vit_base(name, options, expected):
     with torch.device("meta"):
         vit = VisionTransformer(num_classes=10)
-    method = base.create_method(name, **options)
+    method = create_method(name, **options)
+    assert method.count(vit) == expected
     vit.requires_grad_(False)
     method.apply(vit)
-    assert method.count(vit) == expected
     counted = sum(p.numel() for key, p in vit.named_parameters() if p.requires_grad and not key.startswith("head."))
     assert counted == expected
 
@@ -121,8 +163,8 @@ def test_published_counts_on_vit_base(name, options, expected):
 def test_merged_is_plain_and_equal(backbone, method):
     model, x = train(attach(backbone, method, CLASSES)), images(backbone)
     untouched = snapshot(model.vit)
-    if METHODS[method].not_mergeable:
-        with pytest.raises(NotMergeable, match=METHODS[method].not_mergeable[:20]):
+    if method.not_mergeable:
+        with pytest.raises(NotMergeable, match=method.not_mergeable[:20]):
             model.merge()
         return
     plain = model.merge()
@@ -142,7 +184,7 @@ def test_round_trip_is_exact(backbone, method, tmp_path):
 
 def test_round_trip_in_a_fresh_process(tmp_path):
     backbone = load_backbone()
-    models = {name: train(attach(backbone, name, CLASSES)) for name in sorted(METHODS)}
+    models = {name: train(attach(backbone, method, CLASSES)) for name, method in CASES.items()}
     for name, model in models.items():
         model.save(tmp_path / name)
     code = (
@@ -154,6 +196,66 @@ def test_round_trip_in_a_fresh_process(tmp_path):
     )
     out = subprocess.run([sys.executable, "-c", code, tmp_path, *models], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == [model(images(backbone)).flatten().tolist() for model in models.values()]
+
+
+def test_merged_models_load_without_peftlab(tmp_path):
+    """In plain timm, in a process that cannot import peftlab."""
+    backbone = load_backbone()
+    cases = {name: method for name, method in CASES.items() if not method.not_mergeable}
+    plain = {name: train(attach(backbone, method, CLASSES)).merge() for name, method in cases.items()}
+    for name, vit in plain.items():
+        write_tensors(tmp_path / f"{name}.safetensors", vit.state_dict())
+    code = (
+        "import json, sys, torch, timm\n"
+        "sys.modules['peftlab'] = None\n"
+        "from safetensors.torch import load_file\n"
+        "x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
+        "architecture, outputs = json.loads(sys.argv[2]), []\n"
+        "for name in sys.argv[3:]:\n"
+        "    vit = timm.models.VisionTransformer(**architecture).eval()\n"
+        "    vit.load_state_dict(load_file(f'{sys.argv[1]}/{name}.safetensors'))\n"
+        "    outputs.append(vit(x).flatten().tolist())\n"
+        "print(json.dumps(outputs))"
+    )
+    architecture = json.dumps(MINI | {"num_classes": CLASSES})
+    command = [sys.executable, "-c", code, tmp_path, architecture, *plain]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(out.stdout) == [vit(images(backbone)).flatten().tolist() for vit in plain.values()]
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(METHODS) if name != "linear"])
+def test_partial_depth_leaves_earlier_blocks_alone(backbone, name):
+    depth = len(backbone.blocks)
+    for k in (1, 2):
+        model = attach(backbone, name, CLASSES, last_blocks=k)
+        assert model.method_parameters == model.method.count(backbone) > 0
+        assert model.first_trainable_stage() == 1 + depth - k
+        same_features = torch.equal(
+            model.vit.forward_features(images(backbone)), backbone.forward_features(images(backbone))
+        )
+        assert same_features == model.method.identity_at_start
+        if not model.method.not_mergeable:
+            assert (train(model).merge()(images(backbone)) - model(images(backbone))).abs().max() <= 1e-5
+    for k in (0, depth + 1):
+        with pytest.raises(PeftlabError, match=f"last_blocks is {k}.*depth, {depth}"):
+            attach(backbone, name, CLASSES, last_blocks=k)
+
+
+def test_copies_are_independent(backbone, method):
+    model, x = train(attach(backbone, method, CLASSES)), images(backbone)
+    twin, before = copy.deepcopy(model), model(x)
+    assert torch.equal(twin(x), before)
+    train(twin)
+    assert torch.equal(model(x), before) and not torch.equal(twin(x), before)
+
+
+def test_every_method_says_what_it_is(method):
+    assert method.family in FAMILIES
+    for text in (method.title, method.idea, method.source, sys.modules[type(method).__module__].__doc__):
+        assert text.strip()
+    doc = sys.modules[type(method).__module__].__doc__
+    for word in ("Idea:", "Equation:", "Parameters", "Start:", "Merging:", "Source:"):
+        assert word in doc or (word, method.name) == ("Equation:", "full"), word
 
 
 def test_detach_restores(backbone, method):
@@ -227,19 +329,20 @@ def test_a_new_method_is_one_file():
         @register("toy")
         @dataclass(frozen=True)
         class Toy(Method):
-            title, idea, source, lr = "Toy", "train the final norm", "here", 1e-2
+            title, idea, family, source, lr = "Toy", "train the final norm", "selective", "here", 1e-2
 
             def apply(self, vit):
                 unfreeze(vit.norm, "weight", "bias")
 
-            def count(self, vit):
-                return 2 * vit.embed_dim
+            def count(self, backbone):
+                return 2 * backbone.embed_dim
 
         backbone = load_backbone("test_vit", pretrained=False, img_size=64)
+        toy = Toy()
         for contract in (test_start_equals_frozen_backbone, test_only_trained_tensors_move, test_count_equals_formula):
-            contract(backbone, "toy")
-        test_merged_is_plain_and_equal(backbone, "toy")
-        test_detach_restores(backbone, "toy")
+            contract(backbone, toy)
+        test_merged_is_plain_and_equal(backbone, toy)
+        test_detach_restores(backbone, toy)
         assert attach(backbone, "toy", CLASSES).first_trainable_stage() == 1 + len(backbone.blocks)
     finally:
         METHODS.pop("toy", None)
@@ -251,12 +354,51 @@ def test_unknown_names_and_options_name_the_near_ones():
         attach(backbone, "lorra", CLASSES)
     with pytest.raises(PeftlabError, match="did you mean 'rank'"):
         attach(backbone, "lora", CLASSES, ranks=8)
-    with pytest.raises(PeftlabError, match="no option 'rank'"):
-        attach(backbone, "linear", CLASSES, rank=8)
-    for rank in (0, 49):
-        with pytest.raises(PeftlabError, match=f"rank is {rank}"):
-            attach(backbone, "lora", CLASSES, rank=rank)
-    with pytest.raises(PeftlabError, match="target 'x'"):
-        attach(backbone, "lora", CLASSES, targets=("x",))
+    for option in ("rank", "last_blocks"):
+        with pytest.raises(PeftlabError, match=f"no option '{option}'"):
+            attach(backbone, "linear", CLASSES, **{option: 8})
+    for name, option in [
+        ("lora", "rank"),
+        ("fact", "rank"),
+        ("adapter", "bottleneck"),
+        ("adaptformer", "bottleneck"),
+        ("convpass", "bottleneck"),
+    ]:
+        for size in (0, 49, 2.5):
+            with pytest.raises(PeftlabError, match=f"{option} is {size}.*the width, 48"):
+                attach(backbone, name, CLASSES, **{option: size})
+    with pytest.raises(PeftlabError, match="prompts is 0"):
+        attach(backbone, "vpt", CLASSES, prompts=0)
+    for name, options, message in [
+        ("lora", {"targets": ("fc3",)}, "target 'fc3'; did you mean 'fc"),
+        ("lora", {"targets": ("q", "q")}, "each once"),
+        ("ia3", {"targets": ()}, "at least one of q, k, v, o, ff"),
+        ("bitfit", {"targets": "norms"}, "did you mean 'norm'"),
+        ("convpass", {"sublayers": ("atn",)}, "did you mean 'attn'"),
+        ("adapter", {"placement": "houlsbi"}, "did you mean 'houlsby'"),
+        ("fact", {"form": "tx"}, "unknown form 'tx'"),
+    ]:
+        with pytest.raises(PeftlabError, match=message):
+            attach(backbone, name, CLASSES, **options)
     with pytest.raises(PeftlabError, match="num_classes is 1"):
         attach(backbone, "linear", 1)
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "ssf", "fact", "bitfit", "adapter", "adaptformer", "convpass"])
+def test_a_backbone_without_the_module_is_named(name):
+    backbone = _patch_pooled()
+    del backbone.blocks[1].mlp
+    with pytest.raises(PeftlabError, match=rf"{name} needs blocks\.1\.mlp.*, which patch pooled does not have"):
+        attach(backbone, name, CLASSES, **({"targets": ("fc1",)} if name == "lora" else {}))
+
+
+def test_weights_that_cannot_be_cut_are_named():
+    backbone = VisionTransformer(32, 8, embed_dim=48, depth=1, num_heads=2, mlp_ratio=1.5, num_classes=0)
+    with pytest.raises(PeftlabError, match="48 x 48 pieces, but mlp.fc1 is 72 x 48"):
+        attach(backbone, "fact", CLASSES)
+
+
+def test_ssf_needs_biases_to_merge_into():
+    backbone = VisionTransformer(32, 8, embed_dim=48, depth=1, num_heads=2, qkv_bias=False, num_classes=0)
+    with pytest.raises(NotMergeable, match="Linear has no bias"):
+        attach(backbone, "ssf", CLASSES).merge()

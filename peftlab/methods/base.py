@@ -1,33 +1,34 @@
-"""What every method shares: the registry, the tuned model, and how an adapter is stored.
+"""What every method is: the contract, the registry, and the checks they share.
 
 A method is one file with one frozen dataclass. Its fields are the options; `apply` changes a ViT in place, `count`
-is the closed-form number of trained parameters, `merge` writes the change into plain weights.
+is the closed-form number of trained parameters, `merge` writes the change into plain weights. Which blocks are changed
+is an option of every method, so each asks `self.blocks(vit)` for them.
 """
 
-import copy
-import json
-from dataclasses import asdict, dataclass, fields
-from itertools import chain
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
-import torch
 from torch import nn
 
-from ..backbones import fingerprint, stages
-from ..checkpoints import read_tensors, write_json, write_tensors
-from ..errors import NotMergeable, PeftlabError, near
+from ..errors import PeftlabError, near
 
 METHODS = {}
+FAMILIES = ("selective", "reparametrised", "additive", "prompt")
 
 
 @dataclass(frozen=True)
 class Method:
-    """Base of all methods. Subclasses are frozen dataclasses registered with `@register(name)`."""
+    """Base of all methods. Subclasses are frozen dataclasses registered with `@register(name)`.
+
+    last_blocks: change only the last k blocks and what follows them; None: all blocks and the embedding before them.
+    """
+
+    last_blocks: int | None = None
 
     name: ClassVar[str]
     title: ClassVar[str]
     idea: ClassVar[str]  # one sentence for tables
+    family: ClassVar[str]  # one of FAMILIES
     source: ClassVar[str]
     lr: ClassVar[float]  # a usual learning rate to start from, not tuned: select yours on val200
     identity_at_start: ClassVar[bool] = True  # features equal the frozen backbone's bit for bit before training
@@ -37,12 +38,37 @@ class Method:
         """Insert modules and make parameters trainable (with `unfreeze`), in place."""
         raise NotImplementedError
 
-    def count(self, vit):
-        """Number of trained parameters without the head, from the shapes alone."""
+    def count(self, backbone):
+        """Number of trained parameters without the head, from the shapes of the plain backbone alone."""
         raise NotImplementedError
 
     def merge(self, vit):
         """Replace inserted modules by plain ones that compute the same, in place."""
+
+    def blocks(self, vit, *needs):
+        """The blocks to change, first to last. needs: paths that each must have, as 'attn.qkv'.
+
+        Raises PeftlabError for an impossible last_blocks, and where a module is missing.
+        """
+        depth = len(vit.blocks)
+        k = depth if self.last_blocks is None else self.last_blocks
+        if not 1 <= k <= depth:
+            raise PeftlabError(f"last_blocks is {k}, but must lie between 1 and the depth, {depth}")
+        for i in range(depth - k, depth):
+            for path in needs:
+                try:
+                    vit.blocks[i].get_submodule(path)
+                except AttributeError:
+                    message = f"{self.name} needs blocks.{i}.{path}, which {vit.peftlab_name} does not have"
+                    raise PeftlabError(message) from None
+        return list(vit.blocks)[depth - k :]
+
+    def trunk(self, vit):
+        """The modules from the first changed block to the features; the whole ViT where last_blocks is None."""
+        if self.last_blocks is None:
+            return [vit]
+        after = [vit.norm, vit.fc_norm, getattr(vit, "attn_pool", None)]
+        return [*self.blocks(vit), *(module for module in after if module is not None)]
 
 
 def register(name):
@@ -60,11 +86,28 @@ def create_method(name, **options):
     """A Method by name. Raises PeftlabError with the near names for unknown methods and options."""
     if name not in METHODS:
         raise PeftlabError(f"unknown method {name!r}{near(name, METHODS)}")
-    known = [f.name for f in fields(METHODS[name])]
-    for option in options:
-        if option not in known:
-            raise PeftlabError(f"method {name!r} has no option {option!r}{near(option, known) if known else ''}")
+    kinds = {f.name: f.type for f in fields(METHODS[name])}
+    for option, value in options.items():
+        if option not in kinds:
+            raise PeftlabError(f"method {name!r} has no option {option!r}{near(option, kinds) if kinds else ''}")
+        if kinds[option] is tuple:  # a single name on the command line, a list in JSON
+            options[option] = (value,) if isinstance(value, str) else tuple(value)
     return METHODS[name](**options)
+
+
+def check_size(name, value, largest):
+    """Raise PeftlabError unless a rank or bottleneck lies between 1 and the width it is meant to be smaller than."""
+    if not (isinstance(value, int) and 1 <= value <= largest):
+        raise PeftlabError(f"{name} is {value}, but must be a whole number between 1 and the width, {largest}")
+
+
+def check_targets(targets, known):
+    """Raise PeftlabError for no targets, unknown ones (with the near names) and repeated ones."""
+    for target in targets:
+        if target not in known:
+            raise PeftlabError(f"unknown target {target!r}{near(target, known)}")
+    if not targets or len(set(targets)) < len(targets):
+        raise PeftlabError(f"targets are {targets}; name at least one of {', '.join(known)}, each once")
 
 
 def unfreeze(module, *names):
@@ -73,143 +116,3 @@ def unfreeze(module, *names):
         parameter = getattr(module, name, None)
         if parameter is not None:
             setattr(module, name, nn.Parameter(parameter.detach().clone()))
-
-
-def share(vit):
-    """A copy of a ViT with its own modules but the very same (frozen) tensors."""
-    return copy.deepcopy(vit, {id(t): t for t in chain(vit.parameters(), vit.buffers())})
-
-
-class PeftModel(nn.Module):
-    """A frozen backbone with a method's change and a fresh head; `model.vit` is a timm VisionTransformer.
-
-    The backbone that was passed in is never changed: frozen tensors are shared with it (so moving the model to a
-    device moves them too), trained ones are private.
-    """
-
-    def __init__(self, backbone, method, num_classes, seed=0):
-        super().__init__()
-        self.method = method
-        self._backbone = (backbone,)  # in a tuple, so that its parameters are not registered a second time
-        self.vit = share(backbone).requires_grad_(False)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.vit.reset_classifier(num_classes)
-            nn.init.trunc_normal_(self.vit.head.weight, std=0.02)
-            nn.init.zeros_(self.vit.head.bias)
-            method.apply(self.vit)
-        self.eval()
-
-    def forward(self, x):
-        """Images [B, 3, H, W] -> logits [B, classes]."""
-        return self.vit(x)
-
-    @property
-    def backbone(self):
-        """The plain backbone, bit for bit as it was passed in."""
-        return self._backbone[0]
-
-    @property
-    def num_classes(self):
-        return self.vit.num_classes
-
-    @property
-    def head_parameters(self):
-        return sum(p.numel() for p in self.vit.head.parameters())
-
-    @property
-    def method_parameters(self):
-        """Trained parameters without the head: the number that papers print."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad) - self.head_parameters
-
-    def first_trainable_stage(self):
-        """Index into `stages(model.vit)`: everything before it is frozen and can be computed once."""
-        trained = [any(p.requires_grad for p in stage.parameters) for stage in stages(self.vit)]
-        return trained.index(True)
-
-    def adapter_state(self):
-        """All tensors that are not shared with the backbone: trained parameters, buffers of the method, the head."""
-        shared = {id(t) for t in chain(self.backbone.parameters(), self.backbone.buffers())}
-        return {name: t for name, t in self.vit.state_dict(keep_vars=True).items() if id(t) not in shared}
-
-    def merge(self):
-        """-> a plain timm VisionTransformer computing the same; needs no peftlab to run or load.
-
-        Raises NotMergeable with the reason.
-        """
-        if self.method.not_mergeable:
-            raise NotMergeable(f"{self.method.name} cannot be merged: {self.method.not_mergeable}")
-        plain = copy.deepcopy(self.vit)
-        with torch.no_grad():
-            self.method.merge(plain)
-        return plain.requires_grad_(False).eval()
-
-    def detach(self):
-        """-> the plain backbone without method and head, bit for bit as before `attach`."""
-        return self.backbone
-
-    def save(self, folder):
-        """Write adapter.safetensors and adapter.json; the backbone's weights are never stored."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / "adapter.safetensors", self.adapter_state())
-        record = {
-            "method": self.method.name,
-            "options": asdict(self.method),
-            "num_classes": self.num_classes,
-            "backbone": self.backbone.peftlab_name,
-            "fingerprint": fingerprint(self.backbone),
-        }
-        write_json(folder / "adapter.json", record)
-        return folder
-
-
-def attach(backbone, method, num_classes, seed=0, **options):
-    """Put a method around a frozen backbone -> PeftModel.
-
-    method: a registered name with its options as keywords, or a Method. seed: of the head and the inserted modules.
-    Raises PeftlabError for unknown names and impossible options.
-    """
-    if num_classes < 2:
-        raise PeftlabError(f"num_classes is {num_classes}, but a classifier needs at least 2")
-    if not isinstance(method, Method):
-        method = create_method(method, **options)
-    return PeftModel(backbone, method, num_classes, seed)
-
-
-def load_adapter(backbone, folder):
-    """Rebuild a saved PeftModel on its backbone, bit for bit.
-
-    Raises PeftlabError when files are missing, the backbone is another one, or any tensor is missing, unexpected or
-    of the wrong shape.
-    """
-    folder = Path(folder)
-    for name in ("adapter.json", "adapter.safetensors"):
-        if not (folder / name).is_file():
-            raise PeftlabError(f"{folder / name}: no such file. A saved adapter is a folder with both files")
-    record = json.loads((folder / "adapter.json").read_text())
-    if record["fingerprint"] != fingerprint(backbone):
-        raise PeftlabError(
-            f"{folder}: trained on backbone {record['backbone']!r} ({record['fingerprint']}), but this one is "
-            f"{backbone.peftlab_name!r} ({fingerprint(backbone)}). Load that backbone"
-        )
-    options = {key: tuple(v) if isinstance(v, list) else v for key, v in record["options"].items()}
-    model = attach(backbone, record["method"], record["num_classes"], **options)
-    load_tensors(model, read_tensors(folder / "adapter.safetensors")[0], folder / "adapter.safetensors")
-    return model
-
-
-def load_tensors(model, tensors, file):
-    """Copy stored tensors into a model's adapter. Raises PeftlabError unless names and shapes agree exactly."""
-    state = model.adapter_state()
-    missing, unexpected = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
-    wrong = [
-        f"{name} {tuple(tensors[name].shape)} instead of {tuple(state[name].shape)}"
-        for name in state.keys() & tensors.keys()
-        if tensors[name].shape != state[name].shape
-    ]
-    if missing or unexpected or wrong:
-        raise PeftlabError(f"{file}: missing {missing}, unexpected {unexpected}, wrong shape {wrong}")
-    with torch.no_grad():
-        for name, tensor in state.items():
-            tensor.copy_(tensors[name])

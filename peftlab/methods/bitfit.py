@@ -1,36 +1,49 @@
-"""BitFit: only the biases are trained.
+"""BitFit: only biases are trained.
 
 Idea: shift activations, never rotate or scale them.
-Equation: y = W x + (b + db), for every bias b of the linear layers, LayerNorms and the patch embedding.
-Shapes: per block 3D (qkv), D (proj), H (fc1), D (fc2) and 2D (two LayerNorms).
-Parameters: L (7D + H) + 2D for a block hidden width H; ViT-B/16: 102,912.
+Equation: y = W x + (b + db), for the biases b of the chosen layers.
+Shapes: per block 3D (qkv), D (o), H (fc1), D (fc2) and 2D (two LayerNorms), H the hidden width of the MLP.
+Parameters: L (7D + H) + 2D with the patch embedding and the final LayerNorm; ViT-B/16: 102,912.
+Targets: by default all of these. Some re-implementations leave out LayerNorms and the patch embedding, which is
+targets=("qkv", "o", "fc1", "fc2") here; ViT-B/16: 82,944.
 Start: the pre-trained biases. Merging: biases stay biases, nothing to do.
 Source: Ben Zaken et al. 2022, arXiv 2106.10199 (for BERT); on ViTs known as "Bias".
-Differs from some re-implementations, which leave out the LayerNorm and patch-embedding biases (82,944).
 """
 
 from dataclasses import dataclass
 
-from torch import nn
-
-from .base import Method, register, unfreeze
+from .base import Method, check_targets, register, unfreeze
+from .layers import LINEARS
 from .norm import norm_layers
+
+TARGETS = ("patch", "norm", *LINEARS)
 
 
 @register("bitfit")
 @dataclass(frozen=True)
 class BitFit(Method):
+    targets: tuple = TARGETS
+
     title = "BitFit"
     idea = "train all biases"
+    family = "selective"
     source = "Ben Zaken et al. 2022"
     lr = 5e-3
 
-    def apply(self, vit):
-        linears = [m for m in vit.blocks.modules() if isinstance(m, nn.Linear)]
-        for module in [vit.patch_embed.proj, *linears, *norm_layers(vit)]:
-            unfreeze(module, "bias")
+    def layers(self, vit):
+        """The layers whose biases are trained, as far as they have one."""
+        check_targets(self.targets, TARGETS)
+        paths = [LINEARS[t] for t in self.targets if t in LINEARS]
+        layers = [block.get_submodule(path) for block in self.blocks(vit, *paths) for path in paths]
+        if "norm" in self.targets:
+            layers += norm_layers(self.trunk(vit), vit.embed_dim)
+        if "patch" in self.targets and self.last_blocks is None:
+            layers.append(vit.patch_embed.proj)
+        return [layer for layer in layers if getattr(layer, "bias", None) is not None]
 
-    def count(self, vit):
-        L, D, H = len(vit.blocks), vit.embed_dim, vit.blocks[0].mlp.fc1.out_features
-        has_bias = [norm for norm in norm_layers(vit) if getattr(norm, "bias", None) is not None]
-        return L * (3 * D + D + H + D) + D * (vit.patch_embed.proj.bias is not None) + D * len(has_bias)
+    def apply(self, vit):
+        for layer in self.layers(vit):
+            unfreeze(layer, "bias")
+
+    def count(self, backbone):
+        return sum(len(layer.bias) for layer in self.layers(backbone))

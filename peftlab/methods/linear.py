@@ -7,6 +7,7 @@ Source: the standard transfer-learning baseline.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .base import Method, register
 
@@ -14,13 +15,16 @@ from .base import Method, register
 @register("linear")
 @dataclass(frozen=True)
 class Linear(Method):
+    last_blocks: ClassVar[None] = None  # not an option: no block is changed
+
     title = "Linear probe"
     idea = "train the head only"
+    family = "selective"
     source = "standard baseline"
     lr = 1e-2
 
     def apply(self, vit):
         """Nothing to insert: the head is trainable already."""
 
-    def count(self, vit):
+    def count(self, backbone):
         return 0

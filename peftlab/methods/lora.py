@@ -1,12 +1,15 @@
 """LoRA: a low-rank matrix is added to chosen weights.
 
 Idea: the change that a task needs is of low rank, so learn it as a product of two thin matrices.
-Equation: y = W x + b + (alpha / rank) B A x, on the query and value rows of the fused qkv weight.
-Shapes: A [rank, D], B [D, rank] for each target; x [.., D].
-Parameters: L * (number of targets) * 2 * D * rank; ViT-B/16, rank 8 on q and v: 294,912.
+Equation: y = W x + b + (alpha / rank) B A x, by default on the query and value rows of the fused qkv weight.
+Shapes: A [rank, d_in], B [d_out, rank] for each target; x [.., d_in]. d_in = d_out = D for q, k, v and o (the output
+projection); fc1 leads from D to the hidden width H, fc2 back; "qkv" is the fused matrix, D to 3D, with one A for all
+three, as HF peft has it on timm models.
+Parameters: rank (d_in + d_out) for each target and block; ViT-B/16, rank 8 on q and v: 12 * 2 * 2 * 768 * 8 = 294,912.
 Start: A Kaiming-uniform, B = 0, so the product is exactly 0.
-The scale alpha / rank keeps the size of the change comparable when the rank is varied; alpha None means alpha = rank,
-a scale of 1.
+alpha and rank: B A x sums over rank terms, and the scale alpha / rank makes their mean out of the sum, times alpha. So
+alpha sets the strength of the change and may stay when the rank is varied. alpha None means alpha = rank: a scale
+of 1, as if there were none. Doubling alpha acts nearly as a doubled learning rate of B; tune one of the two.
 Merging: W + (alpha / rank) B A is again one matrix.
 Source: Hu et al. 2022, arXiv 2106.09685 (q and v as in its section 4.2).
 """
@@ -17,41 +20,54 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import PeftlabError, near
-from .base import Method, register
+from .base import Method, check_size, check_targets, register
+from .layers import LINEARS, QKV
 
-PARTS = ("q", "k", "v")
+PATHS = dict.fromkeys(QKV, LINEARS["qkv"]) | LINEARS
+
+
+def rows(target, linear):
+    """The output rows of a linear layer that belong to a target: a third of qkv for q, k and v, else all."""
+    if target not in QKV:
+        return slice(0, linear.out_features)
+    width = linear.out_features // 3
+    return slice(QKV.index(target) * width, (QKV.index(target) + 1) * width)
 
 
 class LoRALinear(nn.Module):
-    """A frozen fused qkv Linear plus one low-rank product per target."""
+    """A frozen Linear plus one low-rank product for each target among its rows."""
 
-    def __init__(self, linear, targets, rank, scale):
+    def __init__(self, base, targets, rank, scale):
         super().__init__()
-        self.linear, self.targets, self.scale = linear, targets, scale
-        self.width = linear.out_features // len(PARTS)
-        like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
-        self.A = nn.ParameterDict({t: torch.empty(rank, linear.in_features, **like) for t in targets})
-        self.B = nn.ParameterDict({t: torch.zeros(self.width, rank, **like) for t in targets})
+        self.base, self.scale = base, scale
+        self.rows = {t: rows(t, base) for t in targets}
+        self.A = nn.ParameterDict({t: torch.empty(rank, base.in_features) for t in targets})
+        self.B = nn.ParameterDict({t: torch.zeros(r.stop - r.start, rank) for t, r in self.rows.items()})
         for A in self.A.values():
             nn.init.kaiming_uniform_(A, a=math.sqrt(5))
 
-    def rows(self, target):
-        start = PARTS.index(target) * self.width
-        return slice(start, start + self.width)
+    def down(self):
+        """All A below one another, [T rank, d_in]: one thin product serves all targets."""
+        return torch.cat(tuple(self.A.values()))
+
+    def up(self):
+        """All B side by side, [d_out, T rank], each in the rows of its target and zero elsewhere."""
+        height = self.base.out_features
+        return torch.cat([pad_rows(self.B[t], r, height) for t, r in self.rows.items()], dim=1)
 
     def delta(self):
-        """The whole change of the weight, [3 D, D]."""
-        change = torch.zeros_like(self.linear.weight)
-        for t in self.targets:
-            change[self.rows(t)] = self.scale * self.B[t] @ self.A[t]
-        return change
+        """The whole change of the weight, [d_out, d_in]."""
+        return self.scale * self.up() @ self.down()
 
     def forward(self, x):
-        y = self.linear(x)
-        for t in self.targets:
-            y[..., self.rows(t)] += self.scale * (x @ self.A[t].T @ self.B[t].T)
-        return y
+        flat = x.flatten(0, -2)
+        y = torch.addmm(self.base(flat), flat @ self.down().T, self.up().T, alpha=self.scale)
+        return y.unflatten(0, x.shape[:-1])
+
+
+def pad_rows(matrix, rows, height):
+    """A matrix [n, r] as the given rows of a zero matrix [height, r]."""
+    return nn.functional.pad(matrix, (0, 0, rows.start, height - rows.stop))
 
 
 @register("lora")
@@ -63,24 +79,29 @@ class LoRA(Method):
 
     title = "LoRA"
     idea = "add a low-rank matrix to the query and value weights"
+    family = "reparametrised"
     source = "Hu et al. 2022"
     lr = 5e-3
 
-    def apply(self, vit):
-        if not 1 <= self.rank <= vit.embed_dim:
-            raise PeftlabError(f"rank is {self.rank}, but must lie between 1 and the width, {vit.embed_dim}")
-        for target in self.targets:
-            if target not in PARTS:
-                raise PeftlabError(f"unknown LoRA target {target!r}{near(target, PARTS)}")
-        scale = (self.rank if self.alpha is None else self.alpha) / self.rank
-        for block in vit.blocks:
-            block.attn.qkv = LoRALinear(block.attn.qkv, self.targets, self.rank, scale)
+    def layers(self, vit):
+        """(block, path, targets in that layer) for every changed layer."""
+        check_targets(self.targets, PATHS)
+        paths = {PATHS[t]: [s for s in self.targets if PATHS[s] == PATHS[t]] for t in self.targets}
+        return [(block, path, names) for block in self.blocks(vit, *paths) for path, names in paths.items()]
 
-    def count(self, vit):
-        return len(vit.blocks) * len(self.targets) * 2 * vit.embed_dim * self.rank
+    def apply(self, vit):
+        check_size("rank", self.rank, vit.embed_dim)
+        scale = (self.rank if self.alpha is None else self.alpha) / self.rank
+        for block, path, names in self.layers(vit):
+            block.set_submodule(path, LoRALinear(block.get_submodule(path), names, self.rank, scale))
+
+    def count(self, backbone):
+        linears = [(block.get_submodule(path), names) for block, path, names in self.layers(backbone)]
+        spans = [(linear.in_features, rows(t, linear)) for linear, names in linears for t in names]
+        return sum(self.rank * (width + span.stop - span.start) for width, span in spans)
 
     def merge(self, vit):
-        for block in vit.blocks:
-            lora = block.attn.qkv
-            lora.linear.weight += lora.delta()
-            block.attn.qkv = lora.linear
+        for block, path, _ in self.layers(vit):
+            lora = block.get_submodule(path)
+            lora.base.weight += lora.delta()
+            block.set_submodule(path, lora.base)

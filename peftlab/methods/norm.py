@@ -15,9 +15,10 @@ from torch import nn
 from .base import Method, register, unfreeze
 
 
-def norm_layers(vit):
-    """The normalisation layers over the model's width, first to last."""
-    return [m for m in vit.modules() if isinstance(m, nn.LayerNorm | RmsNorm) and m.weight.shape == (vit.embed_dim,)]
+def norm_layers(parts, width):
+    """The normalisation layers over the model's width in some modules, first to last."""
+    found = [m for part in parts for m in part.modules() if isinstance(m, nn.LayerNorm | RmsNorm)]
+    return [m for m in found if m.weight.shape == (width,)]
 
 
 @register("norm")
@@ -25,14 +26,15 @@ def norm_layers(vit):
 class Norm(Method):
     title = "LayerNorm tuning"
     idea = "train scale and shift of every LayerNorm"
+    family = "selective"
     source = "OSU-MLB, CVPR 2025"
     lr = 5e-3
 
     def apply(self, vit):
-        for norm in norm_layers(vit):
+        for norm in norm_layers(self.trunk(vit), vit.embed_dim):
             unfreeze(norm, "weight", "bias")
 
-    def count(self, vit):
-        norms = norm_layers(vit)
+    def count(self, backbone):
+        norms = norm_layers(self.trunk(backbone), backbone.embed_dim)
         per_layer = 2 if getattr(norms[0], "bias", None) is not None else 1
-        return len(norms) * per_layer * vit.embed_dim
+        return len(norms) * per_layer * backbone.embed_dim

@@ -1,0 +1,59 @@
+"""Adapter: a small bottleneck network is put in line behind sub-layers.
+
+Idea: leave every weight alone and learn a correction of a sub-layer's output, before it joins the residual stream.
+Equation: y <- y + W_up act(W_down y + b_down) + b_up, with act = GELU.
+Shapes: y [B, N, D]; W_down [h, D], W_up [D, h] for the bottleneck h.
+Placement: "houlsby" puts one behind the attention and one behind the MLP of each block, "pfeiffer" only the latter.
+Parameters: L (2 D h + h + D) for each adapter of a block; ViT-B/16, h = 8: pfeiffer 156,768, houlsby 313,536.
+Start: W_up and both biases 0, so exactly the frozen backbone (our choice; Houlsby et al. start near it).
+Merging: impossible, there is a nonlinearity between the two matrices.
+Source: Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2021, arXiv 2005.00247. Both are about BERT, whose
+LayerNorms stand elsewhere; that the adapter comes before the residual sum is what we keep.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import PeftlabError, near
+from .base import Method, check_size, register
+from .layers import After, Bottleneck
+
+PLACEMENTS = {"houlsby": ("attn.proj", "mlp"), "pfeiffer": ("mlp",)}
+
+
+class Correction(Bottleneck):
+    """y -> y + bottleneck(y)."""
+
+    def forward(self, y):
+        return y + super().forward(y)
+
+
+@register("adapter")
+@dataclass(frozen=True)
+class Adapter(Method):
+    bottleneck: int = 8
+    placement: str = "houlsby"
+
+    title = "Adapter"
+    idea = "put small bottleneck networks behind attention and MLP"
+    family = "additive"
+    source = "Houlsby et al. 2019, Pfeiffer et al. 2021"
+    lr = 2e-3
+    not_mergeable = "a nonlinearity stands between its two matrices, so no single matrix computes the same"
+
+    def paths(self):
+        if self.placement not in PLACEMENTS:
+            raise PeftlabError(f"unknown placement {self.placement!r}{near(self.placement, PLACEMENTS)}")
+        return PLACEMENTS[self.placement]
+
+    def apply(self, vit):
+        check_size("bottleneck", self.bottleneck, vit.embed_dim)
+        for block in self.blocks(vit, *self.paths()):
+            for path in self.paths():
+                correction = Correction(vit.embed_dim, self.bottleneck, nn.GELU())
+                block.set_submodule(path, After(block.get_submodule(path), correction))
+
+    def count(self, backbone):
+        D, h = backbone.embed_dim, self.bottleneck
+        return len(self.blocks(backbone)) * len(self.paths()) * (2 * D * h + h + D)

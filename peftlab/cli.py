@@ -46,10 +46,12 @@ def backbones(args):
 
 
 def _option(text):
-    """'rank=8' -> ('rank', 8); 'targets=q,v' -> ('targets', ('q', 'v'))."""
+    """'rank=8' -> ('rank', 8); 'targets=q,v' -> ('targets', ('q', 'v')); 'deep=false' -> ('deep', False)."""
     key, found, value = text.partition("=")
     if not found:
         raise PeftlabError(f"option {text!r} is not of the form name=value, as in rank=8")
+    if value.lower() in ("true", "false"):
+        return key, value.lower() == "true"
     for kind in (int, float):
         try:
             return key, kind(value)

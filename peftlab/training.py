@@ -280,5 +280,5 @@ def _train(model, task, protocol, identity, folder, device):
         row = {"epoch": epoch + 1, "loss": loss_sum / n, "accuracy": correct / n, "lr": rate}
         curves.append(row | {"seconds": time.perf_counter() - began})
         save_state(state, model, optimizer, {"curves": curves})
-        bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.2f}")
+        bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.2f}", refresh=False)
     return curves

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -364,7 +365,9 @@ def test_unknown_names_and_options_name_the_near_ones():
         ("adaptformer", "bottleneck"),
         ("convpass", "bottleneck"),
     ]:
-        for size in (0, 49, 2.5):
+        with pytest.raises(PeftlabError, match=f"{option} is 2.5, but must be of type int"):
+            attach(backbone, name, CLASSES, **{option: 2.5})
+        for size in (0, 49):
             with pytest.raises(PeftlabError, match=f"{option} is {size}.*the width, 48"):
                 attach(backbone, name, CLASSES, **{option: size})
     with pytest.raises(PeftlabError, match="prompts is 0"):
@@ -377,8 +380,12 @@ def test_unknown_names_and_options_name_the_near_ones():
         ("convpass", {"sublayers": ("atn",)}, "did you mean 'attn'"),
         ("adapter", {"placement": "houlsbi"}, "did you mean 'houlsby'"),
         ("fact", {"form": "tx"}, "unknown form 'tx'"),
+        ("fact", {"scale": "much"}, "scale is 'much', but must be of type float"),
+        ("lora", {"alpha": "much"}, "alpha is 'much', but must be of type float | None"),
+        ("vpt", {"deep": "yes"}, "deep is 'yes', but must be of type bool"),
+        ("norm", {"last_blocks": "2"}, "last_blocks is '2', but must be of type int | None"),
     ]:
-        with pytest.raises(PeftlabError, match=message):
+        with pytest.raises(PeftlabError, match=re.escape(message)):
             attach(backbone, name, CLASSES, **options)
     with pytest.raises(PeftlabError, match="num_classes is 1"):
         attach(backbone, "linear", 1)

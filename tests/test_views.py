@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import peftlab.views as views
 from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
-from peftlab.methods import attach
+from peftlab.methods import METHODS, attach
 from peftlab.training import fit
 
 
@@ -65,18 +65,62 @@ def test_weight_change_shows_exactly_what_a_method_touches(tiny_task):
     for method, places in touched.items():
         model = attach(backbone, method, 3)
         fit(model, tiny_task, epochs=1, device="cpu")
-        columns = [
-            place for place, c in zip(views.change.PLACES, views.weight_change(model).T, strict=True) if c.any()
-        ]
-        assert columns == places
+        change = views.weight_change(model)
+        assert [place for place in change if change[place].any()] == places
         assert isinstance(views.change_map(model), Axes)
 
 
 def test_gradient_flow_agrees_with_backward(tiny_task):
     model = attach(load_backbone("test_vit", pretrained=False, img_size=32), "bitfit", 3)
     flow = views.gradient_flow(model, tiny_task, images=8)
-    assert flow.shape == (6, len(views.change.PLACES)) and (flow > 0).all()
+    assert flow.shape == (6, len(views.change.PLACES)) and (flow > 0).all(axis=None)
     assert all(p.grad is None for p in model.parameters())  # looking does not train
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_can_be_looked_at(method, tiny_task):
+    model = attach(load_backbone("test_vit", pretrained=False, img_size=32), method, 3)
+    flow = views.gradient_flow(model, tiny_task, images=4)
+    assert (flow.to_numpy() > 0).any() == (method != "linear")
+    assert isinstance(views.gradient_map(model, tiny_task), Axes)
+    maps = views.attention_maps(model.vit, torch.randn(2, 3, 32, 32), layer=-1)
+    torch.testing.assert_close(maps.sum(-1), torch.ones_like(maps[..., 0]))
+    assert maps.shape[-1] == 1 + 4 + (5 if method == "vpt" else 0)
+    assert isinstance(views.attention(model, torch.zeros(1, 32, 32, 3, dtype=torch.uint8)), Axes)
+
+
+CHANGES = {
+    "linear": set(),
+    "norm": {("norm1", "tuned"), ("norm2", "tuned")},
+    "lora": {("attn.qkv", "beside")},
+    "ia3": {("attn.qkv", "after"), ("mlp.fc2", "before")},
+    "adapter": {("attn.proj", "after"), ("mlp", "after")},
+    "adaptformer": {("mlp", "beside")},
+    "convpass": {("attn", "beside"), ("mlp", "beside")},
+    "vpt": {("", "prompts")},
+}
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_a_block_is_read_off_the_model(method):
+    model = attach(load_backbone("test_vit", pretrained=False, img_size=32), method, 3)
+    changes = views.block_changes(model)
+    assert set(changes) == CHANGES[method]
+    listed = [name for names in changes.values() for name in names]
+    assert sorted(listed) == sorted(n for n, p in model.vit.blocks[-1].named_parameters() if p.requires_grad)
+
+
+def test_blocks_are_drawn_with_what_is_shared():
+    vit = load_backbone("test_vit2", pretrained=False, img_size=32)
+    models = [attach(vit, method, 3) for method in sorted(METHODS)]
+    figure = views.blocks(models)
+    titles = [ax.get_title(loc="left") for ax in figure.axes[: len(models)]]
+    assert [title.split(":")[0] for title in titles] == [model.method.title for model in models]
+    lora = models[sorted(METHODS).index("lora")]
+    assert f"LoRA: {lora.method_parameters // 8:,} in this block" in titles
+    ax = views.block(attach(vit, "fact", 3))
+    assert "U, V shared by all blocks" in [text.get_text() for text in ax.texts]
+    assert "also ls1; also ls2" in [text.get_text() for text in views.block(attach(vit, "full", 3)).texts]
 
 
 def test_task_pictures(tiny_task):

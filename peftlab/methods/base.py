@@ -91,14 +91,20 @@ def create_method(name, **options):
         if option not in kinds:
             raise PeftlabError(f"method {name!r} has no option {option!r}{near(option, kinds) if kinds else ''}")
         if kinds[option] is tuple:  # a single name on the command line, a list in JSON
-            options[option] = (value,) if isinstance(value, str) else tuple(value)
+            options[option] = value = (value,) if isinstance(value, str) else tuple(value)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if whole and not isinstance(value, kinds[option]) and isinstance(1.0, kinds[option]):
+            options[option] = value = float(value)
+        if not isinstance(value, kinds[option]):
+            kind = getattr(kinds[option], "__name__", kinds[option])
+            raise PeftlabError(f"{option} is {value!r}, but must be of type {kind}")
     return METHODS[name](**options)
 
 
 def check_size(name, value, largest):
     """Raise PeftlabError unless a rank or bottleneck lies between 1 and the width it is meant to be smaller than."""
-    if not (isinstance(value, int) and 1 <= value <= largest):
-        raise PeftlabError(f"{name} is {value}, but must be a whole number between 1 and the width, {largest}")
+    if not 1 <= value <= largest:
+        raise PeftlabError(f"{name} is {value}, but must lie between 1 and the width, {largest}")
 
 
 def check_targets(targets, known):

@@ -1,9 +1,9 @@
 """VPT: learned tokens, prompts, are put among the image's tokens.
 
 Idea: change what the frozen network sees instead of what it computes.
-Equation: [prefix; patches] -> [prefix; P; patches] before the first block ("shallow"); "deep" does so before every
-block with prompts of its own, which take the place of those that come out of the block before.
-Shapes: P [p, D]; a block then reads N + p tokens. Prompts count as prefix tokens and are left out of mean pooling.
+Equation: [prefix; patches] -> [prefix; P; patches]. Shallow prompts enter before the first block and leave after the
+last one; deep ones belong to one block each: they enter before it and leave after it, to make room for the next.
+Shapes: P [p, D]; a block reads N + p tokens. Outside the blocks there are N as ever, so pooling never sees a prompt.
 Parameters: shallow p D, deep L p D; ViT-B/16, p = 5, deep: 46,080.
 Start: uniform in +-sqrt(6 / (3 P^2 + D)) for patches of P x P pixels, as in the authors' code: not the frozen
 backbone, for prompts are attended to at once: features of a trained backbone move by less than half of their norm
@@ -23,21 +23,22 @@ from .base import Method, register
 
 
 class Prompts(nn.Module):
-    """Tokens [p, D] that enter a sequence [B, N, D] at a position, over those already there or between them."""
+    """Tokens [p, D] that stand in a sequence [B, N, D] from a position on. The methods are hooks of the blocks."""
 
-    def __init__(self, number, width, bound, position, replace):
+    def __init__(self, number, width, bound, position):
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(number, width).uniform_(-bound, bound))
-        self.position, self.replace = position, replace
-
-    def forward(self, x):
-        rest = self.position + (len(self.tokens) if self.replace else 0)
-        tokens = self.tokens.expand(len(x), -1, -1)
-        return torch.cat([x[:, : self.position], tokens, x[:, rest:]], dim=1)
+        self.position = position
 
     def enter(self, block, args):
-        """Forward pre-hook of a block: the block itself, and whoever looks into it, stays as it was."""
-        return (self(args[0]), *args[1:])
+        """Forward pre-hook: [B, N, D] -> [B, N + p, D]. The block, and whoever looks into it, stays as it was."""
+        x, *rest = args
+        tokens = self.tokens.expand(len(x), -1, -1)
+        return torch.cat([x[:, : self.position], tokens, x[:, self.position :]], dim=1), *rest
+
+    def leave(self, block, args, x):
+        """Forward hook: [B, N + p, D] -> [B, N, D]."""
+        return torch.cat([x[:, : self.position], x[:, self.position + len(self.tokens) :]], dim=1)
 
 
 @register("vpt")
@@ -55,14 +56,14 @@ class VPT(Method):
     not_mergeable = "its prompts are tokens, and weights cannot hold tokens"
 
     def apply(self, vit):
-        if not (isinstance(self.prompts, int) and self.prompts >= 1):
-            raise PeftlabError(f"prompts is {self.prompts}, but must be a whole number of at least 1")
+        if self.prompts < 1:
+            raise PeftlabError(f"prompts is {self.prompts}, but must be at least 1")
         bound = math.sqrt(6 / (3 * math.prod(vit.patch_embed.patch_size) + vit.embed_dim))
         blocks = self.blocks(vit)
-        for i, block in enumerate(blocks if self.deep else blocks[:1]):
-            block.prompts = Prompts(self.prompts, vit.embed_dim, bound, vit.num_prefix_tokens, replace=i > 0)
-            block.register_forward_pre_hook(block.prompts.enter)
-        vit.num_prefix_tokens += self.prompts
+        for first, last in zip(blocks, blocks, strict=True) if self.deep else [(blocks[0], blocks[-1])]:
+            first.prompts = Prompts(self.prompts, vit.embed_dim, bound, vit.num_prefix_tokens)
+            first.register_forward_pre_hook(first.prompts.enter)
+            last.register_forward_hook(first.prompts.leave)
 
     def count(self, backbone):
         places = len(self.blocks(backbone)) if self.deep else 1

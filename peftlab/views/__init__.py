@@ -1,6 +1,7 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
 from .attention import attention, attention_maps
+from .block import block, block_changes, blocks
 from .change import change_map, gradient_flow, gradient_map, weight_change
 from .explorer import explore
 from .results import curves, parameters_accuracy
@@ -12,6 +13,9 @@ __all__ = [
     "PALETTE",
     "attention",
     "attention_maps",
+    "block",
+    "block_changes",
+    "blocks",
     "change_map",
     "class_balance",
     "curves",

@@ -18,7 +18,8 @@ def attention_maps(vit, x, layer=-1):
     Fused kernels never form these weights, so they are computed again from what the layer's qkv received. The hook is
     removed in any case.
     """
-    attn, seen = vit.blocks[layer].attn, []
+    # A method may have put something around the attention; the layer with the heads is found in any case.
+    attn, seen = next(m for m in vit.blocks[layer].modules() if hasattr(m, "num_heads")), []
     hook = attn.qkv.register_forward_hook(lambda module, args, output: seen.append(output))
     try:
         vit.forward_features(x)
@@ -30,11 +31,11 @@ def attention_maps(vit, x, layer=-1):
     return (q * attn.scale @ k.transpose(-2, -1)).softmax(-1)
 
 
-def prefix_index(vit, query):
+def prefix_index(vit, query, prefix_tokens):
     """Position of a query token: 'cls' or the number of a prefix token. Raises PeftlabError if there is none."""
     index = 0 if query == "cls" else query
-    if (query == "cls" and not vit.has_class_token) or not 0 <= index < vit.num_prefix_tokens:
-        raise PeftlabError(f"this backbone has {vit.num_prefix_tokens} prefix tokens and no query {query!r}")
+    if (query == "cls" and not vit.has_class_token) or not 0 <= index < prefix_tokens:
+        raise PeftlabError(f"this layer has {prefix_tokens} prefix tokens and no query {query!r}")
     return index
 
 
@@ -45,7 +46,9 @@ def attention(model, pixels, query="cls", layer=-1, head=None, ax=None):
     """
     vit = getattr(model, "vit", model)
     x = prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
-    weights = attention_maps(vit, x, layer)[:, :, prefix_index(vit, query), vit.num_prefix_tokens :]
+    weights = attention_maps(vit, x, layer)
+    prefix_tokens = weights.shape[-1] - vit.patch_embed.num_patches  # a method may have added some inside the blocks
+    weights = weights[:, :, prefix_index(vit, query, prefix_tokens), prefix_tokens:]
     weights = weights.mean(1) if head is None else weights[:, head]
     grid = weights.reshape(len(pixels), *vit.patch_embed.grid_size).cpu().numpy()
     axes = [ax] if ax is not None else _row(len(pixels))

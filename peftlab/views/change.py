@@ -1,12 +1,14 @@
 """What training changed, and where gradients flow."""
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from ..backbones import input_size
 from ..protocols import Preprocessing
 from ..training import prepare
+from .block import place_of
 from .style import SEQUENTIAL, axes_or_new
 
 PLACES = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -14,7 +16,7 @@ PLACES = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 
 @torch.no_grad()
 def weight_change(model):
-    """Relative change of each block's layers, ||W' - W|| / ||W|| over weight and bias together -> array [L, 6]."""
+    """Relative change of each block's layers, ||W' - W|| / ||W|| over weight and bias together -> DataFrame [L, 6]."""
     before, after = model.backbone, model.merge()
     out = np.zeros((len(before.blocks), len(PLACES)))
     for i, (old, new) in enumerate(zip(before.blocks, after.blocks, strict=True)):
@@ -22,7 +24,7 @@ def weight_change(model):
             was = torch.cat([p.flatten() for p in old.get_submodule(place).parameters()])
             now = torch.cat([p.flatten() for p in new.get_submodule(place).parameters()])
             out[i, j] = (now.to(was.device) - was).norm() / was.norm()
-    return out
+    return pd.DataFrame(out, index=range(1, len(out) + 1), columns=PLACES)
 
 
 def change_map(model, ax=None, highest=None):
@@ -31,18 +33,27 @@ def change_map(model, ax=None, highest=None):
 
 
 def gradient_flow(model, task, images=32):
-    """Norm of the loss gradient at each block's layers for one batch -> array [L, 6]; 0 where nothing is trained."""
+    """Norm of the loss gradient in each block, by the layer where a trained tensor acts -> DataFrame [L, layers].
+
+    One batch of the first images. New modules count for the layer that they stand around.
+    """
     vit = model.vit
     device = next(vit.parameters()).device
-    x = prepare(task.pixels("train800", input_size(vit), range(images)), vit, Preprocessing(), device)
-    loss = F.cross_entropy(model(x), torch.from_numpy(task.labels("train800")[:images]).to(device))
+    labels = torch.from_numpy(task.labels("train800")[:images]).to(device)
+    x = prepare(task.pixels("train800", input_size(vit), range(len(labels))), vit, Preprocessing(), device)
+    loss = F.cross_entropy(model(x), labels)
     trained = [p for p in model.parameters() if p.requires_grad]
-    size = {id(p): g.norm().item() for p, g in zip(trained, torch.autograd.grad(loss, trained), strict=True)}
-    norms = [
-        [sum(size.get(id(p), 0) ** 2 for p in block.get_submodule(place).parameters()) ** 0.5 for place in PLACES]
-        for block in vit.blocks
-    ]
-    return np.array(norms)
+    gradient = dict(zip(map(id, trained), torch.autograd.grad(loss, trained), strict=True))
+    places = dict.fromkeys(PLACES, 0.0)
+    rows = []
+    for plain, tuned in zip(model.backbone.blocks, vit.blocks, strict=True):
+        square = dict(places)
+        for name, p in tuned.named_parameters():
+            if p.requires_grad:
+                place = place_of(name, plain)[0] or "tokens"
+                square[place] = square.get(place, 0.0) + gradient[id(p)].norm().item() ** 2
+        rows.append({place: value**0.5 for place, value in square.items()})
+    return pd.DataFrame(rows, index=range(1, len(rows) + 1)).fillna(0.0)
 
 
 def gradient_map(model, task, ax=None, highest=None):
@@ -52,11 +63,11 @@ def gradient_map(model, task, ax=None, highest=None):
 
 def _map(values, title, unit, ax, highest):
     ax = axes_or_new(ax, (4.6, 3))
-    shown = np.ma.masked_equal(values, 0)
+    shown = np.ma.masked_equal(values.to_numpy(), 0)
     ax.set_facecolor("0.93")
     image = ax.imshow(shown, cmap=SEQUENTIAL, vmin=0, vmax=highest, aspect="auto")
-    ax.set_xticks(range(len(PLACES)), [p.split(".")[-1] for p in PLACES], fontsize=8)
-    ax.set_yticks(range(len(values)), range(1, len(values) + 1), fontsize=8)
+    ax.set_xticks(range(values.shape[1]), [place.split(".")[-1] for place in values], fontsize=8)
+    ax.set_yticks(range(len(values)), values.index, fontsize=8)
     ax.set(ylabel="block", title=title)
     ax.title.set_fontsize(10)
     if not shown.mask.all():

@@ -2,20 +2,23 @@
 
 from . import views
 from .backbones import load_backbone
+from .costs import cost_card
 from .exercises import check
 from .ledger import read_ledger
-from .methods import METHODS, attach, load_adapter
+from .methods import FAMILIES, METHODS, attach, load_adapter
 from .statistics import accuracy_interval, mean_interval
 from .tasks import VTAB, available_tasks, load_task, pick_tasks, task_names
 from .training import evaluate, features, fit, predict
 
 __all__ = [
+    "FAMILIES",
     "METHODS",
     "VTAB",
     "accuracy_interval",
     "attach",
     "available_tasks",
     "check",
+    "cost_card",
     "evaluate",
     "features",
     "fit",

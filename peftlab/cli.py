@@ -17,8 +17,9 @@ from .tasks import VTAB, load_task, task_names
 
 
 def methods(args):
-    rows = [(name, m.title, m.idea, m.lr, m.source) for name, m in sorted(METHODS.items())]
-    print(pd.DataFrame(rows, columns=["method", "title", "idea", "default lr", "source"]).to_string(index=False))
+    rows = [(name, m.family, m.title, m.idea, m.lr, m.source) for name, m in sorted(METHODS.items())]
+    columns = ["method", "family", "title", "idea", "default lr", "source"]
+    print(pd.DataFrame(rows, columns=columns).to_string(index=False))
 
 
 def tasks(args):
@@ -87,6 +88,19 @@ def fit(args):
         f"{record['parameters']:,} parameters + head {record['head_parameters']:,}, {record['seconds']:.1f} s\n"
         f"{run.folder}"
     )
+
+
+def costs(args):
+    from .costs import cost_card
+
+    backbone = load_backbone(args.backbone, pretrained=not args.random_weights, img_size=args.img_size)
+    card = cost_card(backbone, args.methods, args.classes, args.batch_size, args.device)
+    if args.csv:
+        card.to_csv(sys.stdout)
+    else:
+        print(card.to_string(float_format="{:,.2f}".format))
+        setting = f"{backbone.peftlab_name}, head for {args.classes} classes, batches of {args.batch_size}"
+        print(f"\n{setting}; GFLOPs for one image, latency of one image")
 
 
 def ledger(args):
@@ -160,6 +174,16 @@ def parser():
     new.add_argument("--seed", type=int, default=0)
     new.add_argument("--device", help="cpu, cuda or mps; default: the fastest there is")
     new.add_argument("--runs", type=Path, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
+
+    new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
+    new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")
+    new.add_argument("--backbone", default="peftlab_vit_mini", help="name, timm id with tag, or weights file")
+    new.add_argument("--random-weights", action="store_true", help="only the architecture, nothing is downloaded")
+    new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")
+    new.add_argument("--classes", type=int, default=10, help="size of the head")
+    new.add_argument("--batch-size", type=int, default=32)
+    new.add_argument("--device", help="cpu, cuda or mps; default: the fastest there is")
+    new.add_argument("--csv", action="store_true", help="as CSV")
 
     new = command("ledger", ledger, "print the ledger")
     new.add_argument("--runs", type=Path, help="ledger folder; default: PEFTLAB_RUNS, else runs/")

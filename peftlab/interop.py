@@ -43,7 +43,8 @@ def _quiet():
 def export_hf(model, folder):
     """Write adapter and head so that peft.PeftModel.from_pretrained(timm_vit, folder) computes what the model does.
 
-    The timm_vit is the plain backbone with a head of as many classes. Returns the folder. Raises PeftlabError for methods that HF peft does not have.
+    The timm_vit is the plain backbone with a head of as many classes. Returns the folder.
+    Raises PeftlabError for methods that HF peft does not have.
     """
     if model.method.name not in EXPORTS:
         known = ", ".join(EXPORTS)

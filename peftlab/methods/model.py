@@ -85,7 +85,7 @@ class PeftModel(nn.Module):
         return plain.requires_grad_(False).eval()
 
     def detach(self):
-        """-> the plain backbone without method and head, bit for bit as before `attach`."""
+        """-> the plain backbone, bit for bit as before `attach`."""
         return self.backbone
 
     def save(self, folder):
@@ -93,14 +93,9 @@ class PeftModel(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "adapter.safetensors", self.adapter_state())
-        record = {
-            "method": self.method.name,
-            "options": asdict(self.method),
-            "num_classes": self.num_classes,
-            "backbone": self.backbone.peftlab_name,
-            "fingerprint": fingerprint(self.backbone),
-        }
-        write_json(folder / "adapter.json", record)
+        method = {"method": self.method.name, "options": asdict(self.method), "num_classes": self.num_classes}
+        base = {"backbone": self.backbone.peftlab_name, "fingerprint": fingerprint(self.backbone)}
+        write_json(folder / "adapter.json", method | base)
         return folder
 
 

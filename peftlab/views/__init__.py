@@ -4,13 +4,14 @@ from .attention import attention, attention_maps
 from .block import block, block_changes, blocks
 from .change import change_map, gradient_flow, gradient_map, weight_change
 from .explorer import explore
-from .results import curves, parameters_accuracy
+from .results import accuracies, costs, curves, parameters_accuracy
 from .samples import class_balance, samples
 from .style import PALETTE, method_color
 from .tokens import feature_plane, patch_pca, patch_tokens
 
 __all__ = [
     "PALETTE",
+    "accuracies",
     "attention",
     "attention_maps",
     "block",
@@ -18,6 +19,7 @@ __all__ = [
     "blocks",
     "change_map",
     "class_balance",
+    "costs",
     "curves",
     "explore",
     "feature_plane",

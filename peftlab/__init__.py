@@ -8,7 +8,7 @@ from .ledger import read_ledger
 from .methods import FAMILIES, METHODS, attach, load_adapter
 from .statistics import accuracy_interval, mean_interval
 from .tasks import VTAB, available_tasks, load_task, pick_tasks, task_names
-from .training import evaluate, features, fit, predict
+from .training import evaluate, features, first_images, fit, predict
 
 __all__ = [
     "FAMILIES",
@@ -21,6 +21,7 @@ __all__ = [
     "cost_card",
     "evaluate",
     "features",
+    "first_images",
     "fit",
     "load_adapter",
     "load_backbone",

@@ -20,7 +20,7 @@ from .errors import PeftlabError
 from .ledger import read_record, run_id, write_curves, write_record
 from .paths import runs_folder
 from .progress import progress
-from .protocols import get_protocol
+from .protocols import Preprocessing, get_protocol
 
 EVAL_BATCH = 256
 
@@ -44,6 +44,12 @@ def prepare(pixels, vit, preprocessing, device):
     """uint8 [B, H, W, 3] -> normalised float [B, 3, H, W] on the device."""
     mean, std = (t.to(device) for t in normalisation(vit, preprocessing.normalisation))
     return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def first_images(task, vit, images, split="train800"):
+    """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
+    rows = range(min(images, len(task.labels(split))))
+    return prepare(task.pixels(split, input_size(vit), rows), vit, Preprocessing(), next(vit.parameters()).device)
 
 
 def run_stages(vit, x, start=0, stop=None):

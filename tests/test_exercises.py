@@ -1,6 +1,7 @@
 """Every exercise: the starter fails, the solution printed in the notebook passes, each known mistake gets its hint."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -8,8 +9,27 @@ import numpy as np
 import pytest
 
 from peftlab.exercises import EXERCISES, check
+from peftlab.methods import METHODS, Method, unfreeze
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+MERGES = {"lora": True, "ssf": True, "adapter": False, "adaptformer": False, "vpt": False}
+
+
+def qkv_biases(self, vit):
+    for block in self.blocks(vit):
+        unfreeze(block.attn.qkv, "bias")
+
+
+def three_widths(self, backbone):
+    return 3 * backbone.embed_dim * len(self.blocks(backbone))
+
+
+def method(apply=qkv_biases, count=three_widths, name="mine"):
+    """A method as a reader may write it."""
+    members = {"apply": apply, "count": count, "name": name, "family": "selective", "lr": 1e-3}
+    return dataclass(frozen=True)(type("Mine", (Method,), members))
+
 
 # One wrong answer for each mistake of each exercise, in the order of its hints.
 MISTAKES = {
@@ -50,7 +70,35 @@ MISTAKES = {
         lambda accuracy, images: (accuracy * (1 - accuracy)) ** 0.5 / images,
         lambda accuracy, images: (accuracy * (1 - accuracy)) ** 0.5,
     ],
+    "families.1": [
+        MERGES | {"adapter": True},
+        MERGES | {"vpt": True},
+        MERGES | {"lora": False},
+        MERGES | {"ssf": False},
+    ],
+    "families.2": [
+        lambda W, b, scale, shift: (scale[:, None] * W, scale * (b + shift)),
+        lambda W, b, scale, shift: (scale[:, None] * W, b + shift),
+        lambda W, b, scale, shift: (W, scale * b + shift),
+        lambda W, b, scale, shift: (W * np.resize(scale, W.shape[1]), scale * b + shift),
+    ],
+    "families.3": [
+        method(name="nowhere"),
+        method(lambda self, vit: [block.attn.qkv.bias.requires_grad_() for block in self.blocks(vit)]),
+        method(lambda self, vit: None),
+        method(lambda self, vit: [unfreeze(block.attn.qkv, "weight", "bias") for block in self.blocks(vit)]),
+        method(lambda self, vit: [unfreeze(block.attn.qkv, "bias") for block in vit.blocks]),
+        method(count=lambda self, backbone: 3 * backbone.embed_dim),
+    ],
 }
+
+
+@pytest.fixture(autouse=True)
+def registry_as_it_was():
+    """Solutions register methods; no other test shall meet them."""
+    METHODS["mine"] = method()
+    yield
+    del METHODS["mine"]
 
 
 def exercise_cells():

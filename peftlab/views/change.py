@@ -5,9 +5,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..backbones import input_size
-from ..protocols import Preprocessing
-from ..training import prepare
+from ..training import first_images
 from .block import place_of
 from .style import SEQUENTIAL, axes_or_new
 
@@ -37,11 +35,8 @@ def gradient_flow(model, task, images=32):
 
     One batch of the first images. New modules count for the layer that they stand around.
     """
-    vit = model.vit
-    device = next(vit.parameters()).device
-    labels = torch.from_numpy(task.labels("train800")[:images]).to(device)
-    x = prepare(task.pixels("train800", input_size(vit), range(len(labels))), vit, Preprocessing(), device)
-    loss = F.cross_entropy(model(x), labels)
+    vit, x = model.vit, first_images(task, model.vit, images)
+    loss = F.cross_entropy(model(x), torch.from_numpy(task.labels("train800")[:images]).to(x.device))
     trained = [p for p in model.parameters() if p.requires_grad]
     gradient = dict(zip(map(id, trained), torch.autograd.grad(loss, trained), strict=True))
     places = dict.fromkeys(PLACES, 0.0)

@@ -96,7 +96,7 @@ EXERCISES = {
             ),
             (
                 lambda cls: _tuned(cls)[1].method_parameters == 0,
-                'nothing is trained yet: in apply, for each block, unfreeze(block.attn.qkv, "bias")',
+                'nothing is trained yet: tell unfreeze which tensor, here "bias"',
             ),
             (
                 lambda cls: not _trains(cls, "attn.qkv.bias"),

@@ -27,7 +27,7 @@ MIB = 2**20
 
 @contextmanager
 def explicit_attention(model):
-    """Attention as two matrix products and a softmax: FlopCounterMode counts the fused CPU kernel as 0."""
+    """Attention as two matrix products and a softmax: older FlopCounterModes count the fused CPU kernel as 0."""
     fused = [m for m in model.modules() if getattr(m, "fused_attn", False)]
     for m in fused:
         m.fused_attn = False

@@ -103,6 +103,17 @@ def test_same_weights_same_logits_and_gradients(name, backbone, x, tmp_path):
     assert compared == sum(g.numel() for g in expected.values())
 
 
+def test_ranks_and_scales_that_differ_between_layers_are_imported(backbone, x, tmp_path):
+    config = peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=["qkv", "fc1"], rank_pattern={"fc1": 2}, alpha_pattern={"fc1": 12}
+    )
+    oracle = randomise(peft.get_peft_model(headed(backbone), config)).eval()
+    oracle.save_pretrained(tmp_path)
+    ours = import_hf(backbone, tmp_path, num_classes=CLASSES)
+    torch.testing.assert_close(ours.vit.forward_features(x), oracle.forward_features(x), atol=1e-5, rtol=1e-5)
+    assert ours.method.rank == 4
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_exported_adapters_work_in_hf_peft_and_come_back(name, options, backbone, x, tmp_path):
     model = randomise(attach(backbone, name, CLASSES, **options))

@@ -124,6 +124,11 @@ def test_vpt_equation(backbone, deep):
         prompts = model.vit.blocks[i].prompts.tokens.expand(len(x), -1, -1)
         return torch.cat([x[:, :1], prompts, x[:, 1 + 3 * (deep and i > 0) :]], 1)
 
+    tokens = torch.randn(2, 17, backbone.embed_dim)
+    inside = model.vit.blocks[0].prompts.enter(None, (tokens,))[0]
+    assert torch.equal(inside[:, 0], tokens[:, 0])  # prefix tokens keep their places, patches are the last ones
+    assert torch.equal(inside[:, 4:], tokens[:, 1:])
+
     expected = by_hand(model, x, enter=enter)
     agree(model, torch.cat([expected[:, :1], expected[:, 4:]], 1), x)
 

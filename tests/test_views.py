@@ -141,6 +141,7 @@ def test_rendered_tasks_carry_their_tag_in_every_picture(tiny_task):
 
     titles = [
         views.parameters_accuracy(read_ledger(), chance=1 / 3).get_title(),
+        views.accuracies(read_ledger(), {"linear": "selective"}, chance=1 / 3).get_title(),
         views.curves([run]).get_title(),
         views.class_balance(tiny_task).get_title(),
         views.samples(tiny_task).get_suptitle(),

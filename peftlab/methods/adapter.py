@@ -17,7 +17,7 @@ from torch import nn
 
 from ..errors import PeftlabError, near
 from .base import Method, check_size, register
-from .layers import After, Bottleneck
+from .layers import NOT_LINEAR, After, Bottleneck
 
 PLACEMENTS = {"houlsby": ("attn.proj", "mlp"), "pfeiffer": ("mlp",)}
 
@@ -40,7 +40,7 @@ class Adapter(Method):
     family = "additive"
     source = "Houlsby et al. 2019, Pfeiffer et al. 2021"
     lr = 2e-3
-    not_mergeable = "a nonlinearity stands between its two matrices, so no single matrix computes the same"
+    not_mergeable = NOT_LINEAR
 
     def paths(self):
         if self.placement not in PLACEMENTS:

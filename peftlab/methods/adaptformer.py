@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from .base import Method, check_size, register
-from .layers import Beside, Bottleneck
+from .layers import NOT_LINEAR, Beside, Bottleneck
 
 
 @register("adaptformer")
@@ -30,7 +30,7 @@ class AdaptFormer(Method):
     family = "additive"
     source = "Chen et al. 2022"
     lr = 5e-3
-    not_mergeable = "a nonlinearity stands between its two matrices, so no single matrix computes the same"
+    not_mergeable = NOT_LINEAR
 
     def apply(self, vit):
         check_size("bottleneck", self.bottleneck, vit.embed_dim)

@@ -9,6 +9,7 @@ from torch import nn
 # The linear layers of a timm block by their short names; qkv holds the rows of q, k and v, in this order.
 LINEARS = {"qkv": "attn.qkv", "o": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 QKV = ("q", "k", "v")
+NOT_LINEAR = "a nonlinearity stands between its two matrices, so no single matrix computes the same"
 
 
 class Before(nn.Module):

@@ -95,7 +95,7 @@ def test_start_equals_frozen_backbone(backbone, method):
 
 
 @pytest.mark.parametrize("method", [m for m in CASES.values() if not m.identity_at_start], ids=repr)
-def test_the_others_start_near_a_trained_backbone(method):
+def test_the_others_start_near_the_embedded_backbone(method):
     """As their docstrings say. Features of random weights are mostly noise and would say nothing."""
     backbone = load_backbone()
     assert 0 < distance_at_start(attach(backbone, method, CLASSES), images(backbone)) < 0.5

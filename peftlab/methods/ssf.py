@@ -4,8 +4,8 @@ Idea: a new task's features differ from the old ones by a scale and a shift of e
 Equation: y <- gamma * y + beta after the patch embedding, every LayerNorm and every linear layer.
 Shapes: gamma, beta as wide as the layer's output: D, 3D after qkv, H after fc1.
 Parameters: L (2 * 2D + 2 * 3D + 2D + 2H + 2D) + 4D; ViT-B/16: 205,824.
-Start: gamma ~ N(1, 0.02), beta ~ N(0, 0.02) as in the authors' code: not the frozen backbone, but near it: features of
-a trained backbone move by less than half of their norm (tested).
+Start: gamma ~ N(1, 0.02), beta ~ N(0, 0.02) as in the authors' code, so not the frozen backbone. Features of the
+embedded backbone move by less than half of their norm (tested), those of others may move farther.
 Merging: gamma goes into the weights' rows, gamma and beta into the bias.
 Source: Lian et al. 2022, arXiv 2210.08823.
 """

@@ -6,8 +6,8 @@ last one; deep ones belong to one block each: they enter before it and leave aft
 Shapes: P [p, D]; a block reads N + p tokens. Outside the blocks there are N as ever, so pooling never sees a prompt.
 Parameters: shallow p D, deep L p D; ViT-B/16, p = 5, deep: 46,080.
 Start: uniform in +-sqrt(6 / (3 P^2 + D)) for patches of P x P pixels, as in the authors' code: not the frozen
-backbone, for prompts are attended to at once: features of a trained backbone move by less than half of their norm
-(tested).
+backbone, for prompts are attended to at once. Features of the embedded backbone move by less than half of their norm
+(tested), those of others may move farther.
 Merging: impossible, the tokens belong to the input.
 Source: Jia et al. 2022, arXiv 2203.12119.
 """

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from peftlab.backbones import MINI, load_backbone, stages
 from peftlab.checkpoints import write_tensors
 from peftlab.errors import NotMergeable, PeftlabError
-from peftlab.methods import FAMILIES, METHODS, attach, create_method, load_adapter
+from peftlab.methods import FAMILIES, METHODS, Method, attach, create_method, load_adapter, register
 from peftlab.probes import distance_at_start
 from peftlab.training import fit
 
@@ -323,7 +323,7 @@ def test_a_new_method_is_one_file():
     """A toy method, written as a reader would in one cell, takes part in everything by being registered."""
     from dataclasses import dataclass
 
-    from peftlab.methods import Method, register, unfreeze
+    from peftlab.methods import unfreeze
 
     try:
 
@@ -389,6 +389,26 @@ def test_unknown_names_and_options_name_the_near_ones():
             attach(backbone, name, CLASSES, **options)
     with pytest.raises(PeftlabError, match="num_classes is 1"):
         attach(backbone, "linear", 1)
+
+
+def test_a_method_that_says_too_little_is_not_registered():
+    said = {"title": "T", "idea": "i", "source": "s", "lr": 1e-3}
+    with pytest.raises(PeftlabError, match="Vague lacks title, idea, family, source, lr; set them"):
+        register("vague")(type("Vague", (Method,), {}))
+    with pytest.raises(PeftlabError, match="unknown family 'additiv'; did you mean 'additive'"):
+        register("vague")(type("Vague", (Method,), said | {"family": "additiv"}))
+    assert "vague" not in METHODS
+
+
+def test_mixed_precision_changes_little(method):
+    """As CUDA devices train: matrices in bf16, the rest in fp32. Nothing crashes, gradients reach every parameter."""
+    backbone = load_backbone()
+    model, x = train(attach(backbone, method, CLASSES)), images(backbone)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(x)
+    assert (logits - model(x)).norm() < 0.05 * model(x).norm()
+    logits.float().logsumexp(1).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("name", ["lora", "ia3", "ssf", "fact", "bitfit", "adapter", "adaptformer", "convpass"])

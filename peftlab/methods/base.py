@@ -72,9 +72,17 @@ class Method:
 
 
 def register(name):
-    """Class decorator: makes a Method known to `attach`, the tables, the command line and the contract tests."""
+    """Class decorator: makes a Method known to `attach`, the tables, the command line and the contract tests.
+
+    Raises PeftlabError for a class without the texts and the learning rate that the tables show.
+    """
 
     def add(cls):
+        missing = [a for a in ("title", "idea", "family", "source", "lr") if not hasattr(cls, a)]
+        if missing:
+            raise PeftlabError(f"{cls.__name__} lacks {', '.join(missing)}; set them in the class, as LoRA does")
+        if cls.family not in FAMILIES:
+            raise PeftlabError(f"{cls.__name__}: unknown family {cls.family!r}{near(cls.family, FAMILIES)}")
         cls.name = name
         METHODS[name] = cls
         return cls

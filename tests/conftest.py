@@ -1,11 +1,14 @@
 """What the tests share. Real data is read through PEFTLAB_DATA; where it is absent, a test skips and says so."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+# A shell that starts the tests in the background makes them ignore Ctrl-C, which some of them send themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("PEFTLAB_HEADLESS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 

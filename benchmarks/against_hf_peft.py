@@ -11,21 +11,19 @@ first block, which every method that changes the first block has to make.
 """
 
 import argparse
-import random
 import statistics
-import time
 import warnings
 
 import pandas as pd
 import peft
 import torch
 import torch.nn.functional as F
+from paired import paired, ratio, setting
 
 from peftlab.backbones import input_size, load_backbone, stages
 from peftlab.costs import MIB, peak_bytes, saved_bytes, training_step
 from peftlab.methods import attach
 from peftlab.methods.model import share
-from peftlab.progress import progress
 from peftlab.training import pick_device
 
 CLASSES = 10
@@ -64,29 +62,6 @@ def input_gradient_step(model, x, y):
     return step
 
 
-def paired(steps, rounds):
-    """{name: seconds of each round}; every round takes each step once, in random order."""
-    taken, order = {name: [] for name in steps}, list(steps)
-    for step in steps.values():
-        step()
-    for _ in progress(range(rounds), desc="rounds"):
-        random.shuffle(order)
-        for name in order:
-            began = time.perf_counter()
-            steps[name]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken[name].append(time.perf_counter() - began)
-    return taken
-
-
-def ratio(taken, numerator, denominator):
-    """Quartiles of the ratios within rounds."""
-    return statistics.quantiles(
-        [a / b for a, b in zip(taken[numerator], taken[denominator], strict=True)], n=4, method="inclusive"
-    )
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="peftlab_vit_mini", help="name or weights file")
@@ -123,8 +98,7 @@ def main():
     steps |= {"floor: forward, input gradient": input_gradient_step(frozen, x, y)}
     taken = paired(steps, args.rounds)
 
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"{backbone.peftlab_name}, {input_size(backbone)[0]} px, batches of {args.batch_size}, {where}")
+    print(setting(backbone, args.batch_size, device))
     rows = [(name, 1000 * statistics.median(t), *memory.get(name, (None, None))) for name, t in taken.items()]
     table = pd.DataFrame(rows, columns=["", "median ms", "kept for backward, MiB", "peak, MiB"]).set_index("")
     print(table.round(1).to_string(), "\n")

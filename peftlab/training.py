@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -46,10 +47,15 @@ def prepare(pixels, vit, preprocessing, device):
     return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
+def prepare_for(vit, pixels):
+    """uint8 [B, h, w, 3] as this ViT was pre-trained to read them -> [B, 3, H, W] on its device."""
+    return prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
+
+
 def first_images(task, vit, images, split="train800"):
     """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
     rows = range(min(images, len(task.labels(split))))
-    return prepare(task.pixels(split, input_size(vit), rows), vit, Preprocessing(), next(vit.parameters()).device)
+    return prepare_for(vit, task.pixels(split, input_size(vit), rows))
 
 
 def run_stages(vit, x, start=0, stop=None):
@@ -116,7 +122,7 @@ class Run:
 
     @property
     def curves(self):
-        """One row an epoch: training loss and accuracy, learning rate at its end, seconds."""
+        """One row an epoch: training loss with the method's terms, accuracy, learning rate at its end, seconds."""
         return pd.read_csv(self.folder / "curves.csv")
 
     def evaluate(self, split):
@@ -200,7 +206,7 @@ def fit(
         "rendered": task.rendered,
         "data": task.fingerprint,
         "method": model.method.name,
-        "options": json.dumps(asdict(model.method)),
+        "options": json.dumps(model.method.options()),
         "backbone": model.backbone.peftlab_name,
         "weights": fingerprint(model.backbone),
         "protocol": protocol.name,
@@ -263,7 +269,7 @@ def _train(model, task, protocol, identity, folder, device):
         torch.manual_seed(int(np.random.SeedSequence((identity["seed"], epoch)).generate_state(1)[0]))
         order = torch.from_numpy(np.random.default_rng((identity["seed"], epoch)).permutation(n))
         model.train()
-        began, loss_sum, correct = time.perf_counter(), 0.0, 0
+        began, sums, correct = time.perf_counter(), Counter(), 0
         for i, rows in enumerate(order.split(recipe.batch_size)):
             step = epoch * per_epoch + i
             rate = learning_rate(step, total, warmup, recipe.lr, min(recipe.min_lr, recipe.lr))
@@ -272,7 +278,8 @@ def _train(model, task, protocol, identity, folder, device):
             x = inputs[rows] if cached else prepare(inputs[rows], model.vit, protocol.preprocessing, device)
             with autocast(device):
                 logits = run_stages(model.vit, x, start)
-                loss = F.cross_entropy(logits.float(), labels[rows])
+                terms = model.loss(logits, labels[rows])
+            loss = terms["loss"]
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"{label}: the loss became {loss.item()} in epoch {epoch + 1}, step {i + 1}, at learning rate "
@@ -281,9 +288,10 @@ def _train(model, task, protocol, identity, folder, device):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            loss_sum += loss.item() * len(rows)
+            sums.update({name: term.item() * len(rows) for name, term in terms.items()})
             correct += (logits.argmax(1) == labels[rows]).sum().item()
-        row = {"epoch": epoch + 1, "loss": loss_sum / n, "accuracy": correct / n, "lr": rate}
+        means = {name: total / n for name, total in sums.items()}
+        row = {"epoch": epoch + 1} | means | {"accuracy": correct / n, "lr": rate}
         curves.append(row | {"seconds": time.perf_counter() - began})
         save_state(state, model, optimizer, {"curves": curves})
         bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.2f}", refresh=False)

@@ -7,11 +7,21 @@ import pytest
 
 from peftlab.paths import REPOSITORY
 
+SMALL = ["--img-size", "64", "--batch-size", "2", "--rounds", "3"]
+
+
+def run(script, *options):
+    command = [sys.executable, REPOSITORY / "benchmarks" / script, *SMALL, *options]
+    out = subprocess.run(command, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    return out.stdout
+
 
 def test_against_hf_peft_runs():
     pytest.importorskip("peft", reason="HF peft is not installed; pip install 'peftlab[hf]'")
-    script = REPOSITORY / "benchmarks" / "against_hf_peft.py"
-    small = ["--backbone", "test_vit", "--random-weights", "--img-size", "64", "--batch-size", "2", "--rounds", "3"]
-    out = subprocess.run([sys.executable, script, *small], capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr
-    assert out.stdout.count("time of") == 4 and "floor: forward, input gradient" in out.stdout
+    out = run("against_hf_peft.py", "--backbone", "test_vit", "--random-weights")
+    assert out.count("time of") == 4 and "floor: forward, input gradient" in out
+
+
+def test_gist_overhead_runs():
+    assert run("gist_overhead.py", "--backbone", "test_vit", "--host", "adaptformer").count("time of") == 3

@@ -90,6 +90,18 @@ MISTAKES = {
         method(lambda self, vit: [unfreeze(block.attn.qkv, "bias") for block in vit.blocks]),
         method(count=lambda self, backbone: 3 * backbone.embed_dim),
     ],
+    "gist.1": [196, 197, 209],
+    "gist.2": [
+        lambda p, q: (p * np.log(p / q)).sum(),
+        lambda p, q: (q * np.log(q / p)).sum(),
+        lambda p, q: ((p - q) * np.log(p / q)).sum() / 2,
+        lambda p, q: ((p - q) * np.log(p / q)).mean(),
+    ],
+    "gist.3": [
+        lambda row, prefix, patches: row[prefix:],
+        lambda row, prefix, patches: row[1:] / row[1:].sum(),
+        lambda row, prefix, patches: row[:patches] / row[:patches].sum(),
+    ],
 }
 
 

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ import peftlab.views as views
 from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
 from peftlab.methods import METHODS, attach
-from peftlab.training import fit
+from peftlab.training import first_images, fit, prepare_for
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,7 @@ def test_every_method_can_be_looked_at(method, tiny_task):
     assert isinstance(views.gradient_map(model, tiny_task), Axes)
     maps = views.attention_maps(model.vit, torch.randn(2, 3, 32, 32), layer=-1)
     torch.testing.assert_close(maps.sum(-1), torch.ones_like(maps[..., 0]))
-    assert maps.shape[-1] == 1 + 4 + (5 if method == "vpt" else 0)
+    assert maps.shape[-1] == 1 + 4 + {"vpt": 5, "gist": 1}.get(method, 0)
     assert isinstance(views.attention(model, torch.zeros(1, 32, 32, 3, dtype=torch.uint8)), Axes)
 
 
@@ -121,6 +122,62 @@ def test_blocks_are_drawn_with_what_is_shared():
     ax = views.block(attach(vit, "fact", 3))
     assert "U, V shared by all blocks" in [text.get_text() for text in ax.texts]
     assert "also ls1; also ls2" in [text.get_text() for text in views.block(attach(vit, "full", 3)).texts]
+
+
+@pytest.fixture
+def gist_run(tiny_task):
+    torch.manual_seed(0)
+    vit = load_backbone("test_vit", pretrained=False, img_size=32)
+    return fit(attach(vit, "gist", 3, host="lora"), tiny_task, epochs=2, batch_size=12, device="cpu")
+
+
+def test_gist_views(gist_run, tiny_task):
+    model, pixels = gist_run.model, tiny_task.pixels("test", (32, 32), range(5))
+    cls, gist = views.gist.token_pair(model, pixels)
+    assert cls.shape == gist.shape == (6, 5, 64)
+    features = model.vit.forward_features(first_images(tiny_task, model.vit, 5, "test"))
+    torch.testing.assert_close(model.vit.norm(cls[-1]), features[:, 0])
+    torch.testing.assert_close(model.vit.norm(gist[-1]), model.vit.norm(model.vit.blocks[0].gist.output))
+    cosine = views.gist.token_cosine(model, pixels)
+    expected = torch.nn.functional.cosine_similarity(cls[2], gist[2], dim=-1)
+    assert cosine.loc[3, "cosine"] == pytest.approx(expected.mean().item(), rel=1e-5)
+
+    table = views.gist.token_exchange(model, pixels)
+    weights = views.attention_maps(model.vit, first_images(tiny_task, model.vit, 5, "test"), 4)
+    assert table.loc[5, "CLS to gist"] == pytest.approx(weights[:, :, 0, 1].mean().item(), rel=1e-4)
+    assert table.loc[5, "gist to CLS"] == pytest.approx(weights[:, :, 1, 0].mean().item(), rel=1e-4)
+    assert table["uniform"].eq(1 / (1 + 1 + 4)).all()
+
+    for ax in (
+        views.gist.exchange(model, pixels),
+        views.gist.cosine({"trained": model}, pixels),
+        *views.gist.branches(gist_run),
+        views.gist.token_plane(model, tiny_task, images=10),
+        views.gist.gains(pd.DataFrame({"task": ["a"], "host": ["lora"], "mean": [1.0], "low": [0.0], "high": [2.0]})),
+        views.attention(model, pixels, query="gist", layer=2, head=0),
+        views.attention(model, pixels, query="gist", layer="rollout"),
+    ):
+        assert isinstance(ax, Axes)
+    assert not any(block._forward_hooks for block in list(model.vit.blocks)[:-1])
+
+
+def test_a_query_that_is_not_there_is_refused(vit):
+    pixels = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    with pytest.raises(PeftlabError, match="no query 'gist'"):
+        views.attention(vit, pixels, query="gist")
+    with pytest.raises(PeftlabError, match="no query 'gits'"):
+        views.attention(vit, pixels, query="gits")
+
+
+def test_rollout_rows_sum_to_one_and_equal_the_product(vit):
+    pixels = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
+    rolled = views.rollout(vit, pixels)
+    torch.testing.assert_close(rolled.sum(-1), torch.ones_like(rolled[..., 0]))
+    x, identity = prepare_for(vit, pixels), torch.eye(rolled.shape[-1])
+    product = identity
+    for layer in range(len(vit.blocks)):
+        product = (views.attention_maps(vit, x, layer).mean(1) + identity) / 2 @ product
+    torch.testing.assert_close(rolled[:, 0], product)
 
 
 def test_task_pictures(tiny_task):

@@ -3,9 +3,9 @@
 One module a notebook, named as the exercises begin.
 """
 
-from . import families, knobs, tasks, tour
+from . import families, gist, knobs, tasks, tour
 
-EXERCISES = tour.EXERCISES | tasks.EXERCISES | knobs.EXERCISES | families.EXERCISES
+EXERCISES = tour.EXERCISES | tasks.EXERCISES | knobs.EXERCISES | families.EXERCISES | gist.EXERCISES
 
 
 def _holds(test, answer):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from torch import nn
+from torch.nn import functional as F
 
 from ..errors import PeftlabError, near
 
@@ -34,6 +35,10 @@ class Method:
     identity_at_start: ClassVar[bool] = True  # features equal the frozen backbone's bit for bit before training
     not_mergeable: ClassVar[str] = ""  # the reason, where merging is impossible
 
+    def options(self):
+        """{option: value}; `create_method(name, **options)` gives an equal method."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def apply(self, vit):
         """Insert modules and make parameters trainable (with `unfreeze`), in place."""
         raise NotImplementedError
@@ -44,6 +49,10 @@ class Method:
 
     def merge(self, vit):
         """Replace inserted modules by plain ones that compute the same, in place."""
+
+    def loss(self, vit, logits, labels):
+        """What training minimises, {"loss": scalar, further terms for the curves}, after a forward pass of the ViT."""
+        return {"loss": F.cross_entropy(logits.float(), labels)}
 
     def blocks(self, vit, *needs):
         """The blocks to change, first to last. needs: paths that each must have, as 'attn.qkv'.
@@ -95,6 +104,8 @@ def create_method(name, **options):
     if name not in METHODS:
         raise PeftlabError(f"unknown method {name!r}{near(name, METHODS)}")
     kinds = {f.name: f.type for f in fields(METHODS[name])}
+    if isinstance(options.get("host", ""), str) and "host" in kinds:
+        options = _with_host(METHODS[name], kinds, options)
     for option, value in options.items():
         if option not in kinds:
             raise PeftlabError(f"method {name!r} has no option {option!r}{near(option, kinds) if kinds else ''}")
@@ -107,6 +118,21 @@ def create_method(name, **options):
             kind = getattr(kinds[option], "__name__", kinds[option])
             raise PeftlabError(f"{option} is {value!r}, but must be of type {kind}")
     return METHODS[name](**options)
+
+
+def _with_host(method, kinds, options):
+    """The options of a method around another: those that are not its own make the host."""
+    name = options.get("host") or method().host.name
+    if name not in METHODS or name == method.name:
+        raise PeftlabError(f"{method.name} cannot be put around {name!r}{near(name, METHODS.keys() - {method.name})}")
+    of_host = {f.name for f in fields(METHODS[name])}
+    for option in options:
+        if option not in kinds.keys() | of_host:
+            raise PeftlabError(
+                f"neither {method.name} nor {name} has an option {option!r}{near(option, kinds.keys() | of_host)}"
+            )
+    host = create_method(name, **{option: value for option, value in options.items() if option in of_host})
+    return {option: value for option, value in options.items() if option in kinds} | {"host": host}
 
 
 def check_size(name, value, largest):

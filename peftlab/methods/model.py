@@ -2,7 +2,6 @@
 
 import copy
 import json
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
@@ -43,6 +42,10 @@ class PeftModel(nn.Module):
     def forward(self, x):
         """Images [B, 3, H, W] -> logits [B, classes]."""
         return self.vit(x)
+
+    def loss(self, logits, labels):
+        """{"loss": what training minimises, further terms}, for the logits that `forward` has just given."""
+        return self.method.loss(self.vit, logits, labels)
 
     @property
     def backbone(self):
@@ -93,7 +96,7 @@ class PeftModel(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "adapter.safetensors", self.adapter_state())
-        method = {"method": self.method.name, "options": asdict(self.method), "num_classes": self.num_classes}
+        method = {"method": self.method.name, "options": self.method.options(), "num_classes": self.num_classes}
         base = {"backbone": self.backbone.peftlab_name, "fingerprint": fingerprint(self.backbone)}
         write_json(folder / "adapter.json", method | base)
         return folder

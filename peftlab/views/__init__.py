@@ -1,6 +1,7 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from .attention import attention, attention_maps
+from . import gist
+from .attention import attention, attention_maps, rollout
 from .block import block, block_changes, blocks
 from .change import change_map, gradient_flow, gradient_map, weight_change
 from .explorer import explore
@@ -23,12 +24,14 @@ __all__ = [
     "curves",
     "explore",
     "feature_plane",
+    "gist",
     "gradient_flow",
     "gradient_map",
     "method_color",
     "parameters_accuracy",
     "patch_pca",
     "patch_tokens",
+    "rollout",
     "samples",
     "weight_change",
 ]

@@ -6,8 +6,7 @@ import torch
 
 from ..backbones import input_size
 from ..errors import PeftlabError
-from ..protocols import Preprocessing
-from ..training import prepare
+from ..training import prepare_for
 from .style import SEQUENTIAL, bare
 
 
@@ -31,10 +30,25 @@ def attention_maps(vit, x, layer=-1):
     return (q * attn.scale @ k.transpose(-2, -1)).softmax(-1)
 
 
+def rollout(vit, pixels):
+    """Attention rolled out through all layers for uint8 images [B, h, w, 3] -> [B, 1, N, N]; each row sums to 1.
+
+    The product over layers of (mean over heads + identity) / 2: Abnar & Zuidema 2020, arXiv 2005.00928. Needs the same
+    tokens in every layer.
+    """
+    x, product = prepare_for(vit, pixels), None
+    for layer in range(len(vit.blocks)):
+        weights = attention_maps(vit, x, layer).mean(1)
+        weights = (weights + torch.eye(weights.shape[-1], device=weights.device)) / 2
+        product = weights if product is None else weights @ product
+    return product[:, None]
+
+
 def prefix_index(vit, query, prefix_tokens):
-    """Position of a query token: 'cls' or the number of a prefix token. Raises PeftlabError if there is none."""
-    index = 0 if query == "cls" else query
-    if (query == "cls" and not vit.has_class_token) or not 0 <= index < prefix_tokens:
+    """Position of a query token: 'cls', 'gist' or a prefix token's number. Raises PeftlabError if there is none."""
+    gist = getattr(vit.blocks[0], "gist", None)
+    index = {"cls": 0 if vit.has_class_token else -1, "gist": -1 if gist is None else gist.position}.get(query, query)
+    if not isinstance(index, int) or not 0 <= index < prefix_tokens:
         raise PeftlabError(f"this layer has {prefix_tokens} prefix tokens and no query {query!r}")
     return index
 
@@ -42,11 +56,11 @@ def prefix_index(vit, query, prefix_tokens):
 def attention(model, pixels, query="cls", layer=-1, head=None, ax=None):
     """Attention of one query token over the patches, laid over each image -> Axes of the last image.
 
-    model: a PeftModel or a ViT. pixels: uint8 [B, h, w, 3]. head None: mean over heads.
+    model: a PeftModel or a ViT. pixels: uint8 [B, h, w, 3]. query: 'cls', 'gist' or the number of a prefix token.
+    layer: its number from 0, or 'rollout' for all layers together. head None: mean over heads.
     """
     vit = getattr(model, "vit", model)
-    x = prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
-    weights = attention_maps(vit, x, layer)
+    weights = attention_maps(vit, prepare_for(vit, pixels), layer) if layer != "rollout" else rollout(vit, pixels)
     prefix_tokens = weights.shape[-1] - vit.patch_embed.num_patches  # a method may have added some inside the blocks
     weights = weights[:, :, prefix_index(vit, query, prefix_tokens), prefix_tokens:]
     weights = weights.mean(1) if head is None else weights[:, head]

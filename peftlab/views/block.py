@@ -20,13 +20,15 @@ BOXES = {
 SPANS = {place: (left, left + width) for place, (left, width, _) in BOXES.items()}
 SPANS |= {"attn": (2.5, 6.4), "mlp": (8.6, 12.1)}
 SUMS, END = (6.9, 12.6), 13.2
+ROLES = ("before", "after", "shared", "prompts", "gist")
 
 
 def place_of(name, block):
     """('attn.qkv', 'tuned') for a trained parameter of a tuned block by its name and the plain block.
 
     The place is the deepest module of the plain block that the name leads through. The role is 'tuned' for a parameter
-    of the plain block itself, else how a new one acts: 'before', 'after', 'beside', 'prompts' or 'shared'.
+    of the plain block itself, else how a new one acts: 'before', 'after', 'beside', 'shared', or as a token 'prompts'
+    or 'gist'.
     """
     module, place, parts = block, [], name.split(".")
     while parts[0] == "base" or parts[0] in dict(module.named_children()):
@@ -36,7 +38,7 @@ def place_of(name, block):
             place.append(part)
     if parts[0] in dict(module.named_parameters(recurse=False)):
         return ".".join(place), "tuned"
-    return ".".join(place), parts[0] if parts[0] in ("before", "after", "prompts", "shared") else "beside"
+    return ".".join(place), parts[0] if parts[0] in ROLES else "beside"
 
 
 def block_changes(model, block=-1):
@@ -67,7 +69,7 @@ def block(model, index=-1, ax=None):
     shared = sorted(n.split(".")[-1] for n, _ in model.vit.named_parameters() if ".shared." in n)
     notes = [f"{', '.join(shared)} shared by all blocks"] if shared else []
     for (place, role), names in changes.items():
-        if role == "prompts":
+        if role in ("prompts", "gist"):
             ax.add_patch(Rectangle((0.25, 0.48), 0.35, 0.14, color=NEW))
         elif role == "shared":
             continue
@@ -76,7 +78,8 @@ def block(model, index=-1, ax=None):
         elif role == "tuned":
             _tuned(ax, place, names)
         elif role == "beside":
-            _beside(ax, *SPANS[place])
+            for span in [SPANS[place]] if place else [(1.3, 6.7), (7.4, 12.4)]:
+                _beside(ax, *span)
         else:
             x = SPANS[place][0] - 0.24 if role == "before" else SPANS[place][1] + 0.04
             ax.add_patch(Rectangle((x, -0.45), 0.2, 0.9, color=NEW, zorder=3))

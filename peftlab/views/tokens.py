@@ -6,16 +6,14 @@ import torch
 from sklearn.decomposition import PCA
 
 from ..backbones import input_size
-from ..protocols import Preprocessing
-from ..training import prepare
+from ..training import prepare_for
 from .style import SEQUENTIAL, axes_or_new, bare
 
 
 @torch.inference_mode()
 def patch_tokens(vit, pixels):
     """uint8 images [B, H, W, 3] -> final patch tokens as a grid [B, rows, columns, D], prefix tokens left out."""
-    device = next(vit.parameters()).device
-    tokens = vit.forward_features(prepare(pixels, vit, Preprocessing(), device))[:, vit.num_prefix_tokens :]
+    tokens = vit.forward_features(prepare_for(vit, pixels))[:, vit.num_prefix_tokens :]
     return tokens.reshape(len(tokens), *vit.patch_embed.grid_size, -1).cpu()
 
 

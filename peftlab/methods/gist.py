@@ -1,0 +1,110 @@
+"""GIST: a learned token gathers what a host method learns, and the two exchange knowledge while training.
+
+Idea: the CLS token speaks for what the frozen backbone knows, a new token, the gist, for what the host method learns
+on the task; both classify with the same head, and each is drawn towards the other's answer.
+Equation: z = [cls; dropout(g); patches], any host method inside the blocks, h = LN(blocks(z)), s_c = head(h_cls),
+s_g = head(h_gist), p = softmax(s / T), and
+    L = CE(s_c, y) + 1/2 CE(s_g, y) + 3/4 KL(p_c || p_g) + 3/4 KL(p_g || p_c),  T = 3.
+Shapes: g [1, 1, D], at index 1, without a position embedding; N + 1 tokens in every block; s [B, K].
+KL is summed over classes and averaged over the batch; no factor T^2, and gradients flow into both sides.
+Parameters: the host's + D; ViT-B/16: 768 for the token, 83,760 with the released adapter (host "parallel").
+Start: g ~ U(-0.5, 0.5). Inference: s_c alone predicts, but the token stays in the sequence.
+Merging: impossible, the token belongs to the input.
+Source: Ruan et al. 2023, arXiv 2312.07255, and its released code (github.com/JCruan519/GIST), where the weights and T
+are constants; here they are options. The host is any registered method; its options are given beside ours.
+Where a backbone has no CLS token its pooled tokens stand in for it, the gist apart (our choice).
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .base import Method, create_method, register
+
+
+class GistToken(nn.Module):
+    """The token, which enters a sequence before one block and leaves it after another. `output` [B, D]: what left."""
+
+    def __init__(self, width, position, dropout):
+        super().__init__()
+        self.token = nn.Parameter(torch.empty(1, 1, width).uniform_(-0.5, 0.5))
+        self.dropout, self.position, self.output = dropout, position, None
+
+    def enter(self, block, args):
+        """Forward pre-hook: [B, N, D] -> [B, N + 1, D]."""
+        x, *rest = args
+        token = F.dropout(self.token.expand(len(x), -1, -1), self.dropout, self.training)  # a mask for each image
+        return torch.cat([x[:, : self.position], token, x[:, self.position :]], dim=1), *rest
+
+    def leave(self, block, args, x):
+        """Forward hook: [B, N + 1, D] -> [B, N, D]."""
+        self.output = x[:, self.position]
+        return torch.cat([x[:, : self.position], x[:, self.position + 1 :]], dim=1)
+
+    def __getstate__(self):  # a copy of the model takes no activations with it
+        return self.__dict__ | {"output": None}
+
+
+def kl(logits, towards, temperature):
+    """KL(softmax(logits / T) || softmax(towards / T)), summed over classes, mean over the batch, in nats."""
+    log_p, log_q = ((s / temperature).log_softmax(-1) for s in (logits, towards))
+    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+@register("gist")
+@dataclass(frozen=True)
+class Gist(Method):
+    last_blocks: ClassVar[None] = None  # an option of the host; the token enters before the first block in any case
+    host: Method = field(default_factory=lambda: create_method("adaptformer"))
+    ce_gist: float = 0.5
+    kl_cls_gist: float = 0.75
+    kl_gist_cls: float = 0.75
+    temperature: float = 3.0
+    dropout: float = 0.1
+
+    title = "GIST"
+    idea = "add a token that gathers what a host method learns, and let both exchange it"
+    family = "prompt"
+    source = "Ruan et al. 2023"
+    lr = 5e-3
+    identity_at_start = False
+    not_mergeable = "its token belongs to the sequence, and weights cannot hold tokens"
+
+    def __post_init__(self):
+        object.__setattr__(self, "lr", self.host.lr)  # so that host and GIST are trained alike
+
+    def options(self):
+        own = super().options()
+        return own | {"host": self.host.name} | self.host.options()
+
+    def apply(self, vit):
+        vit.num_prefix_tokens += 1  # the host's prompts, if any, stand behind the gist
+        self.host.apply(vit)
+        vit.num_prefix_tokens -= 1
+        gist = vit.blocks[0].gist = GistToken(vit.embed_dim, int(vit.has_class_token), self.dropout)
+        vit.blocks[0].register_forward_pre_hook(gist.enter, prepend=True)
+        vit.blocks[-1].register_forward_hook(gist.leave)
+
+    def count(self, backbone):
+        return self.host.count(backbone) + backbone.embed_dim
+
+    def gist_logits(self, vit):
+        """s_g [B, K] of the batch that last went through the blocks."""
+        return vit.head(vit.head_drop(vit.fc_norm(vit.norm(vit.blocks[0].gist.output))))
+
+    def loss(self, vit, logits, labels):
+        cls, gist = logits.float(), self.gist_logits(vit).float()
+        terms = {
+            "ce_cls": F.cross_entropy(cls, labels),
+            "ce_gist": F.cross_entropy(gist, labels),
+            "kl_cls_gist": kl(cls, gist, self.temperature),
+            "kl_gist_cls": kl(gist, cls, self.temperature),
+        }
+        weights = {"ce_gist": self.ce_gist, "kl_cls_gist": self.kl_cls_gist, "kl_gist_cls": self.kl_gist_cls}
+        total = terms["ce_cls"] + sum(weight * terms[name] for name, weight in weights.items())
+        agreement = (cls.argmax(1) == gist.argmax(1)).float().mean()
+        gist_accuracy = (gist.argmax(1) == labels).float().mean()
+        return {"loss": total} | terms | {"gist_accuracy": gist_accuracy, "agreement": agreement}

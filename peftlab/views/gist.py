@@ -1,0 +1,162 @@
+"""GIST looked at: what its token attends to, how it and CLS listen to each other, agree and differ."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib.ticker import MaxNLocator
+from sklearn.decomposition import PCA
+
+from ..statistics import mean_interval
+from ..training import prepare_for
+from .attention import attention, attention_maps, prefix_index
+from .style import PALETTE, axes_or_new
+
+CLS, GIST = PALETTE[7], PALETTE[0]
+
+
+@torch.inference_mode()
+def token_pair(model, pixels):
+    """CLS and gist after every block (no final norm) for uint8 images [B, h, w, 3] -> two tensors [L, B, D]."""
+    vit, seen = model.vit, []
+    hooks = [block.register_forward_hook(lambda m, args, out: seen.append(out), prepend=True) for block in vit.blocks]
+    try:
+        vit.forward_features(prepare_for(vit, pixels))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    position = vit.blocks[0].gist.position
+    return torch.stack([x[:, 0] for x in seen]).cpu(), torch.stack([x[:, position] for x in seen]).cpu()
+
+
+def token_cosine(model, pixels):
+    """Cosine of the CLS and the gist token after each block -> DataFrame [L, mean and std over images]."""
+    cosine = F.cosine_similarity(*token_pair(model, pixels), dim=-1)
+    return pd.DataFrame({"cosine": cosine.mean(1), "std": cosine.std(1)}, index=range(1, len(cosine) + 1))
+
+
+def token_exchange(model, pixels):
+    """How much CLS attends to the gist and the gist to CLS in each block, mean over heads and images -> DataFrame."""
+    vit, x = model.vit, prepare_for(model.vit, pixels)
+    rows = []
+    for layer in range(len(vit.blocks)):
+        weights = attention_maps(vit, x, layer).mean((0, 1))
+        gist = prefix_index(vit, "gist", len(weights))
+        row = {"CLS to gist": weights[0, gist].item(), "gist to CLS": weights[gist, 0].item()}
+        rows.append(row | {"uniform": 1 / len(weights)})
+    return pd.DataFrame(rows, index=range(1, len(rows) + 1))
+
+
+def exchange(model, pixels, ax=None):
+    """`token_exchange` as lines; the dotted one is what attention spread evenly over all tokens would give -> Axes."""
+    ax, table = axes_or_new(ax, (4.2, 3)), token_exchange(model, pixels)
+    ax.plot(table.index, table["CLS to gist"], marker="o", color=CLS, label="CLS to gist")
+    ax.plot(table.index, table["gist to CLS"], marker="s", color=GIST, label="gist to CLS")
+    ax.plot(table.index, table["uniform"], ":", color="0.5", label="spread evenly")
+    ax.set(xlabel="block", ylabel="attention weight", title=model.method.title, ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def cosine(models, pixels, ax=None):
+    """Cosine of both tokens through depth, a line for each of {label: model}, +- one std over images -> Axes."""
+    ax = axes_or_new(ax, (4.2, 3))
+    for i, (label, model) in enumerate(models.items()):
+        table = token_cosine(model, pixels)
+        ax.plot(table.index, table["cosine"], marker="os^v"[i % 4], color=PALETTE[i], label=label)
+        low, high = table["cosine"] - table["std"], table["cosine"] + table["std"]
+        ax.fill_between(table.index, low, high, color=PALETTE[i], alpha=0.2, linewidth=0)
+    ax.set(xlabel="block", ylabel="cosine of CLS and gist")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def branches(run, axes=None):
+    """Training accuracy of both branches with their agreement, and both KLs, over epochs -> the two Axes."""
+    if axes is None:
+        axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")[1]
+    curves, left, right = run.curves, *axes
+    left.plot(curves["epoch"], 100 * curves["accuracy"], marker="o", color=CLS, label="CLS is right")
+    left.plot(curves["epoch"], 100 * curves["gist_accuracy"], marker="s", color=GIST, label="gist is right")
+    left.plot(curves["epoch"], 100 * curves["agreement"], "--", color="0.4", label="both say the same")
+    left.set(ylabel="training images (%)", ylim=(0, 102))
+    right.plot(curves["epoch"], curves["kl_cls_gist"], marker="o", color=CLS, label="KL(CLS || gist)")
+    right.plot(curves["epoch"], curves["kl_gist_cls"], marker="s", color=GIST, label="KL(gist || CLS)")
+    right.set(ylabel="nats", ylim=(0, None))
+    for ax in axes:
+        ax.set(xlabel="epoch", title=run.task.title)
+        ax.title.set_fontsize(10)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.legend(frameon=False, fontsize=8)
+    return axes
+
+
+def attention_rows(models, pixels, queries=("cls", "gist"), layer=-1):
+    """Attention of the queries over the patches: a row for each model and query, a column an image -> Figure.
+
+    models: {label: model}. Every map has its own colour scale: brightest is where that query looks most.
+    """
+    rows = [(label, model, query) for label, model in models.items() for query in queries]
+    size = (1.5 * len(pixels) + 1.2, 1.5 * len(rows))
+    figure, axes = plt.subplots(len(rows), len(pixels), figsize=size, layout="constrained", squeeze=False)
+    for row, (label, model, query) in zip(axes, rows, strict=True):
+        for ax, image in zip(row, pixels, strict=True):
+            attention(model, image[None], query=query, layer=layer, ax=ax)
+        row[0].set_ylabel(f"{label}\n{query}", fontsize=8)
+    return figure
+
+
+def token_plane(model, task, split="val200", images=200, ax=None):
+    """Final CLS and gist tokens of the same images on two principal components, coloured by class -> Axes."""
+    ax = axes_or_new(ax, (4.6, 3.6))
+    labels = task.labels(split)[:images]
+    pixels = task.pixels(split, model.vit.patch_embed.img_size, range(len(labels)))
+    both = torch.cat([tokens[-1] for tokens in token_pair(model, pixels)]).numpy()
+    plane = PCA(2, random_state=0).fit_transform(both)
+    for part, marker, name in ((plane[: len(labels)], "o", "CLS"), (plane[len(labels) :], "^", "gist")):
+        ax.scatter(*part.T, c=labels, cmap="viridis", marker=marker, s=14, linewidths=0, label=name)
+    ax.set(xlabel="1st component", ylabel="2nd component", xticks=[], yticks=[], title=task.title)
+    legend = ax.legend(frameon=False, fontsize=8)
+    for handle in legend.legend_handles:
+        handle.set(color="0.3", array=None) if hasattr(handle, "set_array") else handle.set_color("0.3")
+    return ax
+
+
+def ablation(table, ax=None):
+    """Test accuracy of each variant as dots, one a seed, with Student's 95 % interval of their mean -> Axes.
+
+    table: rows of runs with columns variant, test_accuracy, in the order wanted.
+    """
+    names = list(dict.fromkeys(table["variant"]))
+    ax = axes_or_new(ax, (5, 0.9 + 0.4 * len(names)))
+    for y, name in enumerate(names):
+        values = 100 * table.loc[table["variant"] == name, "test_accuracy"]
+        mean, low, high = mean_interval(values)
+        ax.plot([low, high], [y, y], color=GIST, linewidth=2)
+        ax.plot(values, [y] * len(values), "o", color="0.6", markersize=4)
+        ax.plot(mean, y, "D", color=GIST)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set(xlabel="test accuracy (%)", ylim=(len(names) - 0.5, -0.5))
+    titles = table["task"] + np.where(table["rendered"], " (rendered)", "")
+    ax.set_title(", ".join(sorted(titles.unique())), fontsize=10)
+    return ax
+
+
+def gains(table, ax=None):
+    """Differences GIST minus host with their intervals -> Axes.
+
+    table: a row each, columns task, host, mean, low, high in points of accuracy.
+    """
+    ax = axes_or_new(ax, (4.8, 0.8 + 0.32 * len(table)))
+    hosts = list(dict.fromkeys(table["host"]))
+    for y, row in enumerate(table.itertuples()):
+        color = PALETTE[hosts.index(row.host)]
+        ax.plot([row.low, row.high], [y, y], color=color, linewidth=2)
+        ax.plot(row.mean, y, "o", color=color)
+    ax.axvline(0, color="0.5", linewidth=1)
+    ax.set_yticks(range(len(table)), [f"{row.task}, {row.host}" for row in table.itertuples()], fontsize=8)
+    ax.set(xlabel="GIST minus host (points of accuracy)", ylim=(len(table) - 0.5, -0.5))
+    return ax

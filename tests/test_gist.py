@@ -79,6 +79,18 @@ def test_gist_equation(options, host, x):
     )
 
 
+def test_tokens_stand_in_order():
+    """[cls, gist, registers, prompts, patches]: attention would not mind another order, but whoever looks at it would."""
+    model, seen = attach(small_vit(reg_tokens=4), "gist", CLASSES, host="vpt"), []
+    first = model.vit.blocks[0]
+    first.norm1.register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
+    x = torch.randn(1, 3, 32, 32)
+    model(x)
+    plain = model.vit._pos_embed(model.vit.patch_embed(x))[0]
+    expected = [plain[:1], first.gist.token[0], plain[1:5], first.prompts.tokens, plain[5:]]
+    assert torch.equal(seen[0], torch.cat(expected))
+
+
 def test_dropout_differs_between_images_and_only_in_training(x):
     model = attach(small_vit(), "gist", CLASSES, host="linear", dropout=0.5)
     gist = model.vit.blocks[0].gist
@@ -188,7 +200,8 @@ def test_options_go_where_they_belong(tmp_path, x):
     method = create_method("gist", host="lora", rank=2, temperature=10, last_blocks=1)
     assert (method.host.rank, method.host.last_blocks, method.temperature) == (2, 1, 10.0)
     assert create_method("gist", **method.options()) == method
-    assert create_method("gist").host.name == "adaptformer" and method.lr == METHODS["lora"].lr
+    assert create_method("gist").host.name == "adaptformer"
+    assert create_method("gist", host="convpass").lr == METHODS["convpass"].lr != METHODS["gist"].lr
     model = attach(small_vit(), method, CLASSES)
     assert torch.equal(load_adapter(model.backbone, model.save(tmp_path / "a"))(x), model(x))
     for options, message in [

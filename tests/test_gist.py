@@ -80,7 +80,7 @@ def test_gist_equation(options, host, x):
 
 
 def test_tokens_stand_in_order():
-    """[cls, gist, registers, prompts, patches]: attention would not mind another order, but whoever looks at it would."""
+    """[cls, gist, registers, prompts, patches]: attention would not mind another order, but its pictures would."""
     model, seen = attach(small_vit(reg_tokens=4), "gist", CLASSES, host="vpt"), []
     first = model.vit.blocks[0]
     first.norm1.register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))

@@ -161,6 +161,14 @@ def test_gist_views(gist_run, tiny_task):
     assert not any(block._forward_hooks for block in list(model.vit.blocks)[:-1])
 
 
+def test_kl_shapes_are_zero_where_both_agree():
+    forward, backward, both = views.gist.kl_shapes(0.7).lines[:3]
+    for line in (forward, backward, both):
+        x, y = line.get_xdata(), line.get_ydata()
+        assert y.min() == pytest.approx(0, abs=1e-6) and x[y.argmin()] == pytest.approx(0.7, abs=0.003)
+    assert forward.get_ydata()[0] > 2 * backward.get_ydata()[0]
+
+
 def test_a_query_that_is_not_there_is_refused(vit):
     pixels = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     with pytest.raises(PeftlabError, match="no query 'gist'"):

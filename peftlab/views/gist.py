@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
+from ..methods.gist import kl
 from ..statistics import mean_interval
 from ..training import prepare_for
 from .attention import attention, attention_maps, prefix_index
@@ -122,6 +123,22 @@ def token_plane(model, task, split="val200", images=200, ax=None):
     legend = ax.legend(frameon=False, fontsize=8)
     for handle in legend.legend_handles:
         handle.set(color="0.3", array=None) if hasattr(handle, "set_array") else handle.set_color("0.3")
+    return ax
+
+
+def kl_shapes(p_cls=0.9, ax=None):
+    """Both KLs and their sum for two classes: CLS gives the first one p_cls, the gist anything from 0 to 1 -> Axes."""
+    ax, p_gist = axes_or_new(ax, (4.6, 3)), torch.linspace(0.005, 0.995, 199, dtype=torch.float64)
+    cls, gist = (torch.stack([p.log(), (1 - p).log()], -1) for p in (torch.full_like(p_gist, p_cls), p_gist))
+    forward = torch.stack([kl(c[None], g[None], temperature=1) for c, g in zip(cls, gist, strict=True)])
+    backward = torch.stack([kl(g[None], c[None], temperature=1) for c, g in zip(cls, gist, strict=True)])
+    ax.plot(p_gist, forward, color=CLS, label="KL(CLS || gist)")
+    ax.plot(p_gist, backward, "--", color=GIST, label="KL(gist || CLS)")
+    ax.plot(p_gist, forward + backward, ":", color="black", label="both")
+    ax.axvline(p_cls, color="0.8", linewidth=1, zorder=0)
+    ax.set(xlabel="gist's probability of the first class", ylabel="nats", ylim=(0, 4))
+    ax.set_title(f"CLS gives the first class {p_cls:g}", fontsize=10)
+    ax.legend(frameon=False, fontsize=8)
     return ax
 
 

@@ -179,7 +179,8 @@ def cost_card(backbone, methods=None, num_classes=10, batch_size=32, device=None
 
     methods: names, or {label: Method} for options other than the defaults; None: all. GFLOPs are for one image, steps
     and memory for a batch, nothing cached. latency_ms: one image through the merged model, or through the tuned one
-    where merging is impossible.
+    where merging is impossible. Times are medians taken one method after another; for ratios take steps in turns, as
+    benchmarks/ do.
     """
     if not isinstance(methods, dict):
         methods = {name: create_method(name) for name in methods or METHODS}

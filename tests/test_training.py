@@ -33,25 +33,29 @@ def test_learns_and_records(backbone, tiny_task):
     assert not list(run.folder.glob("*.part*")) and not (run.folder / "state.safetensors").exists()
 
 
-def test_frozen_prefix_changes_nothing_but_time(backbone, tiny_task, monkeypatch):
-    cached = attach(backbone, "linear", 3)
+@pytest.mark.parametrize(
+    ("method", "options"), [("linear", {}), ("lora", {"last_blocks": 1}), ("vpt", {"last_blocks": 2})]
+)
+def test_frozen_prefix_changes_nothing_but_time(method, options, backbone, tiny_task, monkeypatch):
+    cached = attach(backbone, method, 3, **options)
     fit(cached, tiny_task, **SMALL)
     monkeypatch.setattr(type(cached), "first_trainable_stage", lambda self: 0)
-    plain = attach(backbone, "linear", 3)
+    plain = attach(backbone, method, 3, **options)
     fit(plain, tiny_task, **SMALL)
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(cached)[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_prefix_is_computed_once(backbone, tiny_task):
-    model, calls = attach(backbone, "linear", 3), []
+@pytest.mark.parametrize(("method", "options"), [("linear", {}), ("ssf", {"last_blocks": 1})])
+def test_prefix_is_computed_once(method, options, backbone, tiny_task):
+    model, calls = attach(backbone, method, 3, **options), []
     hook = model.vit.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     fit(model, tiny_task, **SMALL)
     hook.remove()
     assert len(calls) == 1  # 36 images, one batch, however many epochs
 
 
-@pytest.mark.parametrize("method", ["linear", "lora"])
+@pytest.mark.parametrize("method", ["linear", "lora", "gist"])
 def test_interrupted_run_resumes_to_the_same_weights(method, backbone, tiny_task, monkeypatch, tmp_path):
     unbroken = attach(backbone, method, 3)
     fit(unbroken, tiny_task, **SMALL, runs=tmp_path / "a")

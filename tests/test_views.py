@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 import peftlab.views as views
 from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
+from peftlab.ledger import read_ledger
 from peftlab.methods import METHODS, attach
 from peftlab.training import first_images, fit, prepare_for
 
@@ -153,12 +153,17 @@ def test_gist_views(gist_run, tiny_task):
         views.gist.cosine({"trained": model}, pixels),
         *views.gist.branches(gist_run),
         views.gist.token_plane(model, tiny_task, images=10),
-        views.gist.gains(pd.DataFrame({"task": ["a"], "host": ["lora"], "mean": [1.0], "low": [0.0], "high": [2.0]})),
         views.attention(model, pixels, query="gist", layer=2, head=0),
         views.attention(model, pixels, query="gist", layer="rollout"),
     ):
         assert isinstance(ax, Axes)
     assert not any(block._forward_hooks for block in list(model.vit.blocks)[:-1])
+    rows = views.gist.attention_rows({"a": model, "b": model}, pixels)
+    assert len(rows.axes) == 2 * 2 * 5 and rows.axes[5].get_ylabel() == "a\ngist"
+
+    gist_run.evaluate("test")
+    one = read_ledger().assign(variant="all")
+    assert "(rendered)" in views.gist.ablation(one).get_title()
 
 
 def test_kl_shapes_are_zero_where_both_agree():
@@ -202,8 +207,6 @@ def test_rendered_tasks_carry_their_tag_in_every_picture(tiny_task):
     model = attach(load_backbone("test_vit", pretrained=False, img_size=32), "linear", 3)
     run = fit(model, tiny_task, epochs=2, device="cpu")
     run.evaluate("test")
-    from peftlab.ledger import read_ledger
-
     titles = [
         views.parameters_accuracy(read_ledger(), chance=1 / 3).get_title(),
         views.accuracies(read_ledger(), {"linear": "selective"}, chance=1 / 3).get_title(),

@@ -160,20 +160,3 @@ def ablation(table, ax=None):
     titles = table["task"] + np.where(table["rendered"], " (rendered)", "")
     ax.set_title(", ".join(sorted(titles.unique())), fontsize=10)
     return ax
-
-
-def gains(table, ax=None):
-    """Differences GIST minus host with their intervals -> Axes.
-
-    table: a row each, columns task, host, mean, low, high in points of accuracy.
-    """
-    ax = axes_or_new(ax, (4.8, 0.8 + 0.32 * len(table)))
-    hosts = list(dict.fromkeys(table["host"]))
-    for y, row in enumerate(table.itertuples()):
-        color = PALETTE[hosts.index(row.host)]
-        ax.plot([row.low, row.high], [y, y], color=color, linewidth=2)
-        ax.plot(row.mean, y, "o", color=color)
-    ax.axvline(0, color="0.5", linewidth=1)
-    ax.set_yticks(range(len(table)), [f"{row.task}, {row.host}" for row in table.itertuples()], fontsize=8)
-    ax.set(xlabel="GIST minus host (points of accuracy)", ylim=(len(table) - 0.5, -0.5))
-    return ax

@@ -68,8 +68,8 @@ class Method:
                 try:
                     vit.blocks[i].get_submodule(path)
                 except AttributeError:
-                    message = f"{self.name} needs blocks.{i}.{path}, which {vit.peftlab_name} does not have"
-                    raise PeftlabError(message) from None
+                    which = getattr(vit, "peftlab_name", "this backbone")
+                    raise PeftlabError(f"{self.name} needs blocks.{i}.{path}, which {which} does not have") from None
         return list(vit.blocks)[depth - k :]
 
     def trunk(self, vit):

@@ -76,10 +76,7 @@ class PeftModel(nn.Module):
         return {name: t for name, t in self.vit.state_dict(keep_vars=True).items() if id(t) not in shared}
 
     def merge(self):
-        """-> a plain timm VisionTransformer computing the same; needs no peftlab to run or load.
-
-        Raises NotMergeable with the reason.
-        """
+        """-> a plain timm VisionTransformer computing the same. Raises NotMergeable with the reason."""
         if self.method.not_mergeable:
             raise NotMergeable(f"{self.method.name} cannot be merged: {self.method.not_mergeable}")
         plain = copy.deepcopy(self.vit)
@@ -118,8 +115,7 @@ def attach(backbone, method, num_classes, seed=0, **options):
 def load_adapter(backbone, folder):
     """Rebuild a saved PeftModel on its backbone, bit for bit.
 
-    Raises PeftlabError when files are missing, the backbone is another one, or any tensor is missing, unexpected or
-    of the wrong shape.
+    Raises PeftlabError when files are missing, the backbone is another one, or tensors do not agree exactly.
     """
     folder = Path(folder)
     for name in ("adapter.json", "adapter.safetensors"):

@@ -10,24 +10,20 @@ import argparse
 import statistics
 
 import torch
+import torch.nn.functional as F
 from paired import paired, ratio, setting
 
 from peftlab.backbones import input_size, load_backbone
+from peftlab.costs import training_step
 from peftlab.methods import attach
-from peftlab.training import parameter_groups, pick_device
+from peftlab.training import pick_device
 
 CLASSES = 10
 
 
-def step_of(model, x, y, loss):
-    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=1e-4), lr=1e-6)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        loss(model(x), y)["loss"].backward()
-        optimizer.step()
-
-    return step
+def cls_alone(model, x, y):
+    """What the host minimises: the second answer is neither computed nor scored."""
+    return F.cross_entropy(model(x), y)
 
 
 def main():
@@ -45,9 +41,9 @@ def main():
     host = attach(backbone, args.host, CLASSES).train()
     gist, idle = (attach(backbone, "gist", CLASSES, host=args.host).train() for _ in range(2))
     steps = {
-        "host": step_of(host, x, y, host.loss),
-        "host, one more token": step_of(idle, x, y, lambda logits, y: host.loss(logits, y)),
-        "GIST": step_of(gist, x, y, gist.loss),
+        "host": training_step(host, x, y)[0],
+        "host, one more token": training_step(idle, x, y, cls_alone)[0],
+        "GIST": training_step(gist, x, y)[0],
     }
     taken = paired(steps, args.rounds)
     print(setting(backbone, args.batch_size, device) + f", host {args.host}")

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .backbones import input_size
-from .methods import FAMILIES, METHODS, attach, create_method
+from .methods import FAMILIES, METHODS, PeftModel, attach, create_method
 from .progress import progress
 from .training import parameter_groups, pick_device
 
@@ -38,6 +38,12 @@ def explicit_attention(model):
             m.fused_attn = True
 
 
+def objective(model, x, y):
+    """The scalar that training minimises: the method's own loss, or cross-entropy for a model that is not ours."""
+    logits = model(x)
+    return model.loss(logits, y)["loss"] if isinstance(model, PeftModel) else F.cross_entropy(logits, y)
+
+
 def flops(model, x):
     """(forward, forward and backward) floating point operations for images x [B, 3, H, W].
 
@@ -47,7 +53,7 @@ def flops(model, x):
     with explicit_attention(model), FlopCounterMode(display=False) as forward, torch.no_grad():
         model(x)
     with explicit_attention(model), FlopCounterMode(display=False) as both:
-        model(x).sum().backward()
+        objective(model, x, torch.zeros(len(x), dtype=torch.long, device=x.device)).backward()
     model.zero_grad(set_to_none=True)
     return forward.get_total_flops(), both.get_total_flops()
 
@@ -66,7 +72,7 @@ def saved_bytes(model, x, y):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = F.cross_entropy(model(x), y)  # alive until here, so that no address is used twice
+        loss = objective(model, x, y)  # alive until here, so that no address is used twice
     del loss
     return sum(size for address, size in kept.items() if address not in known)
 
@@ -101,13 +107,13 @@ class PeakBytes(TorchDispatchMode):
         self.now -= self.live.pop(address)
 
 
-def training_step(model, x, y):
+def training_step(model, x, y, objective=objective):
     """(a function that makes one step of AdamW on one batch, its optimizer)."""
     optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=1e-4), lr=1e-6)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x), y).backward()
+        objective(model, x, y).backward()
         optimizer.step()
 
     return step, optimizer

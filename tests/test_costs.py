@@ -8,7 +8,7 @@ from torch import nn
 from peftlab import views
 from peftlab.backbones import load_backbone
 from peftlab.cli import main
-from peftlab.costs import PeakBytes, cost_card, explicit_attention, flops, peak_bytes, saved_bytes
+from peftlab.costs import PeakBytes, cost_card, explicit_attention, flops, objective, peak_bytes, saved_bytes
 from peftlab.errors import PeftlabError
 from peftlab.methods import METHODS, attach, create_method
 
@@ -99,6 +99,20 @@ def test_peak_of_full_tuning_holds_weights_gradients_and_two_moments(backbone):
     assert peaks["linear"] < peaks["norm"] < peaks["full"]
     assert peaks["full"] - peaks["norm"] > 2.9 * weights
     assert peaks["linear"] >= weights
+
+
+def test_costs_are_those_of_the_methods_own_loss(backbone):
+    """GIST's second answer and its KLs are part of its step; a card without them would flatter it."""
+    x, y = torch.randn(4, 3, 64, 64), torch.zeros(4).long()
+    gist = attach(backbone, "gist", CLASSES, host="lora")
+    assert objective(gist, x, y).item() == pytest.approx(gist.loss(gist(x), y)["loss"].item())
+    assert objective(gist, x, y) > 1.3 * torch.nn.functional.cross_entropy(gist(x), y)
+    forward, both = flops(gist, x[:1])
+    plain = attach(backbone, "gist", CLASSES, host="lora")
+    object.__setattr__(plain.method, "loss", lambda vit, logits, y: create_method("lora").loss(vit, logits, y))
+    second_head = 2 * backbone.embed_dim * CLASSES
+    assert both - flops(plain, x[:1])[1] == 3 * second_head  # forward, gradient of the input and of the weight
+    assert saved_bytes(gist, x, y) > saved_bytes(plain, x, y)
 
 
 def test_card_has_every_method_and_is_drawn(backbone):

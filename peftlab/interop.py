@@ -18,7 +18,8 @@ from .checkpoints import read_tensors
 from .errors import PeftlabError
 from .methods import attach
 from .methods.ia3 import TARGETS as IA3_TARGETS
-from .methods.layers import LINEARS, QKV
+from .methods.layers import LINEARS, QKV, After, Before
+from .methods.lora import LoRALinear
 from .methods.model import share
 
 TARGETS = {path: name for name, path in LINEARS.items()}
@@ -71,11 +72,16 @@ def export_hf(model, folder):
 
 def _changed(model, *types):
     """{name: module} of a tuned ViT's inserted modules of some types."""
-    return {name: m for name, m in model.vit.named_modules() if type(m).__name__ in types}
+    return {name: m for name, m in model.vit.named_modules() if isinstance(m, types)}
+
+
+def _scale(layer):
+    """(IA)3's factors around a layer."""
+    return layer.after if isinstance(layer, After) else layer.before
 
 
 def _export_lora(model, peft):
-    layers = _changed(model, "LoRALinear")
+    layers = _changed(model, LoRALinear)
     ranks = {name: len(layer.down()) for name, layer in layers.items()}
     alphas = {name: layers[name].scale * rank for name, rank in ranks.items()}
     exact = {name: f"^{re.escape(name)}" for name in layers}  # patterns are regular expressions
@@ -92,12 +98,11 @@ def _export_lora(model, peft):
 
 
 def _export_ia3(model, peft):
-    layers = _changed(model, "After", "Before")
+    layers = _changed(model, After, Before)
     config = peft.IA3Config(
         target_modules=list(layers), feedforward_modules=[name for name in layers if name.endswith("fc2")]
     )
-    scales = {name: getattr(layer, "after", None) or layer.before for name, layer in layers.items()}
-    return config, {f"{name}.ia3_l.default": scale.vector() for name, scale in scales.items()}
+    return config, {f"{name}.ia3_l.default": _scale(layer).vector() for name, layer in layers.items()}
 
 
 def _export_norm(model, peft):
@@ -213,8 +218,7 @@ def _import_ia3(backbone, vit, folder, num_classes):
     model = attach(backbone, "ia3", num_classes, last_blocks=last_blocks, targets=targets)
     with torch.no_grad():
         for name, m in layers.items():
-            layer = model.vit.get_submodule(name)
-            scale = getattr(layer, "after", None) or layer.before
+            scale = _scale(model.vit.get_submodule(name))
             for part, values in zip(scale.parts, m.ia3_l.default.flatten().chunk(len(scale.parts)), strict=True):
                 scale.l[part].copy_(values)
     return model

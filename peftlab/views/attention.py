@@ -12,22 +12,38 @@ from .style import SEQUENTIAL, bare
 
 @torch.inference_mode()
 def attention_maps(vit, x, layer=-1):
-    """Attention of one layer for images x [B, 3, H, W] -> [B, heads, N, N]; each row sums to 1.
+    """Attention of one layer for images x [B, 3, H, W] -> [B, heads, N, N]; each row sums to 1."""
+    return _maps(vit, x, [vit.blocks[layer]])[0]
 
-    Fused kernels never form these weights, so they are computed again from what the layer's qkv received. The hook is
+
+def _maps(vit, x, blocks):
+    """Attention of some blocks in one forward pass -> a list of [B, heads, N, N].
+
+    Fused kernels never form these weights, so they are computed again from what each layer's qkv gave. The hooks are
     removed in any case.
     """
     # A method may have put something around the attention; the layer with the heads is found in any case.
-    attn, seen = next(m for m in vit.blocks[layer].modules() if hasattr(m, "num_heads")), []
-    hook = attn.qkv.register_forward_hook(lambda module, args, output: seen.append(output))
+    layers, seen = [next(m for m in block.modules() if hasattr(m, "num_heads")) for block in blocks], []
+    hooks = [attn.qkv.register_forward_hook(lambda module, args, output: seen.append(output)) for attn in layers]
     try:
         vit.forward_features(x)
     finally:
-        hook.remove()
-    qkv = seen[0].unflatten(-1, (3, attn.num_heads, attn.head_dim))
-    q, k, _ = qkv.permute(2, 0, 3, 1, 4)
+        for hook in hooks:
+            hook.remove()
+    return [_weights(attn, qkv) for attn, qkv in zip(layers, seen, strict=True)]
+
+
+def _weights(attn, qkv):
+    """What a layer makes of its qkv [B, N, 3 D] -> [B, heads, N, N]."""
+    q, k, _ = qkv.unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
     q, k = attn.q_norm(q), attn.k_norm(k)
     return (q * attn.scale @ k.transpose(-2, -1)).softmax(-1)
+
+
+@torch.inference_mode()
+def all_attention_maps(vit, x):
+    """Attention of every layer, first to last, for images x [B, 3, H, W] -> a list of [B, heads, N, N]."""
+    return _maps(vit, x, vit.blocks)
 
 
 def rollout(vit, pixels):
@@ -36,9 +52,9 @@ def rollout(vit, pixels):
     The product over layers of (mean over heads + identity) / 2: Abnar & Zuidema 2020, arXiv 2005.00928. Needs the same
     tokens in every layer.
     """
-    x, product = prepare_for(vit, pixels), None
-    for layer in range(len(vit.blocks)):
-        weights = attention_maps(vit, x, layer).mean(1)
+    product = None
+    for weights in all_attention_maps(vit, prepare_for(vit, pixels)):
+        weights = weights.mean(1)
         weights = (weights + torch.eye(weights.shape[-1], device=weights.device)) / 2
         product = weights if product is None else weights @ product
     return product[:, None]

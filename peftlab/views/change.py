@@ -39,10 +39,9 @@ def gradient_flow(model, task, images=32):
     loss = F.cross_entropy(model(x), torch.from_numpy(task.labels("train800")[:images]).to(x.device))
     trained = [p for p in model.parameters() if p.requires_grad]
     gradient = dict(zip(map(id, trained), torch.autograd.grad(loss, trained), strict=True))
-    places = dict.fromkeys(PLACES, 0.0)
     rows = []
     for plain, tuned in zip(model.backbone.blocks, vit.blocks, strict=True):
-        square = dict(places)
+        square = dict.fromkeys(PLACES, 0.0)
         for name, p in tuned.named_parameters():
             if p.requires_grad:
                 place = place_of(name, plain)[0] or "tokens"

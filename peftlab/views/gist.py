@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from ..methods.gist import kl
 from ..statistics import mean_interval
 from ..training import prepare_for
-from .attention import attention, attention_maps, prefix_index
+from .attention import all_attention_maps, attention, prefix_index
 from .style import PALETTE, axes_or_new
 
 CLS, GIST = PALETTE[7], PALETTE[0]
@@ -39,10 +39,9 @@ def token_cosine(model, pixels):
 
 def token_exchange(model, pixels):
     """How much CLS attends to the gist and the gist to CLS in each block, mean over heads and images -> DataFrame."""
-    vit, x = model.vit, prepare_for(model.vit, pixels)
-    rows = []
-    for layer in range(len(vit.blocks)):
-        weights = attention_maps(vit, x, layer).mean((0, 1))
+    vit, rows = model.vit, []
+    for weights in all_attention_maps(vit, prepare_for(vit, pixels)):
+        weights = weights.mean((0, 1))
         gist = prefix_index(vit, "gist", len(weights))
         row = {"CLS to gist": weights[0, gist].item(), "gist to CLS": weights[gist, 0].item()}
         rows.append(row | {"uniform": 1 / len(weights)})

@@ -1,0 +1,145 @@
+"""GIFT (v1): a small transformer reads the frozen weights and writes their changes.
+
+Idea: the output rows of a weight are tokens; they attend to a few learned clusters of themselves (parameter-to-cluster
+attention, PaCa), and out comes the change. One such generator serves all layers.
+Equation: W+ = W + X psi. With l2(X) each token divided by its norm, X = W phi (+ position), then in each hyper-block
+    X = X + PaCa(l2(X)),  X = X + FFN(l2(X));
+    PaCa(U): C = sigmoid(U W_c + b_c), Z = l2(C^T U), A = softmax(Q K^T / sqrt(d_h)) over clusters, output proj(A V)
+    with Q of the tokens U, K and V of the clusters Z. FFN: Linear, GELU, Linear, `ratio` times as wide inside.
+Shapes: W [d_out, d_in]; X, U [d_out, d] with d = rank; C [d_out, M], Z [M, d], A [d_out, M] for each head. Layers are
+the batch axis. C, read as a head on the layer's output features, is a segmentation into M maps: views.gift.
+Parameters: 2 d_in d + l P, P = 4 (d^2 + d) + M (d + 1) + 2 ratio d^2 + ratio d + d, + d_out d for positions, for each
+target, whatever the depth; ViT-B/16, d = 16, M = 96, ratio 2, l = 1: 28,368.
+Start: psi = 0, so exactly the frozen backbone; on the first step only psi and the head have gradients.
+Merging: W + X psi is again one matrix, and the generator is not needed any more.
+Source: Savadikar et al. 2023, arXiv 2312.00700v1: its figures give the blocks, sigmoid, sharing and M = 96. v1's code
+was never released. From the block in the later release come Z's norm, A's scale and axis, the missing biases of phi
+and psi, psi = 0, one head and ratio 2. Ours: d = 16, one hyper-block, no position unless asked for (learned, from 0,
+after the reduction), and softmax over the rows as the other clustering. Its 1/d_out before Z's norm changes nothing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Mlp
+from torch import nn
+
+from ..errors import PeftlabError, near
+from .base import register
+from .gift_linear import Generator, GiftLinear
+
+CLUSTERINGS = ("sigmoid", "softmax")
+
+
+def l2(x):
+    """Each token divided by its norm."""
+    return F.normalize(x, dim=-1)
+
+
+class PaCa(nn.Module):
+    """Parameter-to-cluster attention: tokens U [L, N, d] -> [L, N, d]."""
+
+    def __init__(self, width, clusters, heads, clustering):
+        super().__init__()
+        self.cluster = nn.Linear(width, clusters)
+        self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
+        self.heads, self.clustering = heads, clustering
+
+    def assignment(self, U):
+        """C [L, N, M]: in (0, 1) by sigmoid; by softmax each cluster's weights sum to 1 over the N tokens."""
+        return self.cluster(U).sigmoid() if self.clustering == "sigmoid" else self.cluster(U).softmax(-2)
+
+    def soft_clusters(self, U):
+        """Z [L, M, d], each of norm 1."""
+        return l2(self.assignment(U).mT @ U)
+
+    def attention(self, U, Z):
+        """A [L, heads, N, M]; each row sums to 1."""
+        q, k = self._split(self.q(U)), self._split(self.k(Z))
+        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+
+    def forward(self, U):
+        Z = self.soft_clusters(U)
+        mixed = self.attention(U, Z) @ self._split(self.v(Z))  # [L, heads, N, d / heads]
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x):
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class HyperBlock(nn.Module):
+    """A pre-norm transformer block with PaCa for attention and l2 for its norms."""
+
+    def __init__(self, width, clusters, heads, ratio, clustering):
+        super().__init__()
+        self.attn = PaCa(width, clusters, heads, clustering)
+        self.mlp = Mlp(width, ratio * width)
+
+    def forward(self, X):
+        X = X + self.attn(l2(X))
+        return X + self.mlp(l2(X))
+
+
+class HyperTransformer(Generator):
+    """W [L, d_out, d_in] -> tokens X [L, d_out, d]; psi makes rows of the change out of them."""
+
+    def __init__(self, width, rank, blocks, rows=None):
+        super().__init__(width, rank)
+        self.blocks = nn.ModuleList(blocks)
+        self.position = nn.Parameter(torch.zeros(rows, rank)) if rows else None
+
+    def embed(self, weights):
+        """The tokens that enter the hyper-blocks, [L, d_out, d]."""
+        X = super().forward(weights)
+        return X if self.position is None else X + self.position
+
+    def forward(self, weights):
+        X = self.embed(weights)
+        for block in self.blocks:
+            X = block(X)
+        return X
+
+    def clusters(self, weights):
+        """C [L, d_out, M] of the last hyper-block."""
+        X = self.embed(weights)
+        for block in self.blocks[:-1]:
+            X = block(X)
+        return self.blocks[-1].attn.assignment(l2(X))
+
+
+@register("gift")
+@dataclass(frozen=True)
+class Gift(GiftLinear):
+    clusters: int = 96
+    hyper_blocks: int = 1
+    heads: int = 1
+    ratio: int = 2
+    clustering: str = "sigmoid"
+    position: bool = False
+
+    title = "GIFT"
+    idea = "generate all weight changes from the weights by one small transformer with clusters"
+    family = "reparametrised"
+    source = "Savadikar et al. 2023"
+    lr = 5e-3
+
+    def __post_init__(self):
+        for name in ("clusters", "hyper_blocks", "heads", "ratio"):
+            if getattr(self, name) < 1:
+                raise PeftlabError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.rank % self.heads:
+            raise PeftlabError(f"heads is {self.heads}, but must divide the rank, {self.rank}")
+        if self.clustering not in CLUSTERINGS:
+            raise PeftlabError(f"unknown clustering {self.clustering!r}{near(self.clustering, CLUSTERINGS)}")
+
+    def generator(self, linear):
+        sizes = self.rank, self.clusters, self.heads, self.ratio, self.clustering
+        blocks = [HyperBlock(*sizes) for _ in range(self.hyper_blocks)]
+        return HyperTransformer(linear.in_features, self.rank, blocks, linear.out_features if self.position else None)
+
+    def count(self, backbone):
+        d, M, ratio = self.rank, self.clusters, self.ratio
+        block = 4 * (d**2 + d) + M * (d + 1) + 2 * ratio * d**2 + ratio * d + d
+        rows = sum(layers[0].out_features for layers in self.layers(backbone).values()) if self.position else 0
+        return super().count(backbone) + len(self.targets) * self.hyper_blocks * block + rows * d

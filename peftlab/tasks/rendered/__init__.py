@@ -35,13 +35,17 @@ STALE = 3600  # seconds after which an unfinished folder is taken for abandoned;
 
 @dataclass(frozen=True)
 class LookAlike:
-    """draw(index, rng) -> (image uint8 [h, w] or [h, w, 3], label, factors: a dict that JSON can hold)."""
+    """draw(index, rng) -> (image uint8 [h, w] or [h, w, 3], label, factors: a dict that JSON can hold).
+
+    masks(index, rng) -> bool [objects, h, w]: where that image shows each of its objects; None: it has none.
+    """
 
     name: str
     group: str
     classes: tuple
     draw: Callable
     about: str
+    masks: Callable | None = None
     version: int = 1
 
 
@@ -50,19 +54,80 @@ RENDERED = {
     for look in (
         LookAlike("digits", "natural", digits.CLASSES, digits.draw, "the central digit, in the manner of SVHN"),
         LookAlike("textures", "specialized", textures.CLASSES, textures.draw, "land from above, as in EuroSAT"),
-        LookAlike("clevr_count", "structured", clevr.COUNTS, clevr.draw_count, "number of solids in a scene"),
-        LookAlike("clevr_dist", "structured", clevr.DISTANCES, clevr.draw_dist, "depth of the nearest solid"),
-        LookAlike("dsprites_loc", "structured", dsprites.LOCATIONS, dsprites.draw_loc, "x position in 16 bins"),
-        LookAlike("dsprites_ori", "structured", dsprites.ORIENTATIONS, dsprites.draw_ori, "orientation in 16 bins"),
-        LookAlike("smallnorb_azi", "structured", smallnorb.AZIMUTHS, smallnorb.draw_azi, "azimuth of the toy"),
-        LookAlike("smallnorb_ele", "structured", smallnorb.ELEVATIONS, smallnorb.draw_ele, "elevation of the camera"),
+        LookAlike(
+            "clevr_count",
+            "structured",
+            clevr.COUNTS,
+            clevr.draw_count,
+            "number of solids in a scene",
+            clevr.masks_count,
+        ),
+        LookAlike(
+            "clevr_dist",
+            "structured",
+            clevr.DISTANCES,
+            clevr.draw_dist,
+            "depth of the nearest solid",
+            clevr.masks_dist,
+        ),
+        LookAlike(
+            "dsprites_loc",
+            "structured",
+            dsprites.LOCATIONS,
+            dsprites.draw_loc,
+            "x position in 16 bins",
+            dsprites.masks_loc,
+        ),
+        LookAlike(
+            "dsprites_ori",
+            "structured",
+            dsprites.ORIENTATIONS,
+            dsprites.draw_ori,
+            "orientation in 16 bins",
+            dsprites.masks_ori,
+        ),
+        LookAlike(
+            "smallnorb_azi",
+            "structured",
+            smallnorb.AZIMUTHS,
+            smallnorb.draw_azi,
+            "azimuth of the toy",
+            smallnorb.masks_azi,
+        ),
+        LookAlike(
+            "smallnorb_ele",
+            "structured",
+            smallnorb.ELEVATIONS,
+            smallnorb.draw_ele,
+            "elevation of the camera",
+            smallnorb.masks_ele,
+        ),
     )
 }
 
 
+def _rng(name, index):
+    return np.random.default_rng((0, zlib.crc32(name.encode()), index))
+
+
 def draw(name, index):
     """Image `index` of a task -> (image uint8, label, factors). Indices run over train800, val200, test in turn."""
-    return RENDERED[name].draw(index, np.random.default_rng((0, zlib.crc32(name.encode()), index)))
+    return RENDERED[name].draw(index, _rng(name, index))
+
+
+def object_masks(name, split, rows):
+    """Where some images of a split show each of their objects -> a list of bool [objects, 64, 64].
+
+    Nothing is read: the scenes are rebuilt from their seeds. Raises PeftlabError for a look-alike without objects.
+    """
+    if name not in RENDERED or RENDERED[name].masks is None:
+        having = ", ".join(look.name for look in RENDERED.values() if look.masks)
+        raise PeftlabError(f"no object masks for {name!r}; the renderer has them for {having}")
+    first = {"train800": 0, "train800val200": 0, "val200": SIZES["train800"]}
+    first["test"] = SIZES["train800"] + SIZES["val200"]
+    with threadpool_limits(1):
+        indices = [first[split] + row for row in rows]
+        return [RENDERED[name].masks(index, _rng(name, index)) for index in indices]
 
 
 def rendered_task(name, folder=None):

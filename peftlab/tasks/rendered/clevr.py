@@ -7,7 +7,7 @@ objects stay distinguishable at 64 px and every distance class can be filled. Bo
 
 import numpy as np
 
-from .raycast import Camera, Scene, Solid, first_hits, render, turn_z
+from .raycast import Camera, Scene, Solid, first_hits, masks, render, turn_z
 
 COUNTS = tuple(f"{n} objects" for n in range(3, 11))
 CUTS = (8.0, 8.5, 9.0, 9.5, 10.0)
@@ -98,9 +98,19 @@ def scene(rng, count, bounds=(0.0, np.inf)):
             return Scene(solids, lamp, np.full(3, 0.66)), camera, factors
 
 
-def _drawn(rng, count, bounds=(0.0, np.inf)):
+def scene_count(index, rng):
+    """The scene of an image of clevr_count."""
+    return scene(rng, index % len(COUNTS) + 3)
+
+
+def scene_dist(index, rng):
+    """The scene of an image of clevr_dist."""
+    label = index % len(DISTANCES)
+    return scene(rng, int(rng.integers(3, 11)), ((0.0, *CUTS)[label], (*CUTS, np.inf)[label]))
+
+
+def _drawn(world, camera, objects):
     """-> (image uint8 [64, 64, 3], factors)."""
-    world, camera, objects = scene(rng, count, bounds)
     depths = camera.project([solid.centre for solid in world.solids])[:, 2]
     factors = {"objects": list(objects), "nearest": round(float(depths.min()), 3)}
     return render(world, camera, SIZE, SIZE)[0], factors
@@ -108,13 +118,21 @@ def _drawn(rng, count, bounds=(0.0, np.inf)):
 
 def draw_count(index, rng):
     """clevr_count: label = objects - 3."""
-    label = index % len(COUNTS)
-    image, factors = _drawn(rng, label + 3)
-    return image, label, factors
+    image, factors = _drawn(*scene_count(index, rng))
+    return image, index % len(COUNTS), factors
 
 
 def draw_dist(index, rng):
     """clevr_dist: the class of the nearest object's depth (along the camera axis, as CLEVR's pixel_coords have it)."""
-    label = index % len(DISTANCES)
-    image, factors = _drawn(rng, int(rng.integers(3, 11)), ((0.0, *CUTS)[label], (*CUTS, np.inf)[label]))
-    return image, label, factors
+    image, factors = _drawn(*scene_dist(index, rng))
+    return image, index % len(DISTANCES), factors
+
+
+def masks_count(index, rng):
+    """bool [objects, 64, 64] of an image of clevr_count, in the order of its factors."""
+    return masks(*scene_count(index, rng)[:2], SIZE, SIZE)
+
+
+def masks_dist(index, rng):
+    """bool [objects, 64, 64] of an image of clevr_dist, in the order of its factors."""
+    return masks(*scene_dist(index, rng)[:2], SIZE, SIZE)

@@ -78,3 +78,13 @@ def draw_ori(index, rng):
     """dsprites_ori: label = int(orientation index * 16 / 40)."""
     image, factors = _drawn(index, task=1)
     return image, factors["orientation"] * 16 // 40, factors
+
+
+def masks_loc(index, rng):
+    """bool [1, 64, 64]: the sprite of an image of dsprites_loc."""
+    return _drawn(index, task=0)[0][None] > 0
+
+
+def masks_ori(index, rng):
+    """bool [1, 64, 64]: the sprite of an image of dsprites_ori."""
+    return _drawn(index, task=1)[0][None] > 0

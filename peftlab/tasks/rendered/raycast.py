@@ -111,3 +111,9 @@ def render(scene, camera, height, width, samples=2):
     ids = np.array([*(s.id for s in scene.solids), GROUND], dtype=np.int16)[which]
     middle = samples // 2
     return np.round(light * 255).astype(np.uint8), ids.reshape(height * samples, -1)[middle::samples, middle::samples]
+
+
+def masks(scene, camera, height, width):
+    """Where each object is seen, bool [objects, height, width], by rising Solid.id; equal ids are one object."""
+    ids = render(scene, camera, height, width)[1]
+    return np.stack([ids == number for number in sorted({solid.id for solid in scene.solids})])

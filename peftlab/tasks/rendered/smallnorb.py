@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from .raycast import Camera, Scene, Solid, render, turn_z
+from .raycast import Camera, Scene, Solid, masks, render, turn_z
 
 AZIMUTHS = tuple(f"{20 * k} degrees" for k in range(18))
 ELEVATIONS = tuple(f"{30 + 5 * k} degrees" for k in range(9))
@@ -138,22 +138,39 @@ def scene(rng, azimuth, elevation, instance):
     return world, camera(category, elevation), factors
 
 
-def _drawn(index, rng, azimuth, elevation):
-    """-> (image uint8 [64, 64], factors)."""
-    instance = int(rng.integers(INSTANCES)) + (INSTANCES if index >= FIRST_TEST else 0)
-    world, view, factors = scene(rng, azimuth, elevation, instance)
-    return render(world, view, SIZE, SIZE)[0][..., 0], factors
+def _instance(index, rng):
+    return int(rng.integers(INSTANCES)) + (INSTANCES if index >= FIRST_TEST else 0)
+
+
+def scene_azi(index, rng):
+    """The scene of an image of smallnorb_azi."""
+    elevation = 30 + 5 * int(rng.integers(9))
+    return scene(rng, 20 * (index % len(AZIMUTHS)), elevation, _instance(index, rng))
+
+
+def scene_ele(index, rng):
+    """The scene of an image of smallnorb_ele."""
+    azimuth = 20 * int(rng.integers(18))
+    return scene(rng, azimuth, 30 + 5 * (index % len(ELEVATIONS)), _instance(index, rng))
 
 
 def draw_azi(index, rng):
     """smallnorb_azi: label = azimuth / 20 degrees."""
-    label = index % len(AZIMUTHS)
-    image, factors = _drawn(index, rng, 20 * label, 30 + 5 * int(rng.integers(9)))
-    return image, label, factors
+    world, view, factors = scene_azi(index, rng)
+    return render(world, view, SIZE, SIZE)[0][..., 0], index % len(AZIMUTHS), factors
 
 
 def draw_ele(index, rng):
     """smallnorb_ele: label = (elevation - 30 degrees) / 5 degrees."""
-    label = index % len(ELEVATIONS)
-    image, factors = _drawn(index, rng, 20 * int(rng.integers(18)), 30 + 5 * label)
-    return image, label, factors
+    world, view, factors = scene_ele(index, rng)
+    return render(world, view, SIZE, SIZE)[0][..., 0], index % len(ELEVATIONS), factors
+
+
+def masks_azi(index, rng):
+    """bool [1, 64, 64]: the toy of an image of smallnorb_azi."""
+    return masks(*scene_azi(index, rng)[:2], SIZE, SIZE)
+
+
+def masks_ele(index, rng):
+    """bool [1, 64, 64]: the toy of an image of smallnorb_ele."""
+    return masks(*scene_ele(index, rng)[:2], SIZE, SIZE)

@@ -1,6 +1,6 @@
 """peftlab: a workbook on parameter-efficient fine-tuning of Vision Transformers."""
 
-from . import views
+from . import segmentation, views
 from .backbones import load_backbone
 from .costs import cost_card
 from .exercises import check
@@ -30,6 +30,7 @@ __all__ = [
     "pick_tasks",
     "predict",
     "read_ledger",
+    "segmentation",
     "task_names",
     "views",
 ]

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import peftlab.views as views
+from peftlab import segmentation
 from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
 from peftlab.ledger import read_ledger
@@ -99,6 +100,8 @@ CHANGES = {
     "adaptformer": {("mlp", "beside")},
     "convpass": {("attn", "beside"), ("mlp", "beside")},
     "vpt": {("", "prompts")},
+    "gift": {("attn.proj", "beside")},
+    "fact": {(place, "beside") for place in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")},
 }
 
 
@@ -121,7 +124,52 @@ def test_blocks_are_drawn_with_what_is_shared():
     assert f"LoRA: {lora.method_parameters // 8:,} in this block" in titles
     ax = views.block(attach(vit, "fact", 3))
     assert "U, V shared by all blocks" in [text.get_text() for text in ax.texts]
+    ax = views.block(attach(vit, "gift", 3, targets=("o", "fc1")))
+    assert "generator_fc1, generator_o shared by all blocks" in [text.get_text() for text in ax.texts]
     assert "also ls1; also ls2" in [text.get_text() for text in views.block(attach(vit, "full", 3)).texts]
+
+
+def test_gradients_of_shared_factors_have_a_column_of_their_own(tiny_task):
+    model = attach(load_backbone("test_vit", pretrained=False, img_size=32), "gift_linear", 3)
+    flow = views.gradient_flow(model, tiny_task, images=8)
+    assert flow["shared"].gt(0).tolist() == [True] + [False] * 5  # they stand in the first block
+
+
+def test_gift_views(tiny_task):
+    model = attach(load_backbone("test_vit", pretrained=False, img_size=32), "gift", 3)
+    pixels = tiny_task.pixels("test", (32, 32), range(5))
+    sources = {"GIFT": segmentation.cluster_maps(model, pixels), "frozen": torch.rand(5, 3, 2, 2)}
+    titles = [ax.get_title() for ax in views.gift.anatomy(model).axes]
+    shapes = {"W": "64 x 64", "tokens U": "64 x 16", "clusters C": "64 x 96", "attention A": "64 x 96"}
+    assert titles[:5] == [f"{name}\n{shape}" for name, shape in shapes.items()] + ["change\n64 x 64"]
+    assert views.gift.clusters(model).get_title() == "block 6, C 64 x 96"
+    assert not model.vit.blocks[0].shared["generator_o"].blocks[0].attn._forward_hooks
+
+    figure = views.gift.overlays(sources, pixels, cluster=1)
+    assert len(figure.axes) == 3 * 5 and figure.axes[5].get_ylabel() == "GIFT\ncluster 1"
+    assert len(views.gift.gallery(sources["GIFT"], pixels, clusters=2).axes) == 3 * 5
+    figure = views.gift.segments(sources, pixels, colours=4)
+    assert figure.axes[10].get_ylabel().startswith("frozen\n") and len(figure.axes) == 3 * 5
+    shown = figure.axes[5].images[0].get_array()
+    won = segmentation.winners(sources["GIFT"])
+    busiest = views.gift.busiest(sources["GIFT"], 1)
+    assert ((shown == 1) == (won[0] == busiest).numpy()).all() and 0 <= shown.min() and shown.max() <= 4
+
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[:, :16, :16] = True
+    table = segmentation.iou_table(sources, [mask] * 5)
+    labels = [text.get_text() for text in views.gift.overlap(table).get_yticklabels()]
+    assert labels == ["GIFT", "frozen", "the objects themselves"]
+
+
+def test_an_overlay_is_the_recipes_mixture():
+    ax, image = plt.subplots()[1], np.full((4, 4, 3), 128, dtype=np.uint8)
+    heat = np.zeros((4, 4))
+    heat[0, 0] = 1
+    views.gift.overlay(ax, image, heat)
+    drawn = np.asarray(ax.images[0].get_array())
+    mixed = 0.6 * plt.get_cmap("inferno")(heat)[..., :3] + 0.4 * 128 / 255
+    assert drawn == pytest.approx((mixed - mixed.min()) / (mixed.max() - mixed.min()))
 
 
 @pytest.fixture

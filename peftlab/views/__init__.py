@@ -1,6 +1,6 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from . import gist
+from . import gift, gist
 from .attention import attention, attention_maps, rollout
 from .block import block, block_changes, blocks
 from .change import change_map, gradient_flow, gradient_map, weight_change
@@ -24,6 +24,7 @@ __all__ = [
     "curves",
     "explore",
     "feature_plane",
+    "gift",
     "gist",
     "gradient_flow",
     "gradient_map",

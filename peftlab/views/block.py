@@ -44,9 +44,13 @@ def place_of(name, block):
 def block_changes(model, block=-1):
     """{(place, role): names of trained parameters} for one block of a tuned model; see `place_of`."""
     found = {}
-    for name, p in model.vit.blocks[block].named_parameters():
+    plain, tuned = model.backbone.blocks[block], model.vit.blocks[block]
+    for name, module in tuned.named_modules():
+        if isinstance(getattr(module, "shared", None), tuple):  # it works with parameters that stand in another block
+            found[place_of(f"{name}.", plain)[0], "beside"] = []
+    for name, p in tuned.named_parameters():
         if p.requires_grad:
-            found.setdefault(place_of(name, model.backbone.blocks[block]), []).append(name)
+            found.setdefault(place_of(name, plain), []).append(name)
     return found
 
 
@@ -66,7 +70,7 @@ def block(model, index=-1, ax=None):
         _box(ax, left, 0, width, FROZEN, text)
     for row in range(4):
         ax.add_patch(Rectangle((0.25, 0.22 * row - 0.4), 0.35, 0.14, color="0.6"))
-    shared = sorted(n.split(".")[-1] for n, _ in model.vit.named_parameters() if ".shared." in n)
+    shared = sorted({n.split(".shared.")[1].split(".")[0] for n, _ in model.vit.named_parameters() if ".shared." in n})
     notes = [f"{', '.join(shared)} shared by all blocks"] if shared else []
     for (place, role), names in changes.items():
         if role in ("prompts", "gist"):

@@ -44,7 +44,8 @@ def gradient_flow(model, task, images=32):
         square = dict.fromkeys(PLACES, 0.0)
         for name, p in tuned.named_parameters():
             if p.requires_grad:
-                place = place_of(name, plain)[0] or "tokens"
+                place, role = place_of(name, plain)
+                place = place or ("shared" if role == "shared" else "tokens")
                 square[place] = square.get(place, 0.0) + gradient[id(p)].norm().item() ** 2
         rows.append({place: value**0.5 for place, value in square.items()})
     return pd.DataFrame(rows, index=range(1, len(rows) + 1)).fillna(0.0)

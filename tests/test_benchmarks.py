@@ -25,3 +25,7 @@ def test_against_hf_peft_runs():
 
 def test_gist_overhead_runs():
     assert run("gist_overhead.py", "--backbone", "test_vit", "--host", "adaptformer").count("time of") == 3
+
+
+def test_gift_overhead_runs():
+    assert run("gift_overhead.py", "--backbone", "test_vit").count("time of") == 3

@@ -102,6 +102,27 @@ MISTAKES = {
         lambda row, prefix, patches: row[1:] / row[1:].sum(),
         lambda row, prefix, patches: row[:patches] / row[:patches].sum(),
     ],
+    "gift.1": [
+        lambda depth, width, rank: depth * 2 * width * rank,
+        lambda depth, width, rank: width * rank,
+        lambda depth, width, rank: 2 * width * width,
+    ],
+    "gift.2": [
+        lambda W, phi, psi: (np.eye(len(W)) + phi @ psi) @ W,
+        lambda W, phi, psi: W + phi @ psi,
+        lambda W, phi, psi: W @ phi @ psi,
+    ],
+    "gift.3": [
+        lambda f: f - f.mean(0),
+        lambda f: f - f.mean(),
+        lambda f: np.repeat(f.mean(1)[:, None], f.shape[1], 1),
+    ],
+    "gift.4": [
+        lambda a, b: 2 * (a & b).sum() / (a.sum() + b.sum()),
+        lambda a, b: (a & b).sum() / b.sum(),
+        lambda a, b: (a & b).sum() / a.sum(),
+        lambda a, b: (a == b).mean(),
+    ],
 }
 
 

@@ -3,9 +3,13 @@
 One module a notebook, named as the exercises begin.
 """
 
-from . import families, gist, knobs, tasks, tour
+from . import families, gift, gist, knobs, tasks, tour
 
-EXERCISES = tour.EXERCISES | tasks.EXERCISES | knobs.EXERCISES | families.EXERCISES | gist.EXERCISES
+EXERCISES = {
+    name: exercise
+    for notebook in (tour, tasks, knobs, families, gist, gift)
+    for name, exercise in notebook.EXERCISES.items()
+}
 
 
 def _holds(test, answer):

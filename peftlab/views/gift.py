@@ -79,19 +79,23 @@ def overlays(sources, pixels, cluster=None):
 
     sources: {label: maps [B, M, h, w]}; pixels: uint8 [B, H, W, 3]; cluster: its number; None: each source's busiest.
     """
-    figure, axes = _grid(sources, pixels)
-    for row, (label, maps) in zip(axes[1:], sources.items(), strict=True):
-        chosen = busiest(maps, 1).item() if cluster is None else cluster
-        for ax, image, heat in zip(row, pixels, highlight(maps, pixels.shape[1:3]), strict=True):
-            overlay(ax, image, heat[chosen].numpy())
-        row[0].set_ylabel(f"{label}\ncluster {chosen}", fontsize=8)
-    return figure
+    chosen = {label: busiest(maps, 1).item() if cluster is None else cluster for label, maps in sources.items()}
+    return _overlaid({f"{label}\ncluster {c}": sources[label][:, [c]] for label, c in chosen.items()}, pixels)
 
 
 def gallery(maps, pixels, clusters=6):
-    """The busiest clusters of one source over each image: a row a cluster, a column an image -> Figure."""
-    chosen = busiest(maps, clusters).tolist()
-    return overlays({f"{i + 1}": maps[:, [c]] for i, c in enumerate(chosen)}, pixels, cluster=0)
+    """The busiest clusters of maps [B, M, h, w] over each image: a row a cluster, a column an image -> Figure."""
+    return _overlaid({f"cluster {c}": maps[:, [c]] for c in busiest(maps, clusters).tolist()}, pixels)
+
+
+def _overlaid(rows, pixels):
+    """{label: maps [B, 1, h, w]} over the images."""
+    figure, axes = _grid(rows, pixels)
+    for row, (label, maps) in zip(axes[1:], rows.items(), strict=True):
+        for ax, image, heat in zip(row, pixels, highlight(maps, pixels.shape[1:3]), strict=True):
+            overlay(ax, image, heat[0].numpy())
+        row[0].set_ylabel(label, fontsize=8)
+    return figure
 
 
 def segments(sources, pixels, colours=8):

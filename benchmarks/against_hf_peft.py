@@ -18,15 +18,13 @@ import pandas as pd
 import peft
 import torch
 import torch.nn.functional as F
-from paired import paired, ratio, setting
+from paired import CLASSES, forward_step, paired, ratio, setting
 
 from peftlab.backbones import input_size, load_backbone, stages
 from peftlab.costs import MIB, peak_bytes, saved_bytes, training_step
 from peftlab.methods import attach
 from peftlab.methods.model import share
 from peftlab.training import pick_device
-
-CLASSES = 10
 
 
 def hf_model(backbone, config):
@@ -35,14 +33,6 @@ def hf_model(backbone, config):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return peft.get_peft_model(vit, config).to(next(backbone.parameters()).device)
-
-
-def forward_step(model, x):
-    def step():
-        with torch.no_grad():
-            model(x)
-
-    return step
 
 
 def input_gradient_step(model, x, y):

@@ -6,19 +6,11 @@ Three steps in turns: the host; the host with one more token that only sits ther
 its own loss. Ratios are formed within each round; median and quartiles over rounds are printed.
 """
 
-import argparse
-import statistics
-
-import torch
 import torch.nn.functional as F
-from paired import paired, ratio, setting
+from paired import CLASSES, arguments, paired, random_problem, report, setting
 
-from peftlab.backbones import input_size, load_backbone
 from peftlab.costs import training_step
 from peftlab.methods import attach
-from peftlab.training import pick_device
-
-CLASSES = 10
 
 
 def cls_alone(model, x, y):
@@ -27,17 +19,10 @@ def cls_alone(model, x, y):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="vit_base_patch16_224", help="architecture; its weights are random")
-    parser.add_argument("--img-size", type=int)
+    parser = arguments(__doc__, batch_size=4)
     parser.add_argument("--host", default="lora")
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
-    device = pick_device()
-    backbone = load_backbone(args.backbone, pretrained=False, img_size=args.img_size).to(device)
-    x = torch.randn(args.batch_size, 3, *input_size(backbone), device=device)
-    y = torch.arange(args.batch_size, device=device) % CLASSES
+    backbone, x, y = random_problem(args)
     host = attach(backbone, args.host, CLASSES).train()
     gist, idle = (attach(backbone, "gist", CLASSES, host=args.host).train() for _ in range(2))
     steps = {
@@ -46,12 +31,8 @@ def main():
         "GIST": training_step(gist, x, y)[0],
     }
     taken = paired(steps, args.rounds)
-    print(setting(backbone, args.batch_size, device) + f", host {args.host}")
-    for name, seconds in taken.items():
-        print(f"{name}: median {1000 * statistics.median(seconds):.1f} ms")
-    for a, b in [("host, one more token", "host"), ("GIST", "host, one more token"), ("GIST", "host")]:
-        low, middle, high = ratio(taken, a, b)
-        print(f"time of {a} / {b}: {middle:.3f} (quartiles {low:.3f} to {high:.3f})")
+    print(setting(backbone, args.batch_size, x.device) + f", host {args.host}")
+    report(taken, [("host, one more token", "host"), ("GIST", "host, one more token"), ("GIST", "host")])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,45 @@
 """Steps timed in turns: whatever else the machine does falls on all of them alike."""
 
+import argparse
 import random
 import statistics
 import time
 
 import torch
 
-from peftlab.backbones import input_size
+from peftlab.backbones import input_size, load_backbone
 from peftlab.progress import progress
+from peftlab.training import pick_device
+
+CLASSES = 10
+
+
+def arguments(doc, batch_size):
+    """A parser with what every benchmark asks for."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="vit_base_patch16_224", help="architecture; its weights are random")
+    parser.add_argument("--img-size", type=int)
+    parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument("--rounds", type=int, default=10)
+    return parser
+
+
+def random_problem(args):
+    """(backbone with random weights, images x, labels y) on the device."""
+    device = pick_device()
+    backbone = load_backbone(args.backbone, pretrained=False, img_size=args.img_size).to(device)
+    x = torch.randn(args.batch_size, 3, *input_size(backbone), device=device)
+    return backbone, x, torch.arange(args.batch_size, device=device) % CLASSES
+
+
+def forward_step(model, x):
+    """A function that makes one forward pass, for inference."""
+
+    def step():
+        with torch.no_grad():
+            model(x)
+
+    return step
 
 
 def paired(steps, rounds):
@@ -37,3 +69,12 @@ def setting(backbone, batch_size, device):
     """One line: what was measured, and where."""
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     return f"{backbone.peftlab_name}, {input_size(backbone)[0]} px, batches of {batch_size}, {where}"
+
+
+def report(taken, pairs):
+    """Print the median of every step and, for pairs of names, quartiles of their ratio."""
+    for name, seconds in taken.items():
+        print(f"{name}: median {1000 * statistics.median(seconds):.1f} ms")
+    for a, b in pairs:
+        low, middle, high = ratio(taken, a, b)
+        print(f"time of {a} / {b}: {middle:.3f} (quartiles {low:.3f} to {high:.3f})")

@@ -84,7 +84,7 @@ def test_generator_equation(clustering, position, x):
     def unit(t):
         return t / t.norm(dim=-1, keepdim=True)
 
-    for layer, delta in zip(g.layers, g.deltas(), strict=True):
+    for layer, delta, clusters in zip(g.layers, g.deltas(), g.clusters(g.weights()), strict=True):
         X = layer.base.weight @ g.reduce.weight.T
         X = X + g.position if position else X
         for block in g.blocks:
@@ -99,6 +99,7 @@ def test_generator_equation(clustering, position, x):
             X = X + linear(m.proj, torch.cat(heads, 1))
             X = X + linear(block.mlp.fc2, F.gelu(linear(block.mlp.fc1, unit(X))))
         torch.testing.assert_close(delta, X @ psi(g), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(clusters, C)  # of the last hyper-block
     backbone, deltas = model.backbone, g.deltas()
 
     def attention(i, u):

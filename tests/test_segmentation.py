@@ -89,10 +89,15 @@ def test_shapes_for_vit_base_and_for_the_linear_form():
     torch.testing.assert_close(sg.assignment(linear, 1), vit.blocks[1].attn.proj.weight @ g.reduce.weight.T)
 
 
-@pytest.mark.parametrize("options", [{"host": "gift"}, {"host": "gift", "targets": ("fc1",)}])
-def test_more_prefix_tokens_do_not_shift_the_patches(backbone, pixels, options):
-    model = attach(backbone, "gist", CLASSES, **options)
-    target = options.get("targets", ("o",))[0]
+@pytest.mark.parametrize("target", ["o", "fc1"])
+def test_more_prefix_tokens_do_not_shift_the_patches(backbone, pixels, target):
+    """With GIST around GIFT the patches stand one token later."""
+    model, seen = tuned(backbone, "gist", host="gift", targets=(target,)), []
+    layer = {"o": model.vit.blocks[-1].attn.proj, "fc1": model.vit.blocks[-1].mlp.fc1}[target]
+    hook = layer.register_forward_hook(lambda module, args, output: seen.append(output))
+    f = sg.layer_output(model, pixels, target=target)
+    hook.remove()
+    assert torch.equal(f.flatten(1, 2), seen[0][:, backbone.num_prefix_tokens + 1 :])
     assert sg.cluster_maps(model, pixels, target=target).shape == (2, 96, 4, 4)
 
 
@@ -182,6 +187,15 @@ def test_iou_table_rewards_the_right_map_and_tells_luck_from_a_detector():
     assert table.loc["right", "one_for_all"] == pytest.approx(best, abs=0.1)
     assert table.loc["lucky", "one_for_all"] == 0
     assert table["maps"].tolist()[:2] == [3, 8] and (table["low"] <= table["best"]).all()
+
+
+def test_iou_table_averages_over_the_objects_of_an_image_then_over_images():
+    mask = torch.zeros(2, 16, 16, dtype=torch.bool)
+    mask[0, :4, :4] = mask[1, 12:, 12:] = True
+    maps = torch.zeros(4, 1, 4, 4)
+    maps[..., 0, 0] = 1  # finds one object of two; in the third and the fourth image the only one
+    table = sg.iou_table({"half": maps}, [mask, mask, mask[:1], mask[:1]])
+    assert table.loc["half", "best"] == pytest.approx(0.75 * table.loc["the objects themselves", "best"], rel=1e-4)
 
 
 def test_objects_on_the_grid_are_their_share_of_each_patch():

@@ -162,6 +162,12 @@ def test_gift_views(tiny_task):
     assert labels == ["GIFT", "frozen", "the objects themselves"]
 
 
+def test_the_busiest_cluster_wins_most_patches():
+    maps = torch.zeros(1, 4, 2, 3)
+    maps[0, 2, 0] = maps[0, 1, 1, :2] = maps[0, 3, 1, 2] = 1  # wins three, two and one patch
+    assert views.gift.busiest(maps, 3).tolist() == [2, 1, 3]
+
+
 def test_an_overlay_is_the_recipes_mixture():
     ax, image = plt.subplots()[1], np.full((4, 4, 3), 128, dtype=np.uint8)
     heat = np.zeros((4, 4))

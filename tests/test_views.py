@@ -169,12 +169,11 @@ def test_the_busiest_cluster_wins_most_patches():
 
 
 def test_an_overlay_is_the_recipes_mixture():
-    ax, image = plt.subplots()[1], np.full((4, 4, 3), 128, dtype=np.uint8)
-    heat = np.zeros((4, 4))
-    heat[0, 0] = 1
+    ax, image = plt.subplots()[1], np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    heat = np.linspace(0, 1, 16).reshape(4, 4)
     views.gift.overlay(ax, image, heat)
+    mixed = 0.6 * plt.get_cmap("inferno")(heat)[..., :3] + 0.4 * image / 255
     drawn = np.asarray(ax.images[0].get_array())
-    mixed = 0.6 * plt.get_cmap("inferno")(heat)[..., :3] + 0.4 * 128 / 255
     assert drawn == pytest.approx((mixed - mixed.min()) / (mixed.max() - mixed.min()))
 
 

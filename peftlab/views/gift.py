@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
+from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
 from ..segmentation import assignment, highlight, winners
@@ -43,7 +44,8 @@ def anatomy(model, layer=-1):
             top = np.quantile(abs(shown), 0.99) or 1
             image = ax.imshow(shown, cmap=DIVERGING, vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
         bare(ax, f"{name}\n{shown.shape[0]} x {shown.shape[1]}")
-        figure.colorbar(image, ax=ax, location="bottom", shrink=0.9).ax.tick_params(labelsize=6)
+        bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.9, ticks=MaxNLocator(3))
+        bar.ax.tick_params(labelsize=6)
     axes[0].set_ylabel("output channel", fontsize=8)
     return figure
 

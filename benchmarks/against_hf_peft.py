@@ -24,7 +24,7 @@ from peftlab.backbones import input_size, load_backbone, stages
 from peftlab.costs import MIB, peak_bytes, saved_bytes, training_step
 from peftlab.methods import attach
 from peftlab.methods.model import share
-from peftlab.training import pick_device
+from peftlab.prediction import pick_device
 
 
 def hf_model(backbone, config):

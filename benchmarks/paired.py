@@ -8,8 +8,8 @@ import time
 import torch
 
 from peftlab.backbones import input_size, load_backbone
+from peftlab.prediction import pick_device
 from peftlab.progress import progress
-from peftlab.training import pick_device
 
 CLASSES = 10
 

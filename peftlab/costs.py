@@ -19,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .backbones import input_size
 from .methods import FAMILIES, METHODS, PeftModel, attach, create_method
+from .prediction import pick_device
 from .progress import progress
-from .training import parameter_groups, pick_device
+from .training import parameter_groups
 
 MIB = 2**20
 

@@ -7,7 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .training import features
+from .prediction import features
 
 
 def knn_accuracy(train_x, train_y, test_x, test_y, k=5):

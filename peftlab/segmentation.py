@@ -15,8 +15,8 @@ from sklearn.decomposition import PCA
 from .errors import PeftlabError, near
 from .methods.gift_linear import GeneratedLinear
 from .methods.layers import LINEARS
+from .prediction import prepare_for
 from .statistics import mean_interval
-from .training import prepare_for
 
 THRESHOLD = 0.5
 

@@ -12,103 +12,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from timm.layers import DropPath
 
-from .backbones import fingerprint, input_size, normalisation, stages
-from .checkpoints import load_state, save_state
+from .backbones import fingerprint, input_size
+from .checkpoints import load_state, read_tensors, save_state
 from .errors import PeftlabError
 from .ledger import read_record, run_id, write_curves, write_record
+from .methods import attach
+from .methods.model import load_tensors
 from .paths import runs_folder
+from .prediction import EVAL_BATCH, autocast, evaluate, features, pick_device, pixel_batches, prepare, run_stages
 from .progress import progress
-from .protocols import Preprocessing, get_protocol
-
-EVAL_BATCH = 256
-
-
-def pick_device(device=None):
-    """The device asked for, else CUDA, else Apple's MPS, else the CPU."""
-    if device is not None:
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def autocast(device):
-    """bf16 where it helps: on CUDA devices that compute in it; elsewhere full precision."""
-    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def prepare(pixels, vit, preprocessing, device):
-    """uint8 [B, H, W, 3] -> normalised float [B, 3, H, W] on the device."""
-    mean, std = (t.to(device) for t in normalisation(vit, preprocessing.normalisation))
-    return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
-
-
-def prepare_for(vit, pixels):
-    """uint8 [B, h, w, 3] as this ViT was pre-trained to read them -> [B, 3, H, W] on its device."""
-    return prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
-
-
-def first_images(task, vit, images, split="train800"):
-    """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
-    rows = range(min(images, len(task.labels(split))))
-    return prepare_for(vit, task.pixels(split, input_size(vit), rows))
-
-
-def run_stages(vit, x, start=0, stop=None):
-    """The part of the forward pass between two indices of `stages(vit)`."""
-    for stage in stages(vit)[start:stop]:
-        x = stage.run(x)
-    return x
-
-
-def pixel_batches(vit, task, split, preprocessing, device, limit=None):
-    """Yield normalised images [B, 3, H, W] of a split in order, decoding a batch at a time."""
-    n = len(task.labels(split)[:limit])
-    for first in progress(range(0, n, EVAL_BATCH), desc=f"{task.title} {split}", unit="batch"):
-        rows = range(first, min(first + EVAL_BATCH, n))
-        pixels = task.pixels(split, input_size(vit), rows, preprocessing.interpolation)
-        yield prepare(pixels, vit, preprocessing, device)
-
-
-@torch.no_grad()
-def features(vit, task, split, protocol="peftlab", stop=-1, limit=None, device=None):
-    """What stage `stop` of a ViT would read, for a whole split, on the CPU.
-
-    stop -1: the pooled features [n, D] that the head reads; smaller: tokens [n, N, D] (see `stages`).
-    limit: only the first so many images.
-    """
-    device = pick_device(device)
-    vit.to(device).eval()
-    batches = pixel_batches(vit, task, split, get_protocol(protocol).preprocessing, device, limit)
-    with autocast(device):
-        return torch.cat([run_stages(vit, x, stop=stop).float().cpu() for x in batches])
-
-
-@torch.no_grad()
-def predict(vit, task, split, protocol="peftlab", device=None):
-    """Logits [n, classes] of a ViT with a head, on the CPU."""
-    return features(vit, task, split, protocol, stop=None, device=device)
-
-
-def evaluate(model, task, split, protocol="peftlab", device=None):
-    """-> {'accuracy': top-1 in [0, 1], 'loss': mean cross-entropy in nats, 'images': n}. Keeps no record."""
-    logits, labels = predict(model.vit, task, split, protocol, device), torch.from_numpy(task.labels(split))
-    return {
-        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
-        "loss": F.cross_entropy(logits, labels).item(),
-        "images": len(labels),
-    }
+from .protocols import get_protocol
 
 
 class Run:
-    """A trained model with its record. `run.metrics`, `run.curves`, `run.evaluate(split)`."""
+    """A trained model with its record: metrics, curves, evaluate(split); before: the run of its first stage."""
 
-    def __init__(self, folder, model, task, protocol, device):
+    def __init__(self, folder, model, task, protocol, device, before=None):
         self.folder, self.model, self.task, self.protocol, self.device = folder, model, task, protocol, device
+        self.before = before
 
     @property
     def record(self):
@@ -184,12 +107,15 @@ def fit(
     seed=0,
     device=None,
     runs=None,
+    reuse=False,
 ):
     """Train the method's parameters and the head with AdamW, warm-up and cosine decay -> Run.
 
     Keywords left at None come from the protocol, and lr from the method. train_images: only the first so many, for
     quick lessons; the ledger says so. Whatever precedes the first trained tensor is computed once. An interrupted fit
-    keeps the last complete epoch; the same call goes on from there. The last epoch counts, not the best.
+    keeps the last complete epoch; the same call goes on from there. The last epoch counts, not the best. reuse: take a
+    finished run of the same identity from the ledger's folder instead of training again. A method of two stages trains
+    both: the first is a run of its own, taken from the ledger where it is finished, and `run.before`.
     Raises PeftlabError when the head does not fit the task, FloatingPointError when the loss is no longer a number.
     """
     if model.num_classes != task.num_classes:
@@ -219,15 +145,37 @@ def fit(
     folder = Path(runs or runs_folder()) / run_id(identity)
     folder.mkdir(parents=True, exist_ok=True)
     model.to(device)
+    if reuse and "finished" in (read_record(folder) or {}):
+        load_tensors(model, read_tensors(folder / "adapter.safetensors")[0], folder / "adapter.safetensors")
+        return Run(folder, model.eval(), task, protocol, device)
+    before, resting = None, []
+    if model.method.first() is not None:
+        before = _fit_before(
+            model,
+            task,
+            protocol,
+            seed=seed,
+            train_split=train_split,
+            train_images=train_images,
+            device=device,
+            runs=runs,
+        )
+        batches = labelled_batches(model.vit, task, protocol, identity, device)
+        model.method, resting = model.method.begin(model.vit, before.model.vit, batches, seed)
+    for p in resting:
+        p.requires_grad_(False)
     set_drop_path(model.vit, recipe.drop_path)
     curves = _train(model, task, protocol, identity, folder, device)
     model.eval()
+    for p in resting:
+        p.requires_grad_(True)
 
     write_curves(folder, curves)
     model.save(folder)
     record = identity | {
         "group": task.group,
         "classes": task.num_classes,
+        "before": before and before.folder.name,
         "parameters": model.method_parameters,
         "head_parameters": model.head_parameters,
         **asdict(recipe),
@@ -241,7 +189,21 @@ def fit(
     }
     write_record(folder, record)
     (folder / "state.safetensors").unlink(missing_ok=True)
-    return Run(folder, model, task, protocol, device)
+    return Run(folder, model, task, protocol, device, before)
+
+
+def _fit_before(model, task, protocol, **settings):
+    """The finished run of the method that comes first, with the same head at its start; trained unless it is there."""
+    before = attach(model.backbone, model.method.first(), model.num_classes)
+    before.vit.head.load_state_dict(model.vit.head.state_dict())
+    return fit(before, task, protocol=protocol, reuse=True, **settings)
+
+
+def labelled_batches(vit, task, protocol, identity, device):
+    """Yield (images x [B, 3, H, W], labels [B]) of a run's training images, in order."""
+    split, n = identity["train_split"], identity["train_images"]
+    labels = torch.from_numpy(task.labels(split)[:n]).to(device).split(EVAL_BATCH)
+    yield from zip(pixel_batches(vit, task, split, protocol.preprocessing, device, n), labels, strict=True)
 
 
 def _train(model, task, protocol, identity, folder, device):

@@ -48,6 +48,8 @@ CASES = {name: create_method(name) for name in sorted(METHODS)} | {
     "ia3, all": create_method("ia3", targets=("q", "k", "v", "o", "ff")),
     "lora, all": create_method("lora", rank=2, alpha=3.0, targets=("q", "k", "v", "o", "fc1", "fc2")),
     "lora, fused": create_method("lora", targets=("qkv",)),
+    "two_stage, mlp": create_method("two_stage", placement="mlp", channels=4),
+    "two_stage, q and v": create_method("two_stage", placement="qv", init="normal"),
     "vpt, shallow": create_method("vpt", deep=False),
 }
 
@@ -173,6 +175,10 @@ def test_count_equals_formula(backbone, method):
         ("gist", {"host": "linear"}, 768),
         ("gist", {"host": "parallel"}, 83_760),
         ("gist", {"host": "lora", "rank": 8}, 294_912 + 768),
+        ("two_stage", {}, 150_144),
+        ("two_stage", {"align": False}, 111_744),
+        ("two_stage", {"align": False, "placement": "qv"}, 223_488),
+        ("two_stage", {"align": False, "channels": 32}, 12 * (32 * 32 + 32)),
         ("full", {"last_blocks": 12}, 85_798_656 - 197 * 768 - 768 - (16 * 16 * 3 + 1) * 768),
         ("norm", {"last_blocks": 1}, 3 * 2 * 768),
     ],

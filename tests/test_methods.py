@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from peftlab.backbones import load_backbone
 from peftlab.methods import attach
-from peftlab.training import features, fit, predict
+from peftlab.prediction import features, predict
+from peftlab.training import fit
 
 CLASSES = 3
 

@@ -42,7 +42,10 @@ def test_methods_are_short():
 
 def test_imports_go_one_way():
     lower = ["methods/*.py", "tasks/*.py", "tasks/rendered/*.py", "backbones.py"]
-    upper = re.compile(r"from \.+(training|views|reports|cli|ledger|costs|interop)|import peftlab", re.M)
+    upper = re.compile(
+        r"from \.+(training|prediction|probes|segmentation|views|reports|cli|ledger|costs|interop)|import peftlab",
+        re.M,
+    )
     files = [f for pattern in lower for f in (ROOT / "peftlab").glob(pattern)]
     assert files and [f.name for f in files if upper.search(f.read_text())] == []
 

@@ -14,8 +14,8 @@ from peftlab import segmentation as sg
 from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
 from peftlab.methods import attach
+from peftlab.prediction import prepare_for
 from peftlab.tasks.rendered import RENDERED, SIZES, draw, object_masks
-from peftlab.training import prepare_for
 
 CLASSES = 3
 

@@ -8,7 +8,8 @@ from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
 from peftlab.ledger import read_ledger
 from peftlab.methods import attach
-from peftlab.training import evaluate, features, fit, learning_rate, predict
+from peftlab.prediction import evaluate, features, predict
+from peftlab.training import fit, learning_rate
 
 SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu"}
 

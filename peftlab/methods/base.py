@@ -50,6 +50,10 @@ class Method:
     def merge(self, vit):
         """Replace inserted modules by plain ones that compute the same, in place."""
 
+    def first(self):
+        """The method to be trained before this one, whose result `begin(vit, before, batches, seed)` starts from."""
+        return None
+
     def loss(self, vit, logits, labels):
         """What training minimises, {"loss": scalar, further terms for the curves}, after a forward pass of the ViT."""
         return {"loss": F.cross_entropy(logits.float(), labels)}
@@ -132,6 +136,8 @@ def _with_host(method, kinds, options):
                 f"neither {method.name} nor {name} has an option {option!r}{near(option, kinds.keys() | of_host)}"
             )
     host = create_method(name, **{option: value for option, value in options.items() if option in of_host})
+    if host.first() is not None:
+        raise PeftlabError(f"{method.name} cannot be put around {name!r}, which is trained in two stages")
     return {option: value for option, value in options.items() if option in kinds} | {"host": host}
 
 

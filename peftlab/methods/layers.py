@@ -4,7 +4,10 @@ The attribute names tell where a trained parameter acts, and pictures of a block
 in line with the frozen module `base`, `beside` runs parallel to it.
 """
 
+from timm.models.vision_transformer import Block
 from torch import nn
+
+from ..errors import PeftlabError
 
 # The linear layers of a timm block by their short names; qkv holds the rows of q, k and v, in this order.
 LINEARS = {"qkv": "attn.qkv", "o": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
@@ -59,3 +62,10 @@ class Bottleneck(nn.Module):
 
     def forward(self, x):
         return self.up(self.act(self.down(x)))
+
+
+def become(block, cls, method):
+    """Make an existing timm Block one of a subclass, in place. Raises PeftlabError for blocks of another kind."""
+    if type(block) not in (Block, cls):
+        raise PeftlabError(f"{method} needs timm's plain Block, but this backbone has {type(block).__name__}")
+    block.__class__ = cls

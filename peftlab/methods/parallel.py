@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from ..errors import PeftlabError
 from .base import Method, check_size, register
-from .layers import NOT_LINEAR, Bottleneck
+from .layers import NOT_LINEAR, Bottleneck, become
 
 
 class ParallelBlock(Block):
@@ -45,14 +44,10 @@ class Parallel(Method):
     def apply(self, vit):
         check_size("bottleneck", self.bottleneck, vit.embed_dim)
         for block in self.blocks(vit, "attn", "mlp"):
-            if type(block) is not Block:
-                raise PeftlabError(
-                    f"parallel needs timm's plain Block, but {vit.peftlab_name} has {type(block).__name__}"
-                )
             block.parallel, block.parallel_scale = Bottleneck(vit.embed_dim, self.bottleneck, nn.GELU()), self.scale
             for linear in (block.parallel.down, block.parallel.up):
                 nn.init.trunc_normal_(linear.weight, std=0.02)
-            block.__class__ = ParallelBlock
+            become(block, ParallelBlock, self.name)
 
     def count(self, backbone):
         D, h = backbone.embed_dim, self.bottleneck

@@ -6,7 +6,7 @@ import torch
 
 from ..backbones import input_size
 from ..errors import PeftlabError
-from ..training import prepare_for
+from ..prediction import prepare_for
 from .style import SEQUENTIAL, bare
 
 

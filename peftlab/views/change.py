@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..training import first_images
+from ..prediction import first_images
 from .block import place_of
 from .style import SEQUENTIAL, axes_or_new
 

@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
 from ..methods.gist import kl
+from ..prediction import prepare_for
 from ..statistics import mean_interval
-from ..training import prepare_for
 from .attention import all_attention_maps, attention, prefix_index
 from .style import PALETTE, axes_or_new
 

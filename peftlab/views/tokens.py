@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from ..backbones import input_size
-from ..training import prepare_for
+from ..prediction import prepare_for
 from .style import SEQUENTIAL, axes_or_new, bare
 
 

@@ -1,0 +1,150 @@
+"""The two-stage paradigm: align the backbone by its LayerNorms, then tune the channels that the loss depends on.
+
+Idea: first narrow the shift between the data of pre-training and of the task, then change only what matters to it.
+Equation: stage 1 trains gamma and beta of every LayerNorm, and the head. Then, with h the residual stream after
+attention and g the gradient of an image's loss, I[c] = mean over images of |sum over tokens of h_c g_c| in each
+block (importance.py), and S = the K channels with the largest I. Stage 2: x_S <- x_S + U x_S + u, and the head again.
+Shapes: x [B, N, D]; S: K indices, U [K, K], u [K] for each block. K = D / 8 unless given.
+Parameters: norms (2L + 1) 2D and L (K^2 + K); ViT-B/16, K = 96: 38,400 + 111,744 = 150,144.
+Start: U = 0, u = 0, so stage 2 starts exactly at the model of stage 1, and that one at the frozen backbone.
+Merging: impossible on the residual stream, where U also acts on what skips all weights; "mlp" and "qv" merge.
+Source: Zhao et al. 2023, arXiv 2303.07910, of which we know the abstract alone: two stages, LayerNorm, Taylor scores,
+few channels. A reconstruction: the formula of the score (Molchanov et al. 2017), counting all tokens, placement, K and
+U's shape are ours or those of the first author's later SCT (arXiv 2309.08513, code read); so are the head, which goes
+on, and U = 0 (SCT: a truncated normal, init "normal"). `fit` runs both stages; trained without it, norms and U of the
+first K channels are trained together.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from ..errors import PeftlabError, near
+from ..importance import CRITERIA, PLACEMENTS, channel_scores, choose
+from .base import Method, check_size, create_method, register, unfreeze
+from .layers import After, become
+from .norm import norm_layers
+
+CHOICES = {"placement": PLACEMENTS, "criterion": CRITERIA}
+CHOICES |= {"order": ("top", "bottom"), "budget": ("layer", "global"), "init": ("zero", "normal")}
+
+
+class ChannelMap(nn.Module):
+    """x [.., C] with U x_S + u added to the chosen channels S; the others pass bit for bit."""
+
+    def __init__(self, indices, init):
+        super().__init__()
+        self.register_buffer("indices", indices)
+        self.U, self.u = nn.Parameter(torch.zeros(len(indices), len(indices))), nn.Parameter(torch.zeros(len(indices)))
+        if init == "normal":
+            nn.init.trunc_normal_(self.U, std=0.02)
+
+    def forward(self, x):
+        change = nn.functional.linear(x[..., self.indices], self.U, self.u)
+        return x.index_add(-1, self.indices, change.to(x.dtype))
+
+
+class ChannelBlock(Block):
+    """timm's Block with a map on the residual stream between attention and MLP. A Block becomes one by its class."""
+
+    def forward(self, x, attn_mask=None, is_causal=False):
+        attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
+        x = self.channels(x + self.drop_path1(self.ls1(attended)))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+
+@register("two_stage")
+@dataclass(frozen=True)
+class TwoStage(Method):
+    channels: int | None = None
+    placement: str = "stream"
+    criterion: str = "taylor"
+    order: str = "top"
+    balanced: bool = False
+    prefix: bool = True
+    budget: str = "layer"
+    init: str = "zero"
+    align: bool = True
+    sizes: tuple = ()  # channels of each place, where a global budget has shared them out
+
+    title = "Two-stage"
+    idea = "align by LayerNorm, then tune the channels with the highest Taylor importance"
+    family = "selective"
+    source = "Zhao et al. 2023 (reconstructed)"
+    lr = 5e-3
+
+    def __post_init__(self):
+        for option, known in CHOICES.items():
+            if (value := getattr(self, option)) not in known:
+                raise PeftlabError(f"unknown {option} {value!r}{near(value, known)}")
+        if self.placement == "stream":
+            object.__setattr__(self, "not_mergeable", "U also acts on the skip path, which no weight stands in")
+        object.__setattr__(self, "identity_at_start", self.init == "zero")
+
+    def first(self):
+        """The method of stage 1; without alignment only the head is trained, which the scores need."""
+        return create_method("norm", last_blocks=self.last_blocks) if self.align else create_method("linear")
+
+    def counts(self, vit):
+        """K of each place: one in each changed block, or two (q and v)."""
+        K = vit.embed_dim // 8 if self.channels is None else self.channels
+        return self.sizes or (K,) * (len(self.blocks(vit)) * (2 if self.placement == "qv" else 1))
+
+    def norms(self, vit):
+        """The LayerNorms that stage 1 trains."""
+        return norm_layers(self.trunk(vit), vit.embed_dim) if self.align else []
+
+    def apply(self, vit):
+        check_size("channels", max(self.counts(vit)), vit.embed_dim)
+        for norm in self.norms(vit):
+            unfreeze(norm, "weight", "bias")
+        self.install(vit, [torch.arange(K) for K in self.counts(vit)])
+
+    def install(self, vit, chosen):
+        """Put fresh maps on the chosen channels, a list of index tensors."""
+        device = next(vit.parameters()).device
+        maps = iter([ChannelMap(indices, self.init).to(device) for indices in chosen])
+        for block in self.blocks(vit, "attn.qkv", "mlp"):
+            if self.placement == "stream":
+                become(block, ChannelBlock, self.name)
+                block.channels = next(maps)
+            elif self.placement == "mlp":
+                block.mlp = After(getattr(block.mlp, "base", block.mlp), next(maps))
+            else:
+                qkv, D = getattr(block.attn.qkv, "base", block.attn.qkv), vit.embed_dim
+                both = [next(maps), next(maps)]
+                both[1].indices += 2 * D  # v stands behind q and k
+                block.attn.qkv = After(qkv, nn.Sequential(*both))
+
+    def begin(self, vit, before, batches, seed=0):
+        """Start stage 2 from the ViT of stage 1: take its tensors over, choose channels on the batches.
+
+        Returns the method with the sizes that a global budget has led to, and the parameters that now rest.
+        """
+        scores = channel_scores(before, batches, self.placement, self.criterion, self.balanced, self.prefix, seed)
+        counts = self.counts(vit)
+        chosen = choose(scores[-len(counts) :], counts[0], self.order, self.budget)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.install(vit, chosen)
+            for name, p in before.named_parameters():
+                if p.requires_grad:
+                    vit.get_parameter(name).copy_(p)
+        sizes = tuple(len(indices) for indices in chosen) if self.budget == "global" else self.sizes
+        return replace(self, sizes=sizes), [p for norm in self.norms(vit) for p in norm.parameters()]
+
+    def count(self, backbone):
+        norms = self.first().count(backbone) if self.align else 0
+        return norms + sum(K**2 + K for K in self.counts(backbone))
+
+    def merge(self, vit):
+        for block in self.blocks(vit):
+            if self.placement == "mlp":
+                linear, maps, block.mlp = block.mlp.base.fc2, [block.mlp.after], block.mlp.base
+            else:
+                linear, maps, block.attn.qkv = block.attn.qkv.base, block.attn.qkv.after, block.attn.qkv.base
+            for m in maps:
+                linear.weight[m.indices] += m.U @ linear.weight[m.indices]
+                linear.bias[m.indices] += m.U @ linear.bias[m.indices] + m.u

@@ -1,0 +1,88 @@
+"""From pixels to logits: how images are prepared, and features, predictions and accuracies of a ViT."""
+
+import torch
+import torch.nn.functional as F
+
+from .backbones import input_size, normalisation, stages
+from .progress import progress
+from .protocols import Preprocessing, get_protocol
+
+EVAL_BATCH = 256
+
+
+def pick_device(device=None):
+    """The device asked for, else CUDA, else Apple's MPS, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast(device):
+    """bf16 where it helps: on CUDA devices that compute in it; elsewhere full precision."""
+    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def prepare(pixels, vit, preprocessing, device):
+    """uint8 [B, H, W, 3] -> normalised float [B, 3, H, W] on the device."""
+    mean, std = (t.to(device) for t in normalisation(vit, preprocessing.normalisation))
+    return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def prepare_for(vit, pixels):
+    """uint8 [B, h, w, 3] as this ViT was pre-trained to read them -> [B, 3, H, W] on its device."""
+    return prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
+
+
+def first_images(task, vit, images, split="train800"):
+    """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
+    rows = range(min(images, len(task.labels(split))))
+    return prepare_for(vit, task.pixels(split, input_size(vit), rows))
+
+
+def run_stages(vit, x, start=0, stop=None):
+    """The part of the forward pass between two indices of `stages(vit)`."""
+    for stage in stages(vit)[start:stop]:
+        x = stage.run(x)
+    return x
+
+
+def pixel_batches(vit, task, split, preprocessing, device, limit=None):
+    """Yield normalised images [B, 3, H, W] of a split in order, decoding a batch at a time."""
+    n = len(task.labels(split)[:limit])
+    for first in progress(range(0, n, EVAL_BATCH), desc=f"{task.title} {split}", unit="batch"):
+        rows = range(first, min(first + EVAL_BATCH, n))
+        pixels = task.pixels(split, input_size(vit), rows, preprocessing.interpolation)
+        yield prepare(pixels, vit, preprocessing, device)
+
+
+@torch.no_grad()
+def features(vit, task, split, protocol="peftlab", stop=-1, limit=None, device=None):
+    """What stage `stop` of a ViT would read, for a whole split, on the CPU.
+
+    stop -1: the pooled features [n, D] that the head reads; smaller: tokens [n, N, D] (see `stages`).
+    limit: only the first so many images.
+    """
+    device = pick_device(device)
+    vit.to(device).eval()
+    batches = pixel_batches(vit, task, split, get_protocol(protocol).preprocessing, device, limit)
+    with autocast(device):
+        return torch.cat([run_stages(vit, x, stop=stop).float().cpu() for x in batches])
+
+
+@torch.no_grad()
+def predict(vit, task, split, protocol="peftlab", device=None):
+    """Logits [n, classes] of a ViT with a head, on the CPU."""
+    return features(vit, task, split, protocol, stop=None, device=device)
+
+
+def evaluate(model, task, split, protocol="peftlab", device=None):
+    """-> {'accuracy': top-1 in [0, 1], 'loss': mean cross-entropy in nats, 'images': n}. Keeps no record."""
+    logits, labels = predict(model.vit, task, split, protocol, device), torch.from_numpy(task.labels(split))
+    return {
+        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
+        "loss": F.cross_entropy(logits, labels).item(),
+        "images": len(labels),
+    }

@@ -1,14 +1,15 @@
 """peftlab: a workbook on parameter-efficient fine-tuning of Vision Transformers."""
 
-from . import segmentation, views
+from . import importance, segmentation, shift, views
 from .backbones import load_backbone
 from .costs import cost_card
 from .exercises import check
 from .ledger import read_ledger
 from .methods import FAMILIES, METHODS, attach, load_adapter
+from .prediction import evaluate, features, first_images, predict
 from .statistics import accuracy_interval, mean_interval
 from .tasks import VTAB, available_tasks, load_task, pick_tasks, task_names
-from .training import evaluate, features, first_images, fit, predict
+from .training import fit
 
 __all__ = [
     "FAMILIES",
@@ -23,6 +24,7 @@ __all__ = [
     "features",
     "first_images",
     "fit",
+    "importance",
     "load_adapter",
     "load_backbone",
     "load_task",
@@ -31,6 +33,7 @@ __all__ = [
     "predict",
     "read_ledger",
     "segmentation",
+    "shift",
     "task_names",
     "views",
 ]

@@ -13,7 +13,8 @@ from peftlab.backbones import load_backbone
 from peftlab.errors import PeftlabError
 from peftlab.ledger import read_ledger
 from peftlab.methods import METHODS, attach
-from peftlab.training import first_images, fit, prepare_for
+from peftlab.prediction import first_images, prepare_for
+from peftlab.training import fit
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +102,7 @@ CHANGES = {
     "convpass": {("attn", "beside"), ("mlp", "beside")},
     "vpt": {("", "prompts")},
     "gift": {("attn.proj", "beside")},
+    "two_stage": {("norm1", "tuned"), ("norm2", "tuned"), ("", "channels")},
     "fact": {(place, "beside") for place in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")},
 }
 
@@ -175,6 +177,36 @@ def test_an_overlay_is_the_recipes_mixture():
     mixed = 0.6 * plt.get_cmap("inferno")(heat)[..., :3] + 0.4 * image / 255
     drawn = np.asarray(ax.images[0].get_array())
     assert drawn == pytest.approx((mixed - mixed.min()) / (mixed.max() - mixed.min()))
+
+
+def test_two_stage_views(tiny_task):
+    run = fit(attach(load_backbone("test_vit", pretrained=False, img_size=32), "norm", 3), tiny_task, epochs=1)
+    model, scores = run.model, torch.rand(6, 64)
+    ax = views.two_stage.importance_map(scores)
+    assert ax.images[0].get_array() == pytest.approx(scores.log10().numpy())
+    shown = views.two_stage.importance_map(scores, ordered=True).images[0].get_array()
+    assert (np.diff(shown) <= 0).all()
+
+    pixels, labels = tiny_task.pixels("test", (32, 32), range(4)), tiny_task.labels("test")[:4]
+    figure = views.two_stage.spatial_maps(model.vit, pixels, labels, blocks=(0, -2))
+    assert len(figure.axes) == 3 * 4 and [figure.axes[i].get_ylabel() for i in (4, 8)] == ["block 1", "block 5"]
+
+    table = views.two_stage.jaccard({"a": [0, 1, 2], "b": [2, 3], "c": [7]})
+    assert table.loc["a", "b"] == 0.25 and table.loc["a", "c"] == 0 and table.loc["b", "b"] == 1
+    drawn = views.two_stage.overlap({"a": torch.tensor([0, 1]), "b": torch.tensor([1, 2])}, 4)
+    assert drawn.get_title() == "chance: 0.33"  # 2 of 4: 1 in common, 3 in all
+
+    change = views.two_stage.norm_change(model)
+    assert list(change.index) == [*(f"{i}.{j}" for i in range(1, 7) for j in (1, 2)), "final"]
+    norm = model.vit.blocks[2].norm1.weight
+    assert change.loc["3.1", "gamma"] == pytest.approx(((norm - 1).norm() / 8).item(), rel=1e-4)  # gamma was 1
+    for ax in (
+        views.two_stage.norm_changes(model),
+        views.two_stage.against_removal(scores[0], scores[0] ** 2),
+        views.two_stage.shift({"frozen": torch.rand(6), "tuned": torch.rand(6)}),
+    ):
+        assert isinstance(ax, Axes)
+    assert "rank correlation 1.000" in views.two_stage.against_removal(scores[0], scores[0] ** 2).get_title()
 
 
 @pytest.fixture

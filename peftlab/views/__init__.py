@@ -1,6 +1,6 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from . import gift, gist
+from . import gift, gist, two_stage
 from .attention import attention, attention_maps, rollout
 from .block import block, block_changes, blocks
 from .change import change_map, gradient_flow, gradient_map, weight_change
@@ -34,5 +34,6 @@ __all__ = [
     "patch_tokens",
     "rollout",
     "samples",
+    "two_stage",
     "weight_change",
 ]

@@ -20,15 +20,15 @@ BOXES = {
 SPANS = {place: (left, left + width) for place, (left, width, _) in BOXES.items()}
 SPANS |= {"attn": (2.5, 6.4), "mlp": (8.6, 12.1)}
 SUMS, END = (6.9, 12.6), 13.2
-ROLES = ("before", "after", "shared", "prompts", "gist")
+ROLES = ("before", "after", "shared", "channels", "prompts", "gist")
 
 
 def place_of(name, block):
     """('attn.qkv', 'tuned') for a trained parameter of a tuned block by its name and the plain block.
 
     The place is the deepest module of the plain block that the name leads through. The role is 'tuned' for a parameter
-    of the plain block itself, else how a new one acts: 'before', 'after', 'beside', 'shared', or as a token 'prompts'
-    or 'gist'.
+    of the plain block itself, else how a new one acts: 'before', 'after', 'beside', 'shared', on the residual
+    stream 'channels', or as a token 'prompts' or 'gist'.
     """
     module, place, parts = block, [], name.split(".")
     while parts[0] == "base" or parts[0] in dict(module.named_children()):
@@ -75,6 +75,8 @@ def block(model, index=-1, ax=None):
     for (place, role), names in changes.items():
         if role in ("prompts", "gist"):
             ax.add_patch(Rectangle((0.25, 0.48), 0.35, 0.14, color=NEW))
+        elif role == "channels":  # on the residual stream, between attention and MLP
+            ax.add_patch(Rectangle((SUMS[0] + 0.12, -0.3), 0.14, 0.6, color=NEW, zorder=3))
         elif role == "shared":
             continue
         elif place not in SPANS:

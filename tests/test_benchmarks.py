@@ -29,3 +29,7 @@ def test_gist_overhead_runs():
 
 def test_gift_overhead_runs():
     assert run("gift_overhead.py", "--backbone", "test_vit").count("time of") == 3
+
+
+def test_scoring_cost_runs():
+    assert run("scoring_cost.py", "--backbone", "test_vit").count("time of") == 1

@@ -123,6 +123,28 @@ MISTAKES = {
         lambda a, b: (a & b).sum() / a.sum(),
         lambda a, b: (a == b).mean(),
     ],
+    "two_stage.1": [
+        lambda h, g: np.abs(h * g).sum(0),
+        lambda h, g: (h * g).sum(0),
+        lambda h, g: np.abs((h * g).sum(1)),
+        lambda h, g: np.abs(g.sum(0)),
+    ],
+    "two_stage.2": [
+        lambda scores, k: scores.argsort(kind="stable")[:k],
+        lambda scores, k: np.flatnonzero(scores >= np.sort(scores)[-k]),
+        lambda scores, k: np.sort(scores)[::-1][:k],
+    ],
+    "two_stage.3": [
+        lambda depth, width, k: depth * (k * k + k),
+        lambda depth, width, k: depth * 4 * width + depth * (k * k + k),
+        lambda depth, width, k: (2 * depth + 1) * 2 * width + depth * k * k,
+        lambda depth, width, k: (2 * depth + 1) * width + depth * (k * k + k),
+    ],
+    "two_stage.4": [
+        lambda a, b: len(a & b) / len(a),
+        lambda a, b: len(a & b),
+        lambda a, b: len(a & b) / (len(a) + len(b)),
+    ],
 }
 
 

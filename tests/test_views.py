@@ -183,7 +183,7 @@ def test_two_stage_views(tiny_task):
     run = fit(attach(load_backbone("test_vit", pretrained=False, img_size=32), "norm", 3), tiny_task, epochs=1)
     model, scores = run.model, torch.rand(6, 64)
     ax = views.two_stage.importance_map(scores)
-    assert ax.images[0].get_array() == pytest.approx(scores.log10().numpy())
+    assert np.asarray(ax.images[0].get_array()) == pytest.approx(scores.log10().numpy())
     shown = views.two_stage.importance_map(scores, ordered=True).images[0].get_array()
     assert (np.diff(shown) <= 0).all()
 

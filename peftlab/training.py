@@ -15,11 +15,10 @@ import torch
 from timm.layers import DropPath
 
 from .backbones import fingerprint, input_size
-from .checkpoints import load_state, read_tensors, save_state
+from .checkpoints import load_state, save_state
 from .errors import PeftlabError
 from .ledger import read_record, run_id, write_curves, write_record
-from .methods import attach
-from .methods.model import load_tensors
+from .methods import attach, load_adapter
 from .paths import runs_folder
 from .prediction import EVAL_BATCH, autocast, evaluate, features, pick_device, pixel_batches, prepare, run_stages
 from .progress import progress
@@ -144,31 +143,29 @@ def fit(
     }
     folder = Path(runs or runs_folder()) / run_id(identity)
     folder.mkdir(parents=True, exist_ok=True)
-    model.to(device)
+    settings = {"seed": seed, "train_split": train_split, "train_images": train_images, "device": device, "runs": runs}
+    before = None if model.method.first() is None else _fit_before(model, task, protocol, **settings)
     if reuse and "finished" in (read_record(folder) or {}):
-        load_tensors(model, read_tensors(folder / "adapter.safetensors")[0], folder / "adapter.safetensors")
-        return Run(folder, model.eval(), task, protocol, device)
-    before, resting = None, []
-    if model.method.first() is not None:
-        before = _fit_before(
-            model,
-            task,
-            protocol,
-            seed=seed,
-            train_split=train_split,
-            train_images=train_images,
-            device=device,
-            runs=runs,
-        )
+        loaded = load_adapter(model.backbone, folder)
+        model.vit, model.method = loaded.vit.to(device), loaded.method
+        return Run(folder, model, task, protocol, device, before)
+    model.to(device)
+    method, resting = model.method, []
+    if before is not None:
         batches = labelled_batches(model.vit, task, protocol, identity, device)
         model.method, resting = model.method.begin(model.vit, before.model.vit, batches, seed)
-    for p in resting:
-        p.requires_grad_(False)
     set_drop_path(model.vit, recipe.drop_path)
-    curves = _train(model, task, protocol, identity, folder, device)
+    try:
+        for p in resting:
+            p.requires_grad_(False)
+        curves = _train(model, task, protocol, identity, folder, device)
+    except BaseException:
+        model.method = method  # so that the same call finds the same run and goes on
+        raise
+    finally:
+        for p in resting:
+            p.requires_grad_(True)
     model.eval()
-    for p in resting:
-        p.requires_grad_(True)
 
     write_curves(folder, curves)
     model.save(folder)

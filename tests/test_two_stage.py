@@ -308,6 +308,37 @@ def test_saved_models_come_back(options, tiny_task, x):
     assert run.before.record["method"] == ("linear" if options.get("align") is False else "norm")
 
 
+@pytest.mark.parametrize("options", [{}, {"budget": "global"}])
+def test_a_finished_run_is_reused(options, tiny_task, x, monkeypatch):
+    """The model that is passed in becomes the trained one, its first stage is found, and nothing is trained."""
+    import peftlab.training as training
+
+    first = fit(attach(small_vit(), "two_stage", 3, channels=6, **options), tiny_task, **SETTINGS)
+    monkeypatch.setattr(training, "_train", lambda *args: pytest.fail("trained again"))
+    model = attach(small_vit(), "two_stage", 3, channels=6, **options)
+    again = fit(model, tiny_task, reuse=True, **SETTINGS)
+    assert again.folder == first.folder and again.before.folder == first.before.folder
+    assert torch.equal(model(x), first.model(x)) and torch.equal(again.before.model(x), first.before.model(x))
+
+
+def test_a_failing_second_stage_can_be_tried_again(tiny_task, monkeypatch):
+    import peftlab.training as training
+
+    model, train = attach(small_vit(), "two_stage", 3, budget="global"), training._train
+
+    def fail(model, *rest):
+        return train(model, *rest) if model.method.name == "norm" else 1 / 0
+
+    monkeypatch.setattr(training, "_train", fail)
+    with pytest.raises(ZeroDivisionError):
+        fit(model, tiny_task, **SETTINGS)
+    assert all(p.requires_grad for n, p in model.vit.named_parameters() if "norm" in n)
+    assert model.method == create_method("two_stage", budget="global")  # the same call is the same run
+    monkeypatch.setattr(training, "_train", train)
+    run = fit(model, tiny_task, **SETTINGS)
+    assert run.record["parameters"] == model.method.count(model.backbone) and sum(model.method.sizes) == 3 * 6
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_an_interrupted_fit_goes_on_within_and_between_stages(stage, tiny_task, tmp_path, monkeypatch):
     import peftlab.training as training

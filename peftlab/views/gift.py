@@ -111,7 +111,7 @@ def segments(sources, pixels, colours=8):
         place = torch.zeros(maps.shape[1], dtype=torch.long)
         place[busiest(maps, colours)] = torch.arange(1, min(colours, maps.shape[1]) + 1)
         won = winners(maps)
-        for ax, shown in zip(row, place[won], strict=True):
+        for ax, shown in zip(row, place[won].numpy(), strict=True):
             bare(ax).imshow(shown, cmap=palette, vmin=0, vmax=colours, interpolation="nearest")
         row[0].set_ylabel(f"{label}\n{len(won.unique())} winners", fontsize=8)
     return figure

@@ -18,7 +18,7 @@ def importance_map(scores, ordered=False, ax=None, title=""):
     """Scores [L, D] as a heatmap of their logarithms, a row a block -> Axes. ordered: each row by falling score."""
     ax = axes_or_new(ax, (8, 0.6 + 0.25 * len(scores)))
     shown = scores.sort(descending=True)[0] if ordered else scores
-    image = ax.imshow(shown.clamp_min(1e-12).log10(), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
+    image = ax.imshow(shown.clamp_min(1e-12).log10().numpy(), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
     ax.set_yticks(range(len(scores)), range(1, len(scores) + 1))
     ax.set(xlabel="channel" + ", each row by falling score" * ordered, ylabel="block", title=title)
     ax.title.set_fontsize(10)
@@ -95,7 +95,7 @@ def norm_changes(model, ax=None):
 def against_removal(scores, truth, ax=None, title=""):
     """Estimated importance [D] against the measured change of the loss [D], a dot a channel -> Axes."""
     ax = axes_or_new(ax, (3.4, 3))
-    ax.loglog(scores, truth, "o", markersize=3, alpha=0.6, color=PALETTE[0])
+    ax.loglog(np.asarray(scores), np.asarray(truth), "o", markersize=3, alpha=0.6, color=PALETTE[0])
     rank = spearmanr(scores, truth).statistic
     ax.set(xlabel="Taylor score", ylabel="measured change of the loss")
     ax.set_title(f"{title}\nrank correlation {rank:.3f}".strip(), fontsize=9)
@@ -106,7 +106,7 @@ def shift(distances, ax=None):
     """Distances of activations from those on pre-training images, a line for each {label: [places]} -> Axes."""
     ax = axes_or_new(ax, (5, 2.8))
     for i, (label, values) in enumerate(distances.items()):
-        ax.plot(range(1, len(values) + 1), values, marker="os^v"[i % 4], color=PALETTE[i], label=label)
+        ax.plot(range(1, len(values) + 1), np.asarray(values), marker="os^v"[i % 4], color=PALETTE[i], label=label)
     ax.set(xlabel="block", ylabel="distance (standard deviations)", ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False, fontsize=8)

@@ -147,3 +147,25 @@ def stages(vit):
         Stage("pool", lambda x: vit.forward_head(vit.norm(x), pre_logits=True), pool),
         Stage("head", vit.head, list(vit.head.parameters())),
     ]
+
+
+def run_stages(vit, x, start=0, stop=None):
+    """The part of the forward pass between two indices of `stages(vit)`."""
+    for stage in stages(vit)[start:stop]:
+        x = stage.run(x)
+    return x
+
+
+def outputs(vit, modules, x):
+    """What some modules of a ViT give in one forward pass of images x [B, 3, H, W] -> list, in the order they ran.
+
+    Before other hooks change it, as those that take a method's tokens away do. The hooks are removed in any case.
+    """
+    seen = []
+    hooks = [m.register_forward_hook(lambda m, args, out: seen.append(out), prepend=True) for m in modules]
+    try:
+        vit.forward_features(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen

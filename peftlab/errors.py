@@ -20,3 +20,9 @@ def near(word, choices):
     close = get_close_matches(str(word), list(choices), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return f"{hint} Known: {', '.join(sorted(choices))}"
+
+
+def check_choice(kind, value, known):
+    """Raise PeftlabError, with the near names, unless the value is one of the known ones. kind: the word for it."""
+    if value not in known:
+        raise PeftlabError(f"unknown {kind} {value!r}{near(value, known)}")

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .backbones import stages
-from .errors import PeftlabError, near
+from .backbones import run_stages
+from .errors import check_choice
 from .progress import progress
 
 CRITERIA = ("taylor", "squared", "gradient", "l2", "random")
@@ -33,8 +33,7 @@ def places(vit, placement="stream"):
     "stream": the residual stream after attention, which the second norm reads; "mlp": what the MLP gives, before the
     residual add; "qv": queries and values. Raises PeftlabError for another placement.
     """
-    if placement not in PLACEMENTS:
-        raise PeftlabError(f"unknown placement {placement!r}{near(placement, PLACEMENTS)}")
+    check_choice("placement", placement, PLACEMENTS)
     D, found = vit.embed_dim, []
     for block in vit.blocks:
         if placement == "stream":
@@ -93,8 +92,7 @@ def channel_scores(vit, batches, placement="stream", criterion="taylor", balance
     prefix=False: count patches alone; where the head reads CLS, the last block's stream then scores 0 throughout.
     Raises PeftlabError for an unknown criterion.
     """
-    if criterion not in CRITERIA:
-        raise PeftlabError(f"unknown criterion {criterion!r}{near(criterion, CRITERIA)}")
+    check_choice("criterion", criterion, CRITERIA)
     where = places(vit, placement)
     if criterion == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -138,9 +136,7 @@ def removal(vit, x, y, block, placement="stream", step=1.0):
     block on once for each channel. Not for "qv".
     """
     place, losses = places(vit, placement)[block], []
-    before, after = stages(vit)[: 1 + block], stages(vit)[1 + block :]
-    for stage in before:
-        x = stage.run(x)
+    x = run_stages(vit, x, stop=1 + block)
 
     def loss(channel=None):
         def scale(h):  # in place: the skip path carries the same tensor
@@ -151,13 +147,10 @@ def removal(vit, x, y, block, placement="stream", step=1.0):
             hook = place.module.register_forward_pre_hook(lambda module, args: scale(args[0]))
         else:
             hook = place.module.register_forward_hook(lambda module, args, output: scale(output))
-        z = x
         try:
-            for stage in after:
-                z = stage.run(z)
+            return F.cross_entropy(run_stages(vit, x, start=1 + block), y, reduction="none")
         finally:
             hook.remove()
-        return F.cross_entropy(z, y, reduction="none")
 
     full = loss()
     for channel in progress(range(vit.embed_dim), desc="removing channels", unit="channel"):

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from .backbones import input_size, normalisation, stages
+from .backbones import input_size, normalisation, run_stages
 from .progress import progress
 from .protocols import Preprocessing, get_protocol
 
@@ -40,13 +40,6 @@ def first_images(task, vit, images, split="train800"):
     """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
     rows = range(min(images, len(task.labels(split))))
     return prepare_for(vit, task.pixels(split, input_size(vit), rows))
-
-
-def run_stages(vit, x, start=0, stop=None):
-    """The part of the forward pass between two indices of `stages(vit)`."""
-    for stage in stages(vit)[start:stop]:
-        x = stage.run(x)
-    return x
 
 
 def pixel_batches(vit, task, split, preprocessing, device, limit=None):

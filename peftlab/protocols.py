@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 
-from .errors import PeftlabError, near
+from .errors import PeftlabError, check_choice
 
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -91,6 +91,5 @@ def get_protocol(protocol):
     """A Protocol by name; a Protocol is returned as it is. Raises PeftlabError with the near names."""
     if isinstance(protocol, Protocol):
         return protocol
-    if protocol not in PROTOCOLS:
-        raise PeftlabError(f"unknown protocol {protocol!r}{near(protocol, PROTOCOLS)}")
+    check_choice("protocol", protocol, PROTOCOLS)
     return PROTOCOLS[protocol]

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from .errors import PeftlabError, near
+from .backbones import outputs
+from .errors import PeftlabError, check_choice
 from .methods.gift_linear import GeneratedLinear
 from .methods.layers import LINEARS
 from .prediction import prepare_for
@@ -22,8 +23,7 @@ THRESHOLD = 0.5
 
 
 def _layer(vit, layer, target):
-    if target not in LINEARS:
-        raise PeftlabError(f"unknown target {target!r}{near(target, LINEARS)}")
+    check_choice("target", target, LINEARS)
     return vit.blocks[layer].get_submodule(LINEARS[target])
 
 
@@ -33,13 +33,9 @@ def layer_output(model, pixels, layer=-1, target="o"):
 
     model: a PeftModel or a ViT. By default the output projection of the last block's attention.
     """
-    vit, seen = getattr(model, "vit", model), []
-    hook = _layer(vit, layer, target).register_forward_hook(lambda module, args, output: seen.append(output))
-    try:
-        vit.forward_features(prepare_for(vit, pixels))
-    finally:
-        hook.remove()
-    return seen[0][:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size).cpu()
+    vit = getattr(model, "vit", model)
+    (tokens,) = outputs(vit, [_layer(vit, layer, target)], prepare_for(vit, pixels))
+    return tokens[:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size).cpu()
 
 
 @torch.inference_mode()

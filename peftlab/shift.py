@@ -2,7 +2,7 @@
 
 import torch
 
-from .backbones import EMBEDDED
+from .backbones import EMBEDDED, outputs
 from .checkpoints import read_tensors
 from .errors import PeftlabError
 from .prediction import prepare_for
@@ -14,14 +14,8 @@ def channel_statistics(vit, pixels):
 
     pixels: uint8 [B, H, W, 3].
     """
-    seen, patches = [], vit.patch_embed.num_patches
-    hooks = [block.norm1.register_forward_hook(lambda module, args, out: seen.append(out)) for block in vit.blocks]
-    try:
-        vit.forward_features(prepare_for(vit, pixels))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    flat = [tokens[:, -patches:].flatten(0, 1) for tokens in seen]
+    tokens = outputs(vit, [block.norm1 for block in vit.blocks], prepare_for(vit, pixels))
+    flat = [t[:, -vit.patch_embed.num_patches :].flatten(0, 1) for t in tokens]
     return torch.stack([torch.stack([t.mean(0), t.std(0)]) for t in flat]).cpu()
 
 

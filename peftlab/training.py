@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 from timm.layers import DropPath
 
-from .backbones import fingerprint, input_size
+from .backbones import fingerprint, input_size, run_stages
 from .checkpoints import load_state, save_state
 from .errors import PeftlabError
 from .ledger import read_record, run_id, write_curves, write_record
 from .methods import attach, load_adapter
 from .paths import runs_folder
-from .prediction import EVAL_BATCH, autocast, evaluate, features, pick_device, pixel_batches, prepare, run_stages
+from .prediction import EVAL_BATCH, autocast, evaluate, features, pick_device, pixel_batches, prepare
 from .progress import progress
 from .protocols import get_protocol
 

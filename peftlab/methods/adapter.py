@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..errors import PeftlabError, near
+from ..errors import check_choice
 from .base import Method, check_size, register
 from .layers import NOT_LINEAR, After, Bottleneck
 
@@ -43,8 +43,7 @@ class Adapter(Method):
     not_mergeable = NOT_LINEAR
 
     def paths(self):
-        if self.placement not in PLACEMENTS:
-            raise PeftlabError(f"unknown placement {self.placement!r}{near(self.placement, PLACEMENTS)}")
+        check_choice("placement", self.placement, PLACEMENTS)
         return PLACEMENTS[self.placement]
 
     def apply(self, vit):

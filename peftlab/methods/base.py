@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import PeftlabError, near
+from ..errors import PeftlabError, check_choice, near
 
 METHODS = {}
 FAMILIES = ("selective", "reparametrised", "additive", "prompt")
@@ -105,8 +105,7 @@ def register(name):
 
 def create_method(name, **options):
     """A Method by name. Raises PeftlabError with the near names for unknown methods and options."""
-    if name not in METHODS:
-        raise PeftlabError(f"unknown method {name!r}{near(name, METHODS)}")
+    check_choice("method", name, METHODS)
     kinds = {f.name: f.type for f in fields(METHODS[name])}
     if isinstance(options.get("host", ""), str) and "host" in kinds:
         options = _with_host(METHODS[name], kinds, options)
@@ -150,8 +149,7 @@ def check_size(name, value, largest):
 def check_targets(targets, known):
     """Raise PeftlabError for no targets, unknown ones (with the near names) and repeated ones."""
     for target in targets:
-        if target not in known:
-            raise PeftlabError(f"unknown target {target!r}{near(target, known)}")
+        check_choice("target", target, known)
     if not targets or len(set(targets)) < len(targets):
         raise PeftlabError(f"targets are {targets}; name at least one of {', '.join(known)}, each once")
 

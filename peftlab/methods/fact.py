@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import PeftlabError, near
+from ..errors import PeftlabError, check_choice
 from .base import Method, check_size, register
 from .layers import LINEARS
 
@@ -93,8 +93,7 @@ class FacT(Method):
 
     def apply(self, vit):
         check_size("rank", self.rank, vit.embed_dim)
-        if self.form not in FORMS:
-            raise PeftlabError(f"unknown form {self.form!r}{near(self.form, FORMS)}")
+        check_choice("form", self.form, FORMS)
         pieces, blocks = self.pieces(vit), self.blocks(vit)
         blocks[0].shared = Shared(vit.embed_dim, self.rank, self.form)
         for block in blocks:

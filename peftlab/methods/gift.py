@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import nn
 
-from ..errors import PeftlabError, near
+from ..errors import PeftlabError, check_choice
 from .base import register
 from .gift_linear import Generator, GiftLinear
 
@@ -130,8 +130,7 @@ class Gift(GiftLinear):
                 raise PeftlabError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if self.rank % self.heads:
             raise PeftlabError(f"heads is {self.heads}, but must divide the rank, {self.rank}")
-        if self.clustering not in CLUSTERINGS:
-            raise PeftlabError(f"unknown clustering {self.clustering!r}{near(self.clustering, CLUSTERINGS)}")
+        check_choice("clustering", self.clustering, CLUSTERINGS)
 
     def generator(self, linear):
         sizes = self.rank, self.clusters, self.heads, self.ratio, self.clustering

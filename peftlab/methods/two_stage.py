@@ -21,7 +21,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from ..errors import PeftlabError, near
+from ..errors import check_choice
 from ..importance import CRITERIA, PLACEMENTS, channel_scores, choose
 from .base import Method, check_size, create_method, register, unfreeze
 from .layers import After, become
@@ -77,8 +77,7 @@ class TwoStage(Method):
 
     def __post_init__(self):
         for option, known in CHOICES.items():
-            if (value := getattr(self, option)) not in known:
-                raise PeftlabError(f"unknown {option} {value!r}{near(value, known)}")
+            check_choice(option, getattr(self, option), known)
         if self.placement == "stream":
             object.__setattr__(self, "not_mergeable", "U also acts on the skip path, which no weight stands in")
         object.__setattr__(self, "identity_at_start", self.init == "zero")

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from ..backbones import input_size
+from ..backbones import input_size, outputs
 from ..errors import PeftlabError
 from ..prediction import prepare_for
 from .style import SEQUENTIAL, bare
@@ -19,17 +19,11 @@ def attention_maps(vit, x, layer=-1):
 def _maps(vit, x, blocks):
     """Attention of some blocks in one forward pass -> a list of [B, heads, N, N].
 
-    Fused kernels never form these weights, so they are computed again from what each layer's qkv gave. The hooks are
-    removed in any case.
+    Fused kernels never form these weights, so they are computed again from what each layer's qkv gave.
     """
     # A method may have put something around the attention; the layer with the heads is found in any case.
-    layers, seen = [next(m for m in block.modules() if hasattr(m, "num_heads")) for block in blocks], []
-    hooks = [attn.qkv.register_forward_hook(lambda module, args, output: seen.append(output)) for attn in layers]
-    try:
-        vit.forward_features(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    layers = [next(m for m in block.modules() if hasattr(m, "num_heads")) for block in blocks]
+    seen = outputs(vit, [attn.qkv for attn in layers], x)
     return [_weights(attn, qkv) for attn, qkv in zip(layers, seen, strict=True)]
 
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
 from ..segmentation import assignment, highlight, winners
-from .style import PALETTE, SEQUENTIAL, axes_or_new, bare
+from .style import PALETTE, SEQUENTIAL, axes_or_new, bare, image_grid
 
 HEAT, DIVERGING, OTHERS = "inferno", "RdBu_r", (0.8, 0.8, 0.8)
 
@@ -92,7 +92,7 @@ def gallery(maps, pixels, clusters=6):
 
 def _overlaid(rows, pixels):
     """{label: maps [B, 1, h, w]} over the images."""
-    figure, axes = _grid(rows, pixels)
+    figure, axes = image_grid(pixels, len(rows))
     for row, (label, maps) in zip(axes[1:], rows.items(), strict=True):
         for ax, image, heat in zip(row, pixels, highlight(maps, pixels.shape[1:3]), strict=True):
             overlay(ax, image, heat[0].numpy())
@@ -105,7 +105,7 @@ def segments(sources, pixels, colours=8):
 
     The busiest clusters of each source have colours, the others are grey; equal colours in two rows mean nothing.
     """
-    figure, axes = _grid(sources, pixels)
+    figure, axes = image_grid(pixels, len(sources))
     palette = ListedColormap([OTHERS, *PALETTE[:7], *PALETTE[8:]][: colours + 1])
     for row, (label, maps) in zip(axes[1:], sources.items(), strict=True):
         place = torch.zeros(maps.shape[1], dtype=torch.long)
@@ -115,15 +115,6 @@ def segments(sources, pixels, colours=8):
             bare(ax).imshow(shown, cmap=palette, vmin=0, vmax=colours, interpolation="nearest")
         row[0].set_ylabel(f"{label}\n{len(won.unique())} winners", fontsize=8)
     return figure
-
-
-def _grid(sources, pixels):
-    """Axes with the images in the first row and a free row for each source."""
-    size = (1.35 * len(pixels) + 1, 1.35 * (len(sources) + 1))
-    figure, axes = plt.subplots(len(sources) + 1, len(pixels), figsize=size, layout="constrained", squeeze=False)
-    for ax, image in zip(axes[0], pixels, strict=True):
-        bare(ax).imshow(image.numpy())
-    return figure, axes
 
 
 def overlap(table, ax=None):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
+from ..backbones import outputs
 from ..methods.gist import kl
 from ..prediction import prepare_for
 from ..statistics import mean_interval
@@ -20,13 +21,8 @@ CLS, GIST = PALETTE[7], PALETTE[0]
 @torch.inference_mode()
 def token_pair(model, pixels):
     """CLS and gist after every block (no final norm) for uint8 images [B, h, w, 3] -> two tensors [L, B, D]."""
-    vit, seen = model.vit, []
-    hooks = [block.register_forward_hook(lambda m, args, out: seen.append(out), prepend=True) for block in vit.blocks]
-    try:
-        vit.forward_features(prepare_for(vit, pixels))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    vit = model.vit
+    seen = outputs(vit, vit.blocks, prepare_for(vit, pixels))
     position = vit.blocks[0].gist.position
     return torch.stack([x[:, 0] for x in seen]).cpu(), torch.stack([x[:, position] for x in seen]).cpu()
 

@@ -39,3 +39,12 @@ def bare(ax, title=""):
     ax.set_title(title, fontsize=8)
     sns.despine(ax=ax, left=True, bottom=True)
     return ax
+
+
+def image_grid(pixels, rows):
+    """Images [B, H, W, 3] in the first row of a figure, so many free rows below -> (Figure, axes [rows + 1, B])."""
+    size = (1.35 * len(pixels) + 1, 1.35 * (rows + 1))
+    figure, axes = plt.subplots(rows + 1, len(pixels), figsize=size, layout="constrained", squeeze=False)
+    for ax, image in zip(axes[0], pixels, strict=True):
+        bare(ax).imshow(image.numpy())
+    return figure, axes

@@ -1,6 +1,5 @@
 """The two-stage paradigm looked at: what stage 1 moves, which channels matter, where in an image they do."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -11,7 +10,7 @@ from ..importance import activations_and_gradients, places
 from ..methods.norm import norm_layers
 from ..prediction import prepare_for
 from .gift import overlay
-from .style import PALETTE, SEQUENTIAL, axes_or_new, bare
+from .style import PALETTE, SEQUENTIAL, axes_or_new, image_grid
 
 
 def importance_map(scores, ordered=False, ax=None, title=""):
@@ -34,10 +33,7 @@ def spatial_maps(vit, pixels, labels, blocks=(0, -1)):
     where = places(vit)
     x = prepare_for(vit, pixels)
     pairs = activations_and_gradients(vit.eval(), where, x, torch.as_tensor(labels).to(x.device))
-    size = (1.35 * len(pixels) + 1, 1.35 * (len(blocks) + 1))
-    figure, axes = plt.subplots(len(blocks) + 1, len(pixels), figsize=size, layout="constrained", squeeze=False)
-    for ax, image in zip(axes[0], pixels, strict=True):
-        bare(ax).imshow(image.numpy())
+    figure, axes = image_grid(pixels, len(blocks))
     for row, block in zip(axes[1:], blocks, strict=True):
         h, g = pairs[block]
         maps = (h * g).abs().sum(-1)[:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size)

@@ -38,13 +38,13 @@ def prepare_for(vit, pixels):
 
 def first_images(task, vit, images, split="train800"):
     """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
-    rows = range(min(images, len(task.labels(split))))
+    rows = range(min(images, task.size(split)))
     return prepare_for(vit, task.pixels(split, input_size(vit), rows))
 
 
 def pixel_batches(vit, task, split, preprocessing, device, limit=None):
     """Yield normalised images [B, 3, H, W] of a split in order, decoding a batch at a time."""
-    n = len(task.labels(split)[:limit])
+    n = min(task.size(split), limit or task.size(split))
     for first in progress(range(0, n, EVAL_BATCH), desc=f"{task.title} {split}", unit="batch"):
         rows = range(first, min(first + EVAL_BATCH, n))
         pixels = task.pixels(split, input_size(vit), rows, preprocessing.interpolation)

@@ -28,6 +28,8 @@ from .protocols import get_protocol
 class Run:
     """A trained model with its record: metrics, curves, evaluate(split); before: the run of its first stage."""
 
+    headline = "accuracy"  # what `evaluate` returns of all that `measure` gives
+
     def __init__(self, folder, model, task, protocol, device, before=None):
         self.folder, self.model, self.task, self.protocol, self.device = folder, model, task, protocol, device
         self.before = before
@@ -39,8 +41,8 @@ class Run:
 
     @property
     def metrics(self):
-        """Accuracies and losses measured so far."""
-        return {k: v for k, v in self.record.items() if k.endswith(("_accuracy", "_loss"))}
+        """What was measured so far."""
+        return {k: v for k, v in self.record.items() if k.endswith((f"_{self.headline}", "_accuracy", "_loss"))}
 
     @property
     def curves(self):
@@ -48,25 +50,30 @@ class Run:
         return pd.read_csv(self.folder / "curves.csv")
 
     def evaluate(self, split):
-        """Top-1 accuracy on a split, recorded in the ledger.
+        """The headline, top-1 accuracy, on a split, recorded in the ledger.
 
         The test split is opened once: asked again, the recorded value is returned. Raises PeftlabError when asked to
         validate on images that the run was trained on.
         """
         record = self.record
         if split == "test" and "test_opened" in record:
-            return record["test_accuracy"]
+            return record[f"test_{self.headline}"]
         if split == "val200" and record["train_split"] == "train800val200":
             raise PeftlabError("val200 was trained on in this run; select on a run with train_split='train800'")
         if split == "test":
             # Written before the first look: a crash in between still shows that the split was opened.
-            record |= {"test_opened": datetime.now(UTC).isoformat(timespec="seconds"), "test_accuracy": None}
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            record |= {"test_opened": now, f"test_{self.headline}": None}
             write_record(self.folder, record)
-        result = evaluate(self.model, self.task, split, self.protocol, self.device)
+        result = self.measure(split)
         short = {"val200": "val", "test": "test"}.get(split, split)
         record |= {f"{short}_{key}": value for key, value in result.items()}
         write_record(self.folder, record)
-        return result["accuracy"]
+        return result[self.headline]
+
+    def measure(self, split):
+        """What is recorded of a split."""
+        return evaluate(self.model, self.task, split, self.protocol, self.device)
 
 
 def learning_rate(step, total, warmup, peak, floor):
@@ -167,7 +174,6 @@ def fit(
             p.requires_grad_(True)
     model.eval()
 
-    write_curves(folder, curves)
     model.save(folder)
     record = identity | {
         "group": task.group,
@@ -176,16 +182,9 @@ def fit(
         "parameters": model.method_parameters,
         "head_parameters": model.head_parameters,
         **asdict(recipe),
-        "train_loss": curves[-1]["loss"],
         "train_accuracy": curves[-1]["accuracy"],
-        "seconds": round(sum(row["seconds"] for row in curves), 2),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "torch": torch.__version__,
-        "timm": version("timm"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_record(folder, record)
-    (folder / "state.safetensors").unlink(missing_ok=True)
+    finish(folder, record, curves, device)
     return Run(folder, model, task, protocol, device, before)
 
 
@@ -204,7 +203,7 @@ def labelled_batches(vit, task, protocol, identity, device):
 
 
 def _train(model, task, protocol, identity, folder, device):
-    """The loop. Returns one dict an epoch."""
+    """Training of a classifier. Returns one dict an epoch."""
     recipe, split, n = protocol.recipe, identity["train_split"], identity["train_images"]
     labels = torch.from_numpy(task.labels(split)[:n]).to(device)
     start = model.first_trainable_stage()
@@ -214,6 +213,21 @@ def _train(model, task, protocol, identity, folder, device):
     else:
         start, inputs = 0, task.pixels(split, input_size(model.vit), range(n), protocol.preprocessing.interpolation)
 
+    def step(rows):
+        x = inputs[rows] if cached else prepare(inputs[rows], model.vit, protocol.preprocessing, device)
+        logits = run_stages(model.vit, x, start)
+        accuracy = (logits.argmax(1) == labels[rows]).float().mean()
+        return model.loss(logits, labels[rows]) | {"accuracy": accuracy}
+
+    label = f"{model.method.name} on {task.title}"
+    return train(model, step, n, recipe, identity["seed"], folder, device, label)
+
+
+def train(model, step, n, recipe, seed, folder, device, label):
+    """The loop. step(row numbers) -> {"loss": scalar, further means for the curves}. Returns one dict an epoch.
+
+    The folder keeps the last complete epoch, and the same call goes on from there.
+    """
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
     state, curves = folder / "state.safetensors", []
     if state.is_file():
@@ -221,23 +235,19 @@ def _train(model, task, protocol, identity, folder, device):
     per_epoch = math.ceil(n / recipe.batch_size)
     total, warmup = recipe.epochs * per_epoch, recipe.warmup_epochs * per_epoch
     epochs = range(len(curves), recipe.epochs)
-    label = f"{model.method.name} on {task.title}"
     bar = progress(epochs, desc=label, unit="epoch", initial=len(curves), total=recipe.epochs)
     for epoch in bar:
         # Everything random in an epoch follows from (seed, epoch), so that a resumed run equals an unbroken one.
-        torch.manual_seed(int(np.random.SeedSequence((identity["seed"], epoch)).generate_state(1)[0]))
-        order = torch.from_numpy(np.random.default_rng((identity["seed"], epoch)).permutation(n))
+        torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(n))
         model.train()
-        began, sums, correct = time.perf_counter(), Counter(), 0
+        began, sums = time.perf_counter(), Counter()
         for i, rows in enumerate(order.split(recipe.batch_size)):
-            step = epoch * per_epoch + i
-            rate = learning_rate(step, total, warmup, recipe.lr, min(recipe.min_lr, recipe.lr))
+            rate = learning_rate(epoch * per_epoch + i, total, warmup, recipe.lr, min(recipe.min_lr, recipe.lr))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            x = inputs[rows] if cached else prepare(inputs[rows], model.vit, protocol.preprocessing, device)
             with autocast(device):
-                logits = run_stages(model.vit, x, start)
-                terms = model.loss(logits, labels[rows])
+                terms = step(rows)
             loss = terms["loss"]
             if not torch.isfinite(loss):
                 raise FloatingPointError(
@@ -248,10 +258,24 @@ def _train(model, task, protocol, identity, folder, device):
             loss.backward()
             optimizer.step()
             sums.update({name: term.item() * len(rows) for name, term in terms.items()})
-            correct += (logits.argmax(1) == labels[rows]).sum().item()
-        means = {name: total / n for name, total in sums.items()}
-        row = {"epoch": epoch + 1} | means | {"accuracy": correct / n, "lr": rate}
+        row = {"epoch": epoch + 1} | {name: value / n for name, value in sums.items()} | {"lr": rate}
         curves.append(row | {"seconds": time.perf_counter() - began})
         save_state(state, model, optimizer, {"curves": curves})
-        bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.2f}", refresh=False)
+        shown = {name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}
+        bar.set_postfix(shown, refresh=False)
     return curves
+
+
+def finish(folder, record, curves, device):
+    """Write curves.csv and run.json of a trained run, with time, device and versions; what resuming needed goes."""
+    write_curves(folder, curves)
+    done = {
+        "train_loss": curves[-1]["loss"],
+        "seconds": round(sum(row["seconds"] for row in curves), 2),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
+        "timm": version("timm"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_record(folder, record | done)
+    (folder / "state.safetensors").unlink(missing_ok=True)

@@ -35,6 +35,15 @@ def load_image(path):
     return image.convert("RGB")
 
 
+def read_pixels(paths, size, interpolation="bicubic"):
+    """Images resized directly to size (height, width) -> uint8 tensor [n, height, width, 3]."""
+    method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
+    out = np.empty((len(paths), *size, 3), dtype=np.uint8)
+    for row, path in enumerate(paths):
+        out[row] = np.asarray(load_image(path).resize(size[::-1], method))
+    return torch.from_numpy(out)
+
+
 @dataclass(frozen=True)
 class Task:
     """One classification task. Nothing is read until it is asked for.
@@ -68,15 +77,14 @@ class Task:
         """int64 [n]."""
         return self.split(split)[1]
 
+    def size(self, split):
+        """Number of images."""
+        return len(self.labels(split))
+
     def pixels(self, split, size, indices=None, interpolation="bicubic"):
         """Images resized directly to size (height, width) -> uint8 tensor [n, height, width, 3]."""
         paths = self.split(split)[0]
-        chosen = paths if indices is None else [paths[i] for i in indices]
-        method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
-        out = np.empty((len(chosen), *size, 3), dtype=np.uint8)
-        for row, path in enumerate(chosen):
-            out[row] = np.asarray(load_image(path).resize(size[::-1], method))
-        return torch.from_numpy(out)
+        return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
 
     @cached_property
     def fingerprint(self):

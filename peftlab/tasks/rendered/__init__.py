@@ -106,13 +106,14 @@ RENDERED = {
 }
 
 
-def _rng(name, index):
+def image_rng(name, index):
+    """The random numbers of one image of a look-alike."""
     return np.random.default_rng((0, zlib.crc32(name.encode()), index))
 
 
 def draw(name, index):
     """Image `index` of a task -> (image uint8, label, factors). Indices run over train800, val200, test in turn."""
-    return RENDERED[name].draw(index, _rng(name, index))
+    return RENDERED[name].draw(index, image_rng(name, index))
 
 
 def object_masks(name, split, rows):
@@ -127,7 +128,7 @@ def object_masks(name, split, rows):
     first["test"] = SIZES["train800"] + SIZES["val200"]
     with threadpool_limits(1):
         indices = [first[split] + row for row in rows]
-        return [RENDERED[name].masks(index, _rng(name, index)) for index in indices]
+        return [RENDERED[name].masks(index, image_rng(name, index)) for index in indices]
 
 
 def rendered_task(name, folder=None):
@@ -136,18 +137,23 @@ def rendered_task(name, folder=None):
         raise PeftlabError(f"no rendered look-alike {name!r}{near(name, RENDERED)}")
     look = RENDERED[name]
     folder = Path(folder) if folder is not None else cache_folder() / "rendered" / f"{name}-v{look.version}"
+    drawn_once(folder, lambda part: _write(look, part))
+    return Task(name, look.group, look.about, look.classes, folder, rendered=True)
+
+
+def drawn_once(folder, write):
+    """Make a folder by write(empty folder) unless it is there. Raises DataError where nothing can be written."""
     if not folder.is_dir():
         try:
-            _draw_aside(look, folder)
+            _draw_aside(folder, write)
         except OSError as error:
             raise DataError(
                 f"{folder}: cannot draw the task here ({error}). Free some space (10 MB), or set PEFTLAB_CACHE to a "
                 "folder that you may write to"
             ) from error
-    return Task(name, look.group, look.about, look.classes, folder, rendered=True)
 
 
-def _draw_aside(look, folder):
+def _draw_aside(folder, write):
     """Draw into a temporary sibling, then rename: whatever happens, `folder` is absent or complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed
@@ -157,7 +163,7 @@ def _draw_aside(look, folder):
     try:
         part.mkdir()
         with threadpool_limits(1):  # the matrices are small: BLAS threads would only wait for one another
-            _write(look, part)
+            write(part)
         try:
             os.rename(part, folder)
         except OSError:

@@ -109,8 +109,8 @@ def scene_dist(index, rng):
     return scene(rng, int(rng.integers(3, 11)), ((0.0, *CUTS)[label], (*CUTS, np.inf)[label]))
 
 
-def _drawn(world, camera, objects):
-    """-> (image uint8 [64, 64, 3], factors)."""
+def drawn(world, camera, objects):
+    """A scene as `scene` gives it -> (image uint8 [64, 64, 3], factors)."""
     depths = camera.project([solid.centre for solid in world.solids])[:, 2]
     factors = {"objects": list(objects), "nearest": round(float(depths.min()), 3)}
     return render(world, camera, SIZE, SIZE)[0], factors
@@ -118,13 +118,13 @@ def _drawn(world, camera, objects):
 
 def draw_count(index, rng):
     """clevr_count: label = objects - 3."""
-    image, factors = _drawn(*scene_count(index, rng))
+    image, factors = drawn(*scene_count(index, rng))
     return image, index % len(COUNTS), factors
 
 
 def draw_dist(index, rng):
     """clevr_dist: the class of the nearest object's depth (along the camera axis, as CLEVR's pixel_coords have it)."""
-    image, factors = _drawn(*scene_dist(index, rng))
+    image, factors = drawn(*scene_dist(index, rng))
     return image, index % len(DISTANCES), factors
 
 

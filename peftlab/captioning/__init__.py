@@ -1,0 +1,20 @@
+"""Captioning with a frozen ViT and a frozen language model: Context-PEFT as its paper has it."""
+
+from ..tasks.captions import load_captions
+from .captioner import Captioner
+from .generation import generate, write_captions
+from .load import load_language_model
+from .metrics import attribute_accuracy, caption_scores, evaluate
+from .training import fit
+
+__all__ = [
+    "Captioner",
+    "attribute_accuracy",
+    "caption_scores",
+    "evaluate",
+    "fit",
+    "generate",
+    "load_captions",
+    "load_language_model",
+    "write_captions",
+]

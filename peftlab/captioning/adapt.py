@@ -1,0 +1,55 @@
+"""Where adapters go in a language model: its linear layers by role, and the contexts of its tokens."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import PeftlabError
+from ..methods.contexts import WHOLE
+from ..methods.layers import QKV
+
+# The ends of layer names in the embedded model, Llama and its relatives (SmolLM, Mistral, Qwen), OPT and GPT-2.
+ROLES = {
+    "q": ("attn.q", "q_proj"),
+    "k": ("attn.k", "k_proj"),
+    "v": ("attn.v", "v_proj"),
+    "qkv": ("attn.c_attn",),
+    "o": ("attn.o", "o_proj", "out_proj", "attn.c_proj"),
+    "gate": ("gate_proj",),
+    "up": ("mlp.up", "up_proj", "fc1", "c_fc"),
+    "down": ("mlp.down", "down_proj", "fc2", "mlp.c_proj"),
+}
+
+
+class GivenContexts(nn.Module):
+    """The contexts of the tokens that are passing through: `numbers`, set before, [T] or [B, T], in 0 .. count - 1."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count, self.numbers = count, None
+
+    def forward(self, x):
+        numbers = self.numbers
+        if x.ndim == 2:  # OPT lays the tokens of all sequences one below another for its MLP
+            numbers = numbers.expand(len(x) // numbers.shape[-1], -1).flatten()
+        return F.one_hot(numbers, self.count).to(x.dtype)
+
+
+def sites(lm):
+    """(block, {path: (targets, role)}) for every block of a language model, as `methods.contexts` reads them.
+
+    Raises PeftlabError for linear layers whose names tell no role.
+    """
+    return [(block, _layers(block, lm)) for block in lm.blocks]
+
+
+def _layers(block, lm):
+    paths = [path for path, module in block.named_modules() if isinstance(module, nn.Linear)]
+    role = {path: next((r for r, ends in ROLES.items() if path.endswith(ends)), None) for path in paths}
+    strange = [path for path in paths if role[path] is None]
+    if strange or "down" not in role.values():
+        known = ", ".join(end for ends in ROLES.values() for end in ends)
+        raise PeftlabError(
+            f"{lm.peftlab_name}: cannot tell what the layers {', '.join(strange or paths)} of {type(block).__name__} "
+            f"do. Known names end with: {known}. Take a model of the Llama, OPT or GPT-2 kind"
+        )
+    return {path: (QKV if r == "qkv" else WHOLE, r) for path, r in role.items()}

@@ -1,0 +1,42 @@
+"""Captions written freely: greedy and beam search, with the cache of keys and values."""
+
+import torch
+
+from ..progress import progress
+
+
+@torch.no_grad()
+def generate(model, patches, beams=1, longest=30):
+    """Captions of images -> list of texts. patches [B, P, D], as `model.see` gives them; longest: in tokens.
+
+    beams 1 is greedy. The best beam is the one with the highest summed log-probability, ended or cut at `longest`; no
+    length penalty. Every position's context is given once, when it passes; cached keys keep what they were made with.
+    """
+    eos, start = model.lm.tokenizer.eos, 1 + model.image_tokens
+    longest = min(longest, model.lm.window - start)
+    logits, cache = model.read(model.prompt(patches), last=1)
+    log_p = logits[:, -1].float().log_softmax(-1)
+    scores, words = log_p.topk(beams)  # [B, K]
+    rows = torch.arange(len(patches), device=words.device).repeat_interleave(beams)
+    cache = model.lm.pick(cache, rows)
+    tokens = words.reshape(-1, 1)  # [B K, T]
+    while tokens.shape[1] < longest and not (tokens == eos).any(1).all():
+        at = start + tokens.shape[1] - 1
+        logits, cache = model.read(model.lm.embed(tokens[:, -1:]), at, cache, last=1)
+        log_p = logits[:, -1].float().log_softmax(-1)
+        ended = (tokens == eos).any(1)
+        log_p[ended] = -torch.inf  # behind the end stands the end, for nothing
+        log_p[ended, eos] = 0
+        total = (scores.reshape(-1, 1) + log_p).unflatten(0, (-1, beams)).flatten(1)  # [B, K words]
+        scores, best = total.topk(beams)
+        kept = (best // log_p.shape[1] + beams * torch.arange(len(patches), device=best.device)[:, None]).flatten()
+        tokens = torch.cat([tokens[kept], (best % log_p.shape[1]).reshape(-1, 1)], dim=1)
+        cache = model.lm.pick(cache, kept)
+    best = tokens.unflatten(0, (-1, beams))[:, 0].tolist()  # topk sorts: the first beam is the best
+    return [model.lm.tokenizer.decode(row[: row.index(eos)] if eos in row else row) for row in best]
+
+
+def write_captions(model, patches, beams=1, longest=30, batch=64):
+    """`generate` for many images, a batch at a time, with a progress bar."""
+    parts = progress(patches.split(batch), desc="writing captions", unit="batch")
+    return [text for part in parts for text in generate(model, part, beams, longest)]

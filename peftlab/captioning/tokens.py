@@ -1,0 +1,36 @@
+"""The tokenizer of the embedded language model: one token a word or punctuation mark."""
+
+import re
+
+from ..errors import PeftlabError
+
+BOS, EOS = "<bos>", "<eos>"
+
+
+class WordTokenizer:
+    """words: all that the model knows, in the order of their numbers; number 0 begins a text, 1 ends it."""
+
+    def __init__(self, words):
+        self.words = (BOS, EOS, *words)
+        self.number = {word: i for i, word in enumerate(self.words)}
+        self.bos, self.eos = 0, 1
+
+    def encode(self, text):
+        """Text -> list of token numbers, without begin and end. Raises PeftlabError for a word it does not know."""
+        words = split_words(text)
+        unknown = sorted({word for word in words if word not in self.number})
+        if unknown:
+            raise PeftlabError(
+                f"the embedded language model knows {len(self.words) - 2} words, and not {', '.join(unknown[:5])} of "
+                f"{text!r}. It is made for rendered scenes; load a Hugging Face model for other captions"
+            )
+        return [self.number[word] for word in words]
+
+    def decode(self, tokens):
+        """Token numbers -> text; begin and end are left out."""
+        return " ".join(self.words[t] for t in tokens if t > 1)
+
+
+def split_words(text):
+    """Lower-case words and punctuation marks of a text, in order."""
+    return re.findall(r"[a-z]+|[^\sa-z]", text.lower())

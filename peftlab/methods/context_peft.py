@@ -1,0 +1,92 @@
+"""Context-PEFT: every domain of tokens has adapter parameters of its own.
+
+Idea: tokens of different kinds need different changes of the same frozen weights, so each token carries a context
+number c, and only the c-th group of parameters acts on it; attention then mixes tokens as ever.
+Equation, s_c in {0, 1} the token's context, sum_c s_c = 1:
+  lora    y = W x + b + sum_c s_c B_c A_c x            (no scale; q, k, v, o and both MLP layers)
+  bitfit  y = W x + b + sum_c s_c b'_c                 (a bias beside the frozen one; the same layers)
+  ia3     y = (sum_c s_c l_c) * (W x + b)              (k, v, and the input of the second MLP layer)
+Shapes: A [C rank, d_in], B [d_out, C rank]; b' and l [C, width]. Low-rank products of all contexts are one thin product
+of rank C rank, whose inner axis is masked by each token's context: no context's change is ever formed in full.
+Contexts: 'domain': prefix tokens (CLS, gist, prompts, registers) and patches; 'quadrant': prefix tokens and the four
+quarters of the image; 'parity': a checkerboard of patches, a control with the parameters of 'domain' and nothing to
+gain; 'one': all alike, which is ordinary LoRA, BitFit on linear layers, (IA)^3. A ViT without prefix tokens has no
+context for them. In captioning (`peftlab.captioning`) 'domain' means image and text.
+Parameters: for each context of a ViT, L rank (3 * 2D + 2D + 2 (D + H)), L (5D + H) or L (2D + H); ViT-B/16 with two:
+331,776 rank, 165,888, 110,592. What the last block holds for tokens that nobody reads any more stays at its start.
+Start: A Kaiming-uniform, B = 0, b' = 0, l = 1 (init not stated in the paper, ours).
+Merging: with one context only; otherwise the weights differ from token to token.
+Source: Hadji-Kyriacou & Arandjelovic 2023, arXiv 2312.08900 (a language model with image and text tokens). Contexts
+within a ViT are our transfer, not the paper's.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import check_choice
+from .base import Method, check_size, register
+from .contexts import KINDS, WHOLE, count_one, insert, merge_one
+from .layers import LINEARS, QKV
+
+CONTEXTS = ("domain", "one", "parity", "quadrant")
+
+
+class PatchContexts(nn.Module):
+    """The context of each token of a ViT: x [B, N, ..] -> 0/1 mask [N, C]. Prefix tokens, if any, have number 0."""
+
+    def __init__(self, vit, kind):
+        super().__init__()
+        h, w = vit.patch_embed.grid_size
+        row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        first = int(vit.num_prefix_tokens > 0)  # of the numbers that patches have for themselves
+        number = {
+            "one": torch.zeros(h, w, dtype=torch.long),
+            "domain": torch.full((h, w), first),
+            "parity": (row + column) % 2,
+            "quadrant": first + 2 * (2 * row >= h) + (2 * column >= w),
+        }[kind]
+        self.register_buffer("patches", number.flatten(), persistent=False)
+        self.count = int(number.max()) + 1
+
+    def forward(self, x):
+        numbers = F.pad(self.patches, (x.shape[1] - len(self.patches), 0))
+        return F.one_hot(numbers, self.count).to(x.dtype)
+
+
+@register("context_peft")
+@dataclass(frozen=True)
+class ContextPEFT(Method):
+    kind: str = "lora"
+    rank: int = 8
+    contexts: str = "domain"
+
+    title = "Context-PEFT"
+    idea = "give prefix tokens and patches adapters of their own"
+    family = "reparametrised"
+    source = "Hadji-Kyriacou & Arandjelovic 2023"
+    lr = 5e-3
+
+    def __post_init__(self):
+        check_choice("kind", self.kind, KINDS)
+        check_choice("contexts", self.contexts, CONTEXTS)
+        if self.contexts != "one":
+            reason = "its weights differ from token to token; only contexts='one' is one matrix"
+            object.__setattr__(self, "not_mergeable", reason)
+
+    def sites(self, vit):
+        """(block, {path: (targets, role)}) for every changed block."""
+        roles = dict(zip(LINEARS.values(), ((QKV, "qkv"), (WHOLE, "o"), (WHOLE, "up"), (WHOLE, "down")), strict=True))
+        return [(block, roles) for block in self.blocks(vit, *roles)]
+
+    def apply(self, vit):
+        check_size("rank", self.rank, vit.embed_dim)
+        insert(self.kind, self.rank, self.sites(vit), PatchContexts(vit, self.contexts))
+
+    def count(self, backbone):
+        return PatchContexts(backbone, self.contexts).count * count_one(self.kind, self.rank, self.sites(backbone))
+
+    def merge(self, vit):
+        merge_one(self.sites(vit))

@@ -1,0 +1,169 @@
+"""Images with captions: COCO's annotation files, Flickr8k's captions.jsonl, and rendered scenes.
+
+COCO    <folder>/annotations/captions_<split>*.json, images in the folder named after the rest: captions_train2017.json
+        describes <folder>/train2017/*.jpg. {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}
+jsonl   <folder>/captions.jsonl, a line an image: {"file", "captions": [..], "split": "train" | "val" | "test"}
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..checkpoints import write_json
+from ..errors import DataError, check_choice
+from ..paths import cache_folder
+from ..progress import progress
+from . import read_pixels
+from .rendered import drawn_once, image_rng, scenes
+
+SPLITS = ("train", "val", "test")
+SCENES = {"train": 800, "val": 200, "test": 200}
+
+
+@dataclass(frozen=True)
+class CaptionTask:
+    """Images with their captions. `rendered` marks scenes drawn here; their numbers are never those of photographs."""
+
+    name: str
+    folder: Path
+    rendered: bool
+
+    @property
+    def title(self):
+        """The name for tables and pictures; what was drawn here carries its tag."""
+        return f"{self.name} (rendered)" if self.rendered else self.name
+
+    @cached_property
+    def entries(self):
+        """{split: list of (image Path, list of captions)}. Raises DataError for anything missing or empty."""
+        if (self.folder / "captions.jsonl").is_file():
+            return read_jsonl(self.folder / "captions.jsonl")
+        return {split: read_coco(self.folder, split) for split in SPLITS if coco_file(self.folder, split)}
+
+    def split(self, name):
+        """List of (image Path, list of captions) of 'train', 'val' or 'test'."""
+        check_choice("split", name, self.entries)
+        return self.entries[name]
+
+    def captions(self, split):
+        """All captions of each image: a list of lists."""
+        return [captions for _, captions in self.split(split)]
+
+    def size(self, split):
+        """Number of images."""
+        return len(self.split(split))
+
+    def pixels(self, split, size, indices=None, interpolation="bicubic"):
+        """Images resized directly to size (height, width) -> uint8 tensor [n, height, width, 3]."""
+        paths = [path for path, _ in self.split(split)]
+        return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
+
+    def factors(self, split):
+        """What each rendered scene shows: a list of lists of solids' factors."""
+        table = json.loads((self.folder / "factors.json").read_text())
+        return [table[f"{split}/{path.name}"]["objects"] for path, _ in self.split(split)]
+
+    @cached_property
+    def fingerprint(self):
+        """12 hex digits over the folder's name, the names of the images and their captions."""
+        said = [[split, path.name, captions] for split, each in self.entries.items() for path, captions in each]
+        return hashlib.sha256(json.dumps([self.folder.name, said]).encode()).hexdigest()[:12]
+
+
+def load_captions(source="scenes"):
+    """A CaptionTask. source: 'scenes' (rendered, drawn at the first call), or a folder as the module describes.
+
+    Raises DataError for a folder without captions, PeftlabError for another name.
+    """
+    if str(source) == "scenes":
+        folder = cache_folder() / "rendered" / "scenes-v1"
+        drawn_once(folder, _draw_scenes)
+        return CaptionTask("scenes", folder, rendered=True)
+    folder = Path(source).expanduser()
+    if not (folder / "captions.jsonl").is_file() and not any(coco_file(folder, split) for split in SPLITS):
+        raise DataError(
+            f"{folder}: neither captions.jsonl nor annotations/captions_<split>.json is there. Name the folder that "
+            "has one of them, or 'scenes' for rendered ones"
+        )
+    return CaptionTask(folder.name, folder, rendered=False)
+
+
+def coco_file(folder, split):
+    """The annotation file of a split, or None. Raises DataError where several could be meant."""
+    found = sorted((folder / "annotations").glob(f"captions_{split}*.json"))
+    if len(found) > 1:
+        raise DataError(f"{folder}: {', '.join(f.name for f in found)} could all be {split!r}. Keep one of them")
+    return found[0] if found else None
+
+
+def read_coco(folder, split):
+    """One split of a COCO-style folder -> list of (image Path, captions), in the order of the file's images."""
+    file = coco_file(folder, split)
+    images = folder / file.stem.removeprefix("captions_")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        said = defaultdict(list)
+        for annotation in content["annotations"]:
+            said[annotation["image_id"]].append(annotation["caption"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: not COCO captions ({type(error).__name__}: {error}). Fetch the file again") from None
+    strangers = sorted(said.keys() - names.keys(), key=str)
+    if strangers:
+        raise DataError(f"{file}: captions of image ids that it does not list: {strangers[:5]}")
+    return [(_inside(images, name, file), _checked(said[i], name, file)) for i, name in names.items()]
+
+
+def read_jsonl(file):
+    """captions.jsonl -> {split: list of (image Path, captions)}."""
+    entries = defaultdict(list)
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            name, captions, split = row["file"], row["captions"], row["split"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file}, line {number}: not an image with captions ({error!r}). Mend the line") from None
+        check_choice(f"split in {file}, line {number}:", split, SPLITS)
+        entries[split].append((_inside(file.parent, name, file), _checked(captions, name, file)))
+    if not entries:
+        raise DataError(f"{file}: no captions in it")
+    return dict(entries)
+
+
+def _inside(folder, name, file):
+    """The path of an image, which may not lead out of its folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"{file}: the image name {name!r} leads out of {folder}")
+    return folder / name
+
+
+def _checked(captions, name, file):
+    """Captions without surrounding space. Raises DataError for an image without any, and for an empty one."""
+    if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
+        raise DataError(f"{file}: {name} has no caption, or an empty one: {captions!r}. Write one, or drop the image")
+    return [caption.strip() for caption in captions]
+
+
+def _draw_scenes(folder):
+    """Write all scenes with their COCO files into an empty folder."""
+    rows = [(split, i) for split, n in SCENES.items() for i in range(n)]
+    factors, content = {}, {split: {"images": [], "annotations": []} for split in SCENES}
+    for split in SCENES:
+        (folder / split).mkdir()
+    for index, (split, i) in enumerate(progress(rows, desc="drawing scenes (once)", unit="image")):
+        image, captions, shown = scenes.draw(image_rng("scenes", index))
+        name = f"{i:06d}.png"
+        Image.fromarray(np.ascontiguousarray(image)).save(folder / split / name)
+        factors[f"{split}/{name}"] = shown
+        content[split]["images"].append({"id": i, "file_name": name})
+        content[split]["annotations"] += [{"image_id": i, "caption": caption} for caption in captions]
+    (folder / "annotations").mkdir()
+    for split, each in content.items():
+        write_json(folder / "annotations" / f"captions_{split}.json", each)
+    write_json(folder / "factors.json", factors)

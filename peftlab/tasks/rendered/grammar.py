@@ -1,0 +1,70 @@
+"""What can be said of a scene of two solids, and what a sentence says: captions and their reading.
+
+    [lead] a <size> <colour> <material> <shape> <relation> a <size> <colour> <material> <shape>
+
+Everything that a caption says follows from the picture, but for two choices: the lead (one of four) and which solid
+comes first. So nobody can expect less than log 4 + log 2 nats a caption.
+"""
+
+import itertools
+import math
+import re
+
+from .clevr import COLOURS, RADII, SHAPES
+
+LEADS = ("", "there is ", "we see ", "the picture shows ")
+MATERIALS = ("metal", "rubber")
+ATTRIBUTES = {"size": tuple(RADII), "colour": tuple(COLOURS), "material": MATERIALS, "shape": SHAPES}
+OPPOSITE = {"left of": "right of", "in front of": "behind"}
+OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
+FREEDOM = math.log(2 * len(LEADS))  # nats of a caption that no picture decides
+
+_SOLID = r"an? " + " ".join(f"({'|'.join(words)})" for words in ATTRIBUTES.values())
+_CAPTION = re.compile(f"(?:.*? )?{_SOLID} ({'|'.join(OPPOSITE)}) {_SOLID}$")
+
+
+def relation(one, other):
+    """How one solid stands to another, along the ground axis on which they are farther apart; seen by the camera."""
+    (x, y), (u, v) = one["centre"][:2], other["centre"][:2]
+    if abs(x - u) >= abs(y - v):
+        return "left of" if x < u else "right of"
+    return "in front of" if y < v else "behind"
+
+
+def solid(factors):
+    """'a small red metal cube'"""
+    return "a " + " ".join(factors[name] for name in ATTRIBUTES)
+
+
+def captions(objects):
+    """All eight captions of a scene of two solids; objects: their factors."""
+    return [
+        f"{lead}{solid(one)} {relation(one, other)} {solid(other)}"
+        for one, other in (objects, objects[::-1])
+        for lead in LEADS
+    ]
+
+
+def read(caption):
+    """What a caption says -> (4 attributes of the first solid, relation, 4 of the second), or None for another text."""
+    found = _CAPTION.match(caption)
+    return None if found is None else (found.groups()[:4], found.group(5), found.groups()[5:])
+
+
+def score(caption, objects):
+    """Which statements of a caption are true -> {attribute: share in [0, 1]}, with 'relation' and 'everything'.
+
+    Solids are told apart by the order that fits best. A text outside the grammar is wrong throughout.
+    """
+    said, best = read(caption), None
+    names = [*ATTRIBUTES, "relation", "everything"]
+    if said is None:
+        return dict.fromkeys(names, 0.0)
+    for one, other in itertools.permutations(objects):
+        right = {name: [said[0][i] == one[name], said[2][i] == other[name]] for i, name in enumerate(ATTRIBUTES)}
+        right["relation"] = [said[1] == relation(one, other)]
+        statements = [s for each in right.values() for s in each]
+        if best is None or sum(statements) > sum(best[1]):
+            best = right, statements
+    shares = {name: sum(each) / len(each) for name, each in best[0].items()}
+    return shares | {"everything": float(all(best[1]))}

@@ -1,6 +1,6 @@
 """peftlab: a workbook on parameter-efficient fine-tuning of Vision Transformers."""
 
-from . import importance, segmentation, shift, views
+from . import captioning, importance, segmentation, shift, views
 from .backbones import load_backbone
 from .costs import cost_card
 from .exercises import check
@@ -18,6 +18,7 @@ __all__ = [
     "accuracy_interval",
     "attach",
     "available_tasks",
+    "captioning",
     "check",
     "cost_card",
     "evaluate",

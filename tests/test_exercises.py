@@ -123,6 +123,27 @@ MISTAKES = {
         lambda a, b: (a & b).sum() / a.sum(),
         lambda a, b: (a == b).mean(),
     ],
+    "context.1": [
+        lambda image, words: [0] * image + [1] * words,
+        lambda image, words: [0] * (image + 1) + [1] * words,
+        lambda image, words: [0] + [1] * image + [0] * words,
+    ],
+    "context.2": [
+        lambda x, A, B, c, rank: B @ A @ x,
+        lambda x, A, B, c, rank: B[:, c % rank :: rank] @ (A[c % rank :: rank] @ x),
+        lambda x, A, B, c, rank: B[:, c] * (A[c] @ x),
+    ],
+    "context.3": [
+        lambda rank, contexts, layers: sum(rank * (i + o) for i, o in layers),
+        lambda rank, contexts, layers: sum(contexts * i * o for i, o in layers),
+        lambda rank, contexts, layers: sum(contexts * rank * i for i, o in layers),
+    ],
+    "context.4": [
+        lambda captions: np.mean([np.exp(-np.mean(c)) for c in captions]),
+        lambda captions: np.exp(-np.mean([np.mean(c) for c in captions])),
+        lambda captions: -np.mean([p for c in captions for p in c]),
+        lambda captions: np.exp(np.mean([p for c in captions for p in c])),
+    ],
     "two_stage.1": [
         lambda h, g: np.abs(h * g).sum(0),
         lambda h, g: (h * g).sum(0),

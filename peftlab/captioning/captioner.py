@@ -2,8 +2,8 @@
 
 [BOS] [image tokens] [caption] -> the last image token predicts the first word, the last word the end. One training
 stage; the connector is always trained, as the paper has it, and beside it nothing, adapters, or the whole language model.
-Ours: what the connector reads is standardised per channel. Patch tokens of a ViT share a large common part, and in short
-trainings the language model learns to overlook them when it stays.
+Ours, on request: what the connector reads is standardised per channel. Patch tokens of a ViT share a large common part.
+It soon becomes a prompt that sets the style, which helps short trainings on photographs; but it also hides what differs.
 Source: Hadji-Kyriacou & Arandjelovic 2023, arXiv 2312.08900, section 3.
 """
 
@@ -27,7 +27,7 @@ IGNORED = -100  # the label of padding
 
 
 class Standardise(nn.Module):
-    """x [.., D] -> (x - mean) / std, channel by channel, with the statistics of the training images. No parameters."""
+    """x [.., D] -> (x - mean) / std by channel. Nothing happens before `look_at` has seen the training images."""
 
     def __init__(self, width):
         super().__init__()
@@ -47,16 +47,16 @@ class Captioner(nn.Module):
 
     vit, lm: frozen; neither is changed, and frozen tensors are shared with them. method: 'connector' (nothing else is
     trained), 'context_peft' with its options kind, rank, contexts ('one', 'domain': image and text, 'parity': odd and
-    even positions), or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages. seed: of all that
-    is new. Raises PeftlabError for unknown names and images that leave no room for words.
+    even positions), or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages. standardise: what
+    the connector reads, by channel, with the statistics of the training images. seed: of all that is new. Raises PeftlabError for unknown names and images that leave no room for words.
     """
 
-    def __init__(self, vit, lm, method="connector", *, grid=None, seed=0, **options):
+    def __init__(self, vit, lm, method="connector", *, grid=None, standardise=False, seed=0, **options):
         super().__init__()
         check_choice("method", method, METHODS)
         self.frozen = (vit, lm)  # in a tuple, so that their parameters are not registered a second time
         self.grid = grid or vit.patch_embed.grid_size[0]
-        self.image_tokens = self.grid**2
+        self.image_tokens, self.standardise = self.grid**2, standardise
         if self.image_tokens + 2 > lm.window:
             raise PeftlabError(f"{self.image_tokens} image tokens leave no room in a window of {lm.window} tokens")
         self.method, self.options, self.contexts = method, {}, None

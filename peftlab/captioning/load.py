@@ -7,6 +7,7 @@ from ..paths import REPOSITORY
 from .language_model import LanguageModel
 from .tokens import WordTokenizer
 
+SCENES_CAPTIONER = REPOSITORY / "data" / "captioners" / "scenes"
 EMBEDDED = {"peftlab_lm_tiny": REPOSITORY / "data" / "language_models" / "peftlab_lm_tiny.safetensors"}
 
 

@@ -1,5 +1,6 @@
 """fit: train a captioner and keep a record of it; the loop is the one of classification."""
 
+import json
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -62,7 +63,7 @@ def fit(
         "rendered": task.rendered,
         "data": task.fingerprint,
         "method": model.method,
-        "options": str(model.options | {"grid": model.grid}),
+        "options": json.dumps(model.options | {"grid": model.grid, "standardise": model.standardise}),
         "backbone": vit.peftlab_name,
         "weights": fingerprint(vit),
         "language_model": lm.peftlab_name,
@@ -83,7 +84,8 @@ def fit(
         return run
     tokens, labels, first = _encoded(model, captions)
     patches = model.see(task, "train", train_images)
-    model.connector[0].look_at(patches.to(device))
+    if model.standardise:
+        model.connector[0].look_at(patches.to(device))
 
     def step(rows):
         count = first[rows + 1] - first[rows]

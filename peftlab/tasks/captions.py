@@ -83,7 +83,7 @@ def load_captions(source="scenes"):
     """
     if str(source) == "scenes":
         folder = cache_folder() / "rendered" / "scenes-v1"
-        drawn_once(folder, _draw_scenes)
+        drawn_once(folder, draw_scenes)
         return CaptionTask("scenes", folder, rendered=True)
     folder = Path(source).expanduser()
     if not (folder / "captions.jsonl").is_file() and not any(coco_file(folder, split) for split in SPLITS):
@@ -150,19 +150,21 @@ def _checked(captions, name, file):
     return [caption.strip() for caption in captions]
 
 
-def _draw_scenes(folder):
-    """Write all scenes with their COCO files into an empty folder."""
-    rows = [(split, i) for split, n in SCENES.items() for i in range(n)]
-    factors, content = {}, {split: {"images": [], "annotations": []} for split in SCENES}
-    for split in SCENES:
+def draw_scenes(folder, sizes=None, series="scenes"):
+    """Write scenes with their COCO files into an empty folder. Another series has other scenes."""
+    sizes = sizes or SCENES
+    rows = [(split, i) for split, n in sizes.items() for i in range(n)]
+    factors, content = {}, {split: {"images": [], "annotations": []} for split in sizes}
+    for split in sizes:
         (folder / split).mkdir()
     for index, (split, i) in enumerate(progress(rows, desc="drawing scenes (once)", unit="image")):
-        image, captions, shown = scenes.draw(image_rng("scenes", index))
+        image, captions, shown = scenes.draw(image_rng(series, index))
         name = f"{i:06d}.png"
         Image.fromarray(np.ascontiguousarray(image)).save(folder / split / name)
         factors[f"{split}/{name}"] = shown
         content[split]["images"].append({"id": i, "file_name": name})
-        content[split]["annotations"] += [{"image_id": i, "caption": caption} for caption in captions]
+        each = [{"id": len(captions) * i + j, "image_id": i, "caption": said} for j, said in enumerate(captions)]
+        content[split]["annotations"] += each
     (folder / "annotations").mkdir()
     for split, each in content.items():
         write_json(folder / "annotations" / f"captions_{split}.json", each)

@@ -1,6 +1,6 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from . import gift, gist, two_stage
+from . import captioning, gift, gist, two_stage
 from .attention import attention, attention_maps, rollout
 from .block import block, block_changes, blocks
 from .change import change_map, gradient_flow, gradient_map, weight_change
@@ -18,6 +18,7 @@ __all__ = [
     "block",
     "block_changes",
     "blocks",
+    "captioning",
     "change_map",
     "class_balance",
     "costs",

@@ -1,0 +1,159 @@
+"""Pictures of captioning: tokens by context, words over images, what adapters of each context weigh."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from ..captioning.captioner import IGNORED
+from ..errors import PeftlabError
+from ..methods.contexts import ContextLoRA, ContextVector
+from .style import PALETTE, SEQUENTIAL, axes_or_new, bare
+
+IMAGE_COLOR, TEXT_COLOR = PALETTE[1], PALETTE[0]
+CONTEXT_NAMES = {"one": ("all tokens",), "domain": ("image", "text"), "parity": ("even", "odd")}
+CONTEXT_COLORS = {"one": (PALETTE[7],), "domain": (IMAGE_COLOR, TEXT_COLOR), "parity": (PALETTE[4], PALETTE[8])}
+
+
+def pieces(model, caption):
+    """The tokens of a caption as short texts, the end as '<eos>'."""
+    tokenizer = model.lm.tokenizer
+    return [*(tokenizer.decode([t]) for t in tokenizer.encode(caption)), "<eos>"]
+
+
+def sequence(model, caption, ax=None):
+    """What the language model reads, token by token, coloured by domain; arrows: what has to be predicted -> Axes."""
+    words = ["<bos>", *(["image"] * 3), "…", "image", *pieces(model, caption)[:-1]]
+    ax = axes_or_new(ax, (11, 1.6))
+    for x, word in enumerate(words):
+        image = 1 <= x <= 5
+        ax.add_patch(plt.Rectangle((x + 0.04, 0), 0.92, 1, color=IMAGE_COLOR if image else TEXT_COLOR, alpha=0.35))
+        ax.text(x + 0.5, 0.5, word, ha="center", va="center", fontsize=8, rotation=45 if len(word) > 5 else 0)
+    for x, word in enumerate(pieces(model, caption), start=5):
+        ax.annotate(word, (x + 0.5, 1.0), (x + 0.5, 1.45), ha="center", fontsize=7.5, arrowprops={"arrowstyle": "<-"})
+    ax.set(xlim=(0, len(words)), ylim=(-0.1, 1.8))
+    ax.set_title(f"{model.image_tokens} image tokens between begin and caption; above: what is predicted", fontsize=9)
+    ax.axis("off")
+    return ax
+
+
+def gallery(pixels, texts, columns=3):
+    """Images with lines of text under each -> Figure. texts: {label: list of captions}; the label stands before."""
+    rows = -(-len(pixels) // columns)
+    size = (3.4 * columns, (2.3 + 0.32 * len(texts)) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for ax in axes.flat[len(pixels) :]:
+        ax.axis("off")
+    for i, (ax, image) in enumerate(zip(axes.flat, pixels, strict=False)):
+        ax.imshow(image.numpy())
+        bare(ax)
+        lines = [f"{label}: {captions[i]}" if label else captions[i] for label, captions in texts.items()]
+        ax.set_xlabel("\n".join(textwrap.fill(line, 52) for line in lines), fontsize=7.5)
+    return figure
+
+
+@torch.inference_mode()
+def span_attention(model, patches, caption, words, layer):
+    """Attention of a span of caption words over the image tokens -> [grid, grid], summed over words and heads.
+
+    patches [P, D] of one image. words: (first, last + 1) among `pieces`; the row of a word is where it is *read*, one
+    position behind the one that predicted it. Recipe: Hadji-Kyriacou & Arandjelovic 2023, section 4.5.
+    """
+    first, stop = words
+    tokens, _ = model.encode([caption])
+    if not 0 <= first < stop < tokens.shape[1]:
+        raise PeftlabError(f"words {first} to {stop} are not in a caption of {tokens.shape[1] - 1} tokens")
+    weights = model.attention(patches[None], tokens)[layer][0]  # [H, N, N]
+    at = 1 + model.image_tokens
+    return weights[:, at + first : at + stop, 1:at].sum((0, 1)).unflatten(0, (model.grid, model.grid)).cpu()
+
+
+def attention(model, image, patches, caption, words, layer, ax=None):
+    """`span_attention` laid over its image -> Axes. image: uint8 [h, w, 3]."""
+    ax = axes_or_new(ax, (2.6, 2.8))
+    heat = span_attention(model, patches, caption, words, layer)
+    h, w = image.shape[:2]
+    ax.imshow(image.numpy(), extent=(0, w, h, 0))
+    ax.imshow(heat, cmap=SEQUENTIAL, alpha=0.55, extent=(0, w, h, 0), interpolation="bilinear")
+    bare(ax, " ".join(pieces(model, caption)[slice(*words)]))
+    return ax
+
+
+def context_sizes(model):
+    """How far each context's adapter is from doing nothing, by block -> [L, C].
+
+    lora: Frobenius norm of B_c A_c, over all layers of a block; bitfit: norm of b'_c; ia3: norm of l_c - 1. Raises
+    PeftlabError where there is no adapter.
+    """
+    if model.contexts is None:
+        raise PeftlabError(f"{model.method} has no adapters by context to measure")
+    count, rows = model.contexts.count, []
+    for block in model.lm.blocks:
+        squares = torch.zeros(count)
+        for m in block.modules():
+            if isinstance(m, ContextLoRA):
+                A = m.down().unflatten(0, (len(m.rows), count, m.rank))
+                B = m.up().unflatten(1, (len(m.rows), count, m.rank))
+                squares += torch.einsum("otcr,tcri->tcoi", B, A).square().sum((0, 2, 3)).detach().cpu()
+            elif isinstance(m, ContextVector):
+                squares += (m.v - float(m.multiply)).square().sum(1).detach().cpu()
+        rows.append(squares.sqrt())
+    return torch.stack(rows)
+
+
+def context_norms(model, ax=None):
+    """`context_sizes` as lines over the blocks -> Axes."""
+    ax, kind = axes_or_new(ax, (4.6, 3)), model.adapter.contexts
+    for values, name, color in zip(context_sizes(model).T, CONTEXT_NAMES[kind], CONTEXT_COLORS[kind], strict=True):
+        ax.plot(range(1, len(values) + 1), values, marker="o", color=color, label=name)
+    ax.set(xlabel="block", ylabel="size of the change", title=model.title, ylim=(0, None))
+    ax.set_xticks(range(1, len(model.lm.blocks) + 1))
+    ax.legend(frameon=False)
+    return ax
+
+
+@torch.inference_mode()
+def word_probabilities(model, patches, caption):
+    """(probability of each right word, most likely word at each place), given image and the right words before."""
+    tokens, labels = model.encode([caption])
+    p = model(patches[None], tokens)[0].softmax(-1)
+    n = int((labels != IGNORED).sum())
+    right = p[range(n), tokens[0, :n]]
+    best = [model.lm.tokenizer.decode([t]) or "<eos>" for t in p[:n].argmax(-1).tolist()]
+    return right.cpu(), best
+
+
+def teacher_forced(model, patches, caption, ax=None):
+    """Probability of every right word when the right words before it are given; below, what was likeliest -> Axes."""
+    ax = axes_or_new(ax, (9, 2.4))
+    right, best = word_probabilities(model, patches, caption)
+    words = pieces(model, caption)
+    hit = [b == w for b, w in zip(best, words, strict=True)]
+    ax.bar(range(len(words)), right, color=[TEXT_COLOR if h else "0.75" for h in hit])
+    ax.set_xticks(range(len(words)), [f"{w}\n{'' if h else b}" for w, b, h in zip(words, best, hit, strict=True)])
+    ax.tick_params("x", labelsize=7.5)
+    ax.set(ylim=(0, 1.05), ylabel="probability", title="right words; below them, in grey bars, what was likelier")
+    ax.title.set_size(9)
+    return ax
+
+
+def gains(table, ax=None, floor=None):
+    """Perplexity of each kind of adapter, a bar for each way to share it -> Axes.
+
+    table: DataFrame with a row for each kind (its index), a column for each way. floor: perplexity that no model can
+    be expected to beat.
+    """
+    ax = axes_or_new(ax, (6.5, 3.2))
+    width = 0.8 / len(table.columns)
+    for i, way in enumerate(table.columns):
+        x = np.arange(len(table)) + (i - (len(table.columns) - 1) / 2) * width
+        ax.bar(x, table[way], width * 0.92, label=way, color=PALETTE[(7, 0, 1, 2, 4)[i]])
+        for at, value in zip(x, table[way], strict=True):
+            ax.text(at, value, f"{value:.2f}", ha="center", va="bottom", fontsize=7)
+    if floor is not None:
+        ax.axhline(floor, color="0.3", linestyle=":", linewidth=1)
+    ax.set_xticks(range(len(table)), table.index)
+    ax.set(ylabel="perplexity", ylim=(1, 1 + 1.25 * (np.nanmax(table.to_numpy()) - 1)))
+    ax.legend(frameon=False, fontsize=8, ncols=len(table.columns), loc="upper center")
+    return ax

@@ -21,7 +21,11 @@ from peftlab.ledger import read_ledger
 from peftlab.tasks.captions import CaptionTask
 
 WORDS = ["red", "green", "blue", "a", "picture", "of", "what", "is", "there"]
-ADAPTED = [("context_peft", {"kind": kind, "rank": 2, "contexts": c}) for kind in ("lora", "bitfit", "ia3") for c in ("one", "domain", "parity")]
+ADAPTED = [
+    ("context_peft", {"kind": kind, "rank": 2, "contexts": c})
+    for kind in ("lora", "bitfit", "ia3")
+    for c in ("one", "domain", "parity")
+]
 EVERY = [("connector", {}), ("full", {}), *ADAPTED]
 
 
@@ -412,7 +416,9 @@ def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeyp
 
 def test_another_captioners_weights_are_refused(vit, tiny_captions):
     run = fit(Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1)
-    with pytest.raises(PeftlabError, match="captioner.safetensors: not of a captioner like this one; 24 tensors differ"):
+    with pytest.raises(
+        PeftlabError, match="captioner.safetensors: not of a captioner like this one; 24 tensors differ"
+    ):
         load(Captioner(vit, tiny_lm(), "context_peft", grid=2), run.folder)
 
 

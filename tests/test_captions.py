@@ -66,7 +66,9 @@ def test_relations_as_the_camera_sees_them():
 
 @pytest.mark.parametrize("text", ["", "a cube", "a small red metal cube", "a small red metal cube on a red cube"])
 def test_texts_outside_the_grammar_are_wrong(text):
-    objects = [{"size": "small", "colour": "red", "material": "metal", "shape": "cube", "centre": [i, 0, 0]} for i in (0, 1)]
+    objects = [
+        {"size": "small", "colour": "red", "material": "metal", "shape": "cube", "centre": [i, 0, 0]} for i in (0, 1)
+    ]
     assert grammar.read(text) is None and set(grammar.score(text, objects).values()) == {0.0}
 
 
@@ -144,7 +146,10 @@ def test_coco_is_read(coco):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c["annotations"].append({"image_id": 99, "caption": "x"}), r"image ids that it does not list: \[99\]"),
+        (
+            lambda c: c["annotations"].append({"image_id": 99, "caption": "x"}),
+            r"image ids that it does not list: \[99\]",
+        ),
         (lambda c: c["annotations"].append({"image_id": 3, "caption": "  "}), "3.jpg has no caption, or an empty one"),
         (lambda c: c["images"].append({"id": 5, "file_name": "5.jpg"}), "5.jpg has no caption"),
         (lambda c: c["images"].append({"id": 5}), "not COCO captions .KeyError"),
@@ -244,4 +249,3 @@ def test_bleu_without_its_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
     with pytest.raises(PeftlabError, match=r"pip install 'peftlab\[multimodal\]'"):
         caption_scores(["a"], [["a"]])
-

@@ -1,4 +1,4 @@
-"""Context-PEFT: each token meets the parameters of its own context, nothing else, and one context is the usual method."""
+"""Context-PEFT: each token meets the parameters of its own context alone; one context is the usual method."""
 
 import copy
 
@@ -110,7 +110,9 @@ def test_one_context_is_the_usual_method(kind, usual, options):
 def test_one_context_on_a_language_model_is_hf_lora(lm):
     """HF peft as oracle: the same A and B give the same logits."""
     targets = ["q", "k", "v", "o", "up", "down"]
-    theirs = peft.inject_adapter_in_model(peft.LoraConfig(r=3, lora_alpha=3, target_modules=targets), copy.deepcopy(lm))
+    theirs = peft.inject_adapter_in_model(
+        peft.LoraConfig(r=3, lora_alpha=3, target_modules=targets), copy.deepcopy(lm)
+    )
     ours = copy.deepcopy(lm)
     insert("lora", 3, sites(lm_named(ours)), given([0] * 7, 1))
     shaken(ours.requires_grad_(True))

@@ -1,7 +1,7 @@
 """Train the embedded language model `peftlab_lm_tiny` on text alone.
 
-The text is made here: short stories, descriptions, questions and answers about solids that nobody has drawn. It has the
-words of the captions of rendered scenes, and not one of these captions: its sentences are other ones.
+The text is made here: short stories, descriptions, questions and answers about solids that nobody has drawn. It has
+the words of the captions of rendered scenes, and not one of these captions: its sentences are other ones.
 
     python tools/pretrain_language_model.py
 
@@ -31,7 +31,9 @@ HOLD_OUT = 500  # texts
 
 def thing(rng, parts=(0, 1, 2)):
     """Some of size, colour and material, in this order, and the shape: 'red cube', 'small red metal cube'."""
-    words = [str(rng.choice(w)) for i, w in enumerate((SIZES, COLOURS, MATERIALS)) if i in parts and rng.random() < 0.6]
+    words = [
+        str(rng.choice(w)) for i, w in enumerate((SIZES, COLOURS, MATERIALS)) if i in parts and rng.random() < 0.6
+    ]
     return " ".join([*words, str(rng.choice(SHAPES))])
 
 
@@ -120,7 +122,10 @@ def main():
     }
     write_json(file.with_suffix(".json"), facts)
     card = (REPOSITORY / "tools" / "language_model_card.md").read_text()
-    write_text(file.with_suffix(".md"), card.format(**{key.replace(" ", "_").replace("-", "_"): v for key, v in facts.items()}))
+    write_text(
+        file.with_suffix(".md"),
+        card.format(**{key.replace(" ", "_").replace("-", "_"): v for key, v in facts.items()}),
+    )
     print(facts)
 
 

@@ -4,8 +4,8 @@ from ..tasks.captions import load_captions
 from .captioner import Captioner
 from .generation import generate, write_captions
 from .load import load_language_model
-from .metrics import attribute_accuracy, caption_scores, evaluate
-from .training import fit
+from .metrics import attribute_accuracy, caption_scores, evaluate, text_loss, word_accuracy
+from .training import fit, load_scenes_captioner
 
 __all__ = [
     "Captioner",
@@ -16,5 +16,8 @@ __all__ = [
     "generate",
     "load_captions",
     "load_language_model",
+    "load_scenes_captioner",
+    "text_loss",
+    "word_accuracy",
     "write_captions",
 ]

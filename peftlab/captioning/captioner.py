@@ -1,9 +1,9 @@
 """A frozen ViT, a linear connector, and a frozen language model that reads image and text tokens.
 
 [BOS] [image tokens] [caption] -> the last image token predicts the first word, the last word the end. One training
-stage; the connector is always trained, as the paper has it, and beside it nothing, adapters, or the whole language model.
-Ours, on request: what the connector reads is standardised per channel. Patch tokens of a ViT share a large common part.
-It soon becomes a prompt that sets the style, which helps short trainings on photographs; but it also hides what differs.
+stage; the connector is always trained, as in the paper, and beside it nothing, adapters, or the whole language model.
+Ours, on request: what the connector reads is standardised by channel. Patch tokens of a ViT share a large common part.
+It soon becomes a prompt that sets the style, which helps short trainings on photographs, but hides what differs.
 Source: Hadji-Kyriacou & Arandjelovic 2023, arXiv 2312.08900, section 3.
 """
 
@@ -48,7 +48,8 @@ class Captioner(nn.Module):
     vit, lm: frozen; neither is changed, and frozen tensors are shared with them. method: 'connector' (nothing else is
     trained), 'context_peft' with its options kind, rank, contexts ('one', 'domain': image and text, 'parity': odd and
     even positions), or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages. standardise: what
-    the connector reads, by channel, with the statistics of the training images. seed: of all that is new. Raises PeftlabError for unknown names and images that leave no room for words.
+    the connector reads, by channel, with the statistics of the training images. seed: of all that is new.
+    Raises PeftlabError for unknown names and images that leave no room for words.
     """
 
     def __init__(self, vit, lm, method="connector", *, grid=None, standardise=False, seed=0, **options):

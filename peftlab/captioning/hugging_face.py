@@ -27,8 +27,8 @@ class HFTokenizer:
 class HFLanguageModel(nn.Module):
     """Any causal model that `AutoModelForCausalLM` loads from safetensors or GGUF; see `LanguageModel`.
 
-    name: an id of the hub, a folder, or a .gguf file. No code that comes with a model is run, no pickle is read. Raises
-    PeftlabError when transformers is missing, the model cannot be loaded, or has no list of decoder blocks.
+    name: an id of the hub, a folder, or a .gguf file. No code that comes with a model is run, no pickle is read.
+    Raises PeftlabError when transformers is missing, the model cannot be loaded, or has no list of decoder blocks.
     """
 
     def __init__(self, name):

@@ -14,8 +14,8 @@ EMBEDDED = {"peftlab_lm_tiny": REPOSITORY / "data" / "language_models" / "peftla
 def load_language_model(name="peftlab_lm_tiny"):
     """A frozen causal language model in eval mode.
 
-    name: 'peftlab_lm_tiny' (embedded), a Hugging Face id, a folder with a model and its tokenizer, or a .gguf file; the
-    last three need `pip install 'peftlab[multimodal]'`. Raises PeftlabError when it cannot be had.
+    name: 'peftlab_lm_tiny' (embedded), a Hugging Face id, a folder with a model and its tokenizer, or a .gguf file;
+    the last three need `pip install 'peftlab[multimodal]'`. Raises PeftlabError when it cannot be had.
     """
     if name in EMBEDDED:
         tensors, stored = read_tensors(EMBEDDED[name])

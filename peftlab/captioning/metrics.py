@@ -23,6 +23,23 @@ def token_losses(model, patches, captions):
 
 
 @torch.no_grad()
+def text_loss(lm, text, before=None):
+    """Mean loss in nats of each token of a text and its end, as a language model alone reads it.
+
+    before: embeddings [B, P, E] that stand between begin and text, in B versions; None: nothing.
+    """
+    tokenizer = lm.tokenizer
+    words = torch.tensor([[tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]])
+    embedded = lm.embed(words[:, :-1])
+    if before is not None:
+        begin, rest = embedded.expand(len(before), -1, -1).split([1, embedded.shape[1] - 1], 1)
+        embedded = torch.cat([begin, before, rest], 1)
+    logits, _ = lm(embedded, last=words.shape[1] - 1)
+    wanted = words[:, 1:].expand(len(logits), -1)
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten()).item()
+
+
+@torch.no_grad()
 def evaluate(model, task, split, batch=32):
     """-> {'perplexity', 'loss': nats a token, 'tokens', 'captions'} over all captions of a split, ends included."""
     model.eval()
@@ -35,6 +52,13 @@ def evaluate(model, task, split, batch=32):
         total, tokens = total + losses.double().sum().item(), tokens + (labels != IGNORED).sum().item()
     loss = total / tokens
     return {"perplexity": math.exp(loss), "loss": loss, "tokens": tokens, "captions": len(pairs)}
+
+
+@torch.no_grad()
+def word_accuracy(model, patches, captions):
+    """Share of tokens that are the likeliest at their place, given the right ones before: teacher-forced."""
+    tokens, labels = model.encode(captions)
+    return (model(patches, tokens).argmax(-1) == labels)[labels != IGNORED].float().mean().item()
 
 
 def attribute_accuracy(captions, scenes):

@@ -16,11 +16,14 @@ from ..paths import runs_folder
 from ..prediction import pick_device
 from ..protocols import Protocol, Recipe
 from ..training import Run, finish, train
-from .captioner import IGNORED
+from .captioner import IGNORED, Captioner
+from .load import SCENES_CAPTIONER
 from .metrics import evaluate
 
 # Ours. The paper: Adam, constant 1e-4, batches of 96, 8 epochs on COCO, and augmented images.
-PROTOCOL = Protocol("captions", "ours: short", recipe=Recipe(epochs=8, batch_size=32, weight_decay=0.0, warmup_epochs=0.25))
+PROTOCOL = Protocol(
+    "captions", "ours: short", recipe=Recipe(epochs=8, batch_size=32, weight_decay=0.0, warmup_epochs=0.25)
+)
 LEARNING_RATES = {"connector": 5e-3, "lora": 2e-3, "bitfit": 5e-3, "ia3": 5e-3, "full": 5e-4}
 
 
@@ -128,10 +131,26 @@ def load(model, folder):
     tensors, _ = read_tensors(file)
     shapes = [{name: tuple(t.shape) for name, t in each.items()} for each in (own, tensors)]
     if shapes[0] != shapes[1]:
-        odd = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
+        odd = sorted(
+            name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name)
+        )
         raise PeftlabError(
             f"{file}: not of a captioner like this one; {len(odd)} tensors differ, as {', '.join(odd[:3])}"
         )
     with torch.no_grad():
         for name, t in own.items():
             t.copy_(tensors[name])
+
+
+def load_scenes_captioner(vit, lm):
+    """The captioner of rendered scenes that comes with peftlab (`tools/train_captioner.py`), on the embedded models.
+
+    Raises PeftlabError for other ones: its adapters fit no others.
+    """
+    if (vit.peftlab_name, lm.peftlab_name) != ("peftlab_vit_mini", "peftlab_lm_tiny"):
+        raise PeftlabError(
+            f"the captioner of scenes is for the embedded models, not {vit.peftlab_name}, {lm.peftlab_name}"
+        )
+    model = Captioner(vit, lm, "context_peft", grid=4, standardise=True)
+    load(model, SCENES_CAPTIONER)
+    return model

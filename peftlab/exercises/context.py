@@ -40,7 +40,7 @@ EXERCISES = {
     ),
     "context.2": Exercise(
         agrees(lambda x, A, B, c, rank: _own(x, A, B, c, rank), *_TOKENS),
-        "One thin product for all contexts, a mask, one thin product back: no whole change of a weight is ever formed.",
+        "A thin product for all contexts, a mask, a thin product back: no whole change of a weight is ever formed.",
         (
             (
                 agrees(lambda x, A, B, c, rank: B @ (A @ x), *_TOKENS),
@@ -86,7 +86,10 @@ EXERCISES = {
                 agrees(lambda captions: np.exp(-np.mean([np.mean(each) for each in captions])), *_CAPTIONS),
                 "that weighs every caption alike; every token counts alike",
             ),
-            (agrees(lambda captions: -_tokens(captions).mean(), *_CAPTIONS), "that is the loss in nats; take exp of it"),
+            (
+                agrees(lambda captions: -_tokens(captions).mean(), *_CAPTIONS),
+                "that is the loss in nats; take exp of it",
+            ),
             (
                 agrees(lambda captions: np.exp(_tokens(captions).mean()), *_CAPTIONS),
                 "that is below 1: log-probabilities are negative, the loss is minus their mean",

@@ -8,7 +8,7 @@ A site is one layer of a block: {path: (targets, role)}, the role being 'qkv', '
 import torch
 from torch import nn
 
-from .layers import QKV, After, Before
+from .layers import After, Before
 from .lora import LoRALinear, rows
 
 KINDS = ("lora", "bitfit", "ia3")

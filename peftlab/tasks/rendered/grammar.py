@@ -46,7 +46,7 @@ def captions(objects):
 
 
 def read(caption):
-    """What a caption says -> (4 attributes of the first solid, relation, 4 of the second), or None for another text."""
+    """What a caption says -> (attributes of the first solid, relation, those of the second); None for other texts."""
     found = _CAPTION.match(caption)
     return None if found is None else (found.groups()[:4], found.group(5), found.groups()[5:])
 

@@ -344,6 +344,27 @@ def test_beams_of_every_word_are_exhaustive_search(vit, lm):
         assert found == model.lm.tokenizer.decode(best[: best.index(eos)] if eos in best else best)
 
 
+def beams_without_cache(model, image, beams, longest):
+    """Beam search over sequences of one image, each read anew."""
+    eos, kept = model.lm.tokenizer.eos, [((), 0.0)]
+    for _ in range(longest):
+        longer = [(row, score) for row, score in kept if eos in row]
+        for row, score in kept:
+            if eos not in row:
+                log_p = model(image, torch.tensor([[*row, eos]]))[0, -1].log_softmax(-1).tolist()
+                longer += [((*row, word), score + p) for word, p in enumerate(log_p)]
+        kept = sorted(longer, key=lambda each: -each[1])[:beams]
+    best = kept[0][0]
+    return model.lm.tokenizer.decode(best[: best.index(eos)] if eos in best else best)
+
+
+def test_beams_keep_their_own_caches(vit, lm):
+    """Beams that change places take their cached keys along."""
+    model, image = captioner(vit, lm), torch.randn(4, 4, 64)
+    expected = [beams_without_cache(model, each[None], 3, 6) for each in image]
+    assert generate(model, image, beams=3, longest=6) == expected
+
+
 def test_generation_stops_at_the_window(vit):
     model = captioner(vit, tiny_lm(window=8))
     assert max(len(text.split()) for text in generate(model, patches(8), longest=50)) <= 3

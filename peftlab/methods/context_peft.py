@@ -2,7 +2,7 @@
 
 Idea: tokens of different kinds need different changes of the same frozen weights, so each token carries a context
 number c, and only the c-th group of parameters acts on it; attention then mixes tokens as ever.
-Equation, s_c in {0, 1} the token's context, sum_c s_c = 1:
+Equation: with s_c in {0, 1} the token's context, sum_c s_c = 1,
   lora    y = W x + b + sum_c s_c B_c A_c x            (no scale; q, k, v, o and both MLP layers)
   bitfit  y = W x + b + sum_c s_c b'_c                 (a bias beside the frozen one; the same layers)
   ia3     y = (sum_c s_c l_c) * (W x + b)              (k, v, and the input of the second MLP layer)

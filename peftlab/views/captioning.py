@@ -80,6 +80,19 @@ def attention(model, image, patches, caption, words, layer, ax=None):
     return ax
 
 
+def attention_by_block(model, image, patches, caption, spans):
+    """`attention` of several spans of words, a row each, in every block, a column each -> Figure."""
+    blocks, names = len(model.lm.blocks), pieces(model, caption)
+    figure, axes = plt.subplots(
+        len(spans), blocks, figsize=(2.1 * blocks, 2.2 * len(spans)), layout="constrained", squeeze=False
+    )
+    for row, span in zip(axes, spans, strict=True):
+        for layer, ax in enumerate(row):
+            attention(model, image, patches, caption, span, layer, ax=ax).set_title(f"block {layer + 1}", fontsize=8)
+        row[0].set_ylabel("\n".join(names[slice(*span)]), fontsize=8)
+    return figure
+
+
 def context_sizes(model):
     """How far each context's adapter is from doing nothing, by block -> [L, C].
 

@@ -264,6 +264,8 @@ def test_captions_that_do_not_fit(vit):
         ("contextpeft", {}, "did you mean 'context_peft'"),
         ("connector", {"rank": 2}, "'connector' has no options, but got rank"),
         ("context_peft", {"contexts": "quadrant"}, "unknown contexts 'quadrant'"),
+        ("context_peft", {"rank": 17}, "rank is 17, but must lie between 1 and the width, 16"),
+        ("context_peft", {"last_blocks": 1}, "last_blocks is for ViTs"),
         ("context_peft", {"rnak": 2}, "no option 'rnak'; did you mean 'rank'"),
     ],
 )

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import NotMergeable, PeftlabError, check_choice
 from ..methods import create_method
+from ..methods.base import check_size
 from ..methods.contexts import count_one, insert, merge_one
 from ..methods.model import share
 from ..prediction import features
@@ -74,6 +75,9 @@ class Captioner(nn.Module):
 
     def _adapt(self, method):
         check_choice("contexts", method.contexts, CONTEXTS)
+        check_size("rank", method.rank, self.lm.embedding_width)
+        if method.last_blocks is not None:
+            raise PeftlabError("last_blocks is for ViTs; in captioning, context_peft adapts every block")
         self.adapter, self.options = method, {k: getattr(method, k) for k in ("kind", "rank", "contexts")}
         self.contexts = GivenContexts(CONTEXTS[method.contexts])
         insert(method.kind, method.rank, sites(self.lm), self.contexts)

@@ -29,7 +29,8 @@ def text_loss(lm, text, before=None):
     before: embeddings [B, P, E] that stand between begin and text, in B versions; None: nothing.
     """
     tokenizer = lm.tokenizer
-    words = torch.tensor([[tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]])
+    device = next(lm.parameters()).device
+    words = torch.tensor([[tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]], device=device)
     embedded = lm.embed(words[:, :-1])
     if before is not None:
         begin, rest = embedded.expand(len(before), -1, -1).split([1, embedded.shape[1] - 1], 1)

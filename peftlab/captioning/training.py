@@ -24,7 +24,8 @@ from .metrics import evaluate
 PROTOCOL = Protocol(
     "captions", "ours: short", recipe=Recipe(epochs=8, batch_size=32, weight_decay=0.0, warmup_epochs=0.25)
 )
-LEARNING_RATES = {"connector": 5e-3, "lora": 2e-3, "bitfit": 5e-3, "ia3": 5e-3, "full": 5e-4}
+# The better of two or three each on the validation split of rendered scenes, seed 0. Larger models want smaller ones.
+LEARNING_RATES = {"connector": 2e-2, "lora": 5e-3, "bitfit": 2e-2, "ia3": 2e-2, "full": 1e-3}
 
 
 class CaptionRun(Run):

@@ -1,6 +1,7 @@
 """The `peftlab` command."""
 
 import argparse
+import contextlib
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -90,6 +91,27 @@ def fit(args):
     )
 
 
+def sweep(args):
+    from .statistics import mean_interval
+    from .sweep import on_cluster, read_grid, sweep
+
+    grid = read_grid(args.grid)
+    if (args.backend == "dask") != (args.scheduler is not None):
+        raise PeftlabError("a Dask cluster is named by both: --backend dask --scheduler tcp://host:8786")
+    with on_cluster(args.scheduler) if args.scheduler else contextlib.nullcontext():
+        table, failed = sweep(grid, args.runs, args.jobs)
+    if len(table):
+        rows = []
+        for (task, label), each in table.groupby(["task", "label"], sort=False):
+            mean, low, high = mean_interval(100 * each["accuracy"])
+            rows.append((task, label, len(each), f"{mean:.1f}", f"{low:.1f} to {high:.1f}"))
+        columns = ["task", "method", "seeds", "test accuracy (%)", "95 % over seeds"]
+        print(pd.DataFrame(rows, columns=columns).to_string(index=False))
+    for job in failed:
+        print(f"failed: {job['label']} on {job['task']}, seed {job['seed']}: {job['error']}; {job['failure']}")
+    return 1 if failed else 0
+
+
 def costs(args):
     from .costs import cost_card
 
@@ -174,6 +196,15 @@ def parser():
     new.add_argument("--seed", type=int, default=0)
     new.add_argument("--device", help="cpu, cuda or mps; default: the fastest there is")
     new.add_argument("--runs", type=Path, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
+
+    new = command("sweep", sweep, "methods x tasks x seeds x hyper-parameters from a YAML grid, resumable")
+    new.add_argument("grid", type=Path, metavar="GRID.yaml", help="see the README")
+    new.add_argument("--jobs", type=int, default=1, help="local processes, or how many runs a cluster gets at once")
+    new.add_argument("--backend", choices=["dask"], help="run on a Dask cluster; needs pip install 'peftlab[cluster]'")
+    new.add_argument("--scheduler", metavar="ADDRESS", help="of the cluster, as tcp://host:8786")
+    new.add_argument(
+        "--runs", type=Path, help="ledger folder, shared by all workers; default: PEFTLAB_RUNS, else runs/"
+    )
 
     new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
     new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")

@@ -56,12 +56,12 @@ class Run:
         validate on images that the run was trained on.
         """
         record = self.record
-        if split == "test" and "test_opened" in record:
+        if split == "test" and record.get(f"test_{self.headline}") is not None:
             return record[f"test_{self.headline}"]
         if split == "val200" and record["train_split"] == "train800val200":
             raise PeftlabError("val200 was trained on in this run; select on a run with train_split='train800'")
-        if split == "test":
-            # Written before the first look: a crash in between still shows that the split was opened.
+        if split == "test" and "test_opened" not in record:
+            # Written before the first look: a crash in between still shows that the split was opened, and when.
             now = datetime.now(UTC).isoformat(timespec="seconds")
             record |= {"test_opened": now, f"test_{self.headline}": None}
             write_record(self.folder, record)

@@ -1,0 +1,202 @@
+"""Sweeps: methods x tasks x seeds x hyper-parameters, tuned on val200, retrained on all, test opened once.
+
+A grid is a YAML file:
+
+    tasks: [dtd, eurosat]
+    seeds: [0, 1, 2]
+    recipe: {epochs: 5, batch_size: 32}
+    methods:
+      lora: {rank: [4, 8], lr: [0.001, 0.005]}              # every combination is tried on val200
+      "LoRA, all layers": {method: lora, targets: [[q, k, v, o, fc1, fc2]]}   # one choice, which is itself a list
+      linear: {}
+
+Further keys: backbone, img_size, root, protocol. Whoever has only one combination needs no tuning. Candidates are
+trained on train800 with the first seed and compared on val200; the best is trained on train800val200 with every seed.
+"""
+
+import contextlib
+import itertools
+import json
+import traceback
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import yaml
+
+from .backbones import load_backbone
+from .checkpoints import write_json
+from .errors import PeftlabError, near
+from .ledger import run_id
+from .methods import attach, create_method
+from .paths import runs_folder
+from .progress import progress
+from .protocols import get_protocol
+from .tasks import load_task
+from .training import fit
+
+RECIPE = ("epochs", "batch_size", "lr", "weight_decay")
+IDENTITY = ("task", "method", "options", "recipe", "train_split", "seed")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a grid file says; see the module."""
+
+    tasks: list
+    methods: dict
+    seeds: list = field(default_factory=lambda: [0, 1, 2])
+    recipe: dict = field(default_factory=dict)
+    backbone: str = "peftlab_vit_mini"
+    img_size: int | None = None
+    root: str | None = None
+    protocol: str = "peftlab"
+
+    def candidates(self, label):
+        """All combinations for one entry of `methods` -> list of {"method", "options", "recipe"}."""
+        entry = dict(self.methods[label] or {})
+        method = entry.pop("method", label)
+        choices = [values if isinstance(values, list) else [values] for values in entry.values()]
+        settings = [dict(zip(entry, combination, strict=True)) for combination in itertools.product(*choices)]
+        return [
+            {
+                "method": method,
+                "options": {k: v for k, v in each.items() if k not in RECIPE},
+                "recipe": self.recipe | {k: v for k, v in each.items() if k in RECIPE},
+            }
+            for each in settings
+        ]
+
+
+def read_grid(file):
+    """A Grid from a YAML file. Raises PeftlabError for what it does not understand, before anything runs."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise PeftlabError(f"{file}: cannot be read as YAML: {error}") from None
+    known = [f.name for f in fields(Grid)]
+    if not isinstance(content, dict) or not {"tasks", "methods"} <= content.keys():
+        raise PeftlabError(f"{file}: a grid names its tasks and methods; see the README")
+    for key in content:
+        if key not in known:
+            raise PeftlabError(f"{file}: unknown key {key!r}{near(key, known)}")
+    grid = Grid(**content)
+    if not isinstance(grid.methods, dict) or not grid.methods or not grid.tasks or not grid.seeds:
+        raise PeftlabError(f"{file}: tasks, seeds and methods must not be empty, and methods maps names to settings")
+    for key in grid.recipe:
+        if key not in RECIPE:
+            raise PeftlabError(f"{file}: unknown entry {key!r} of recipe{near(key, RECIPE)}")
+    get_protocol(grid.protocol)
+    for name in grid.tasks:
+        load_task(name, grid.root)
+    for label in grid.methods:
+        for each in grid.candidates(label):
+            create_method(each["method"], **each["options"])
+    return grid
+
+
+def tuning_jobs(grid):
+    """One job a candidate and task, where there is more than one candidate."""
+    return [
+        {"label": label, "task": task, "train_split": "train800", "seed": grid.seeds[0]} | each
+        for label in grid.methods
+        for task in grid.tasks
+        for each in grid.candidates(label)
+        if len(grid.candidates(label)) > 1
+    ]
+
+
+def final_jobs(grid, tuned):
+    """One job a method, task and seed, each with its best candidate. tuned: results of `tuning_jobs`."""
+    jobs = []
+    for label, task in itertools.product(grid.methods, grid.tasks):
+        candidates = grid.candidates(label)
+        if len(candidates) > 1:
+            scored = [r for r in tuned if (r["label"], r["task"]) == (label, task) and "accuracy" in r]
+            if not scored:
+                continue  # every candidate failed; their tracebacks say why
+            # The first of equals wins, so that the order of finishing decides nothing.
+            best = max(scored, key=lambda r: (r["accuracy"], -candidates.index(_candidate(r))))
+            candidates = [_candidate(best)]
+        for seed in grid.seeds:
+            jobs.append({"label": label, "task": task, "train_split": "train800val200", "seed": seed} | candidates[0])
+    return jobs
+
+
+def _candidate(result):
+    return {key: result[key] for key in ("method", "options", "recipe")}
+
+
+@lru_cache(maxsize=1)
+def _backbone(name, img_size):
+    return load_backbone(name, img_size=img_size)
+
+
+def run_job(grid, job, runs):
+    """Train and evaluate one job -> the job with its run and accuracy, or with the error's name.
+
+    A finished run is taken from the ledger, an unfinished one goes on. A failure is written to
+    <runs>/failures/<job>.json with its traceback and does not stop the others.
+    """
+    failure = Path(runs) / "failures" / f"{run_id(job)}.json"
+    try:
+        task = load_task(job["task"], grid.root)
+        method = create_method(job["method"], **job["options"])
+        model = attach(_backbone(grid.backbone, grid.img_size), method, task.num_classes, seed=job["seed"])
+        how = {"train_split": job["train_split"], "seed": job["seed"], "runs": runs, "reuse": True}
+        run = fit(model, task, protocol=grid.protocol, **how, **job["recipe"])
+        accuracy = run.evaluate("val200" if job["train_split"] == "train800" else "test")
+    except Exception as error:
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        write_json(failure, job | {"error": repr(error), "traceback": traceback.format_exc()})
+        return job | {"error": repr(error), "failure": str(failure)}
+    failure.unlink(missing_ok=True)
+    return job | {"run": run.folder.name, "accuracy": accuracy}
+
+
+def run_jobs(grid, jobs, runs, processes, desc):
+    """All jobs, in as many local processes or wherever joblib's active backend sends them -> list of results.
+
+    Jobs that are the same run under two labels are run once.
+    """
+    distinct = {_identity(job): job for job in jobs}
+    parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+    work = parallel(joblib.delayed(run_job)(grid, job, str(runs)) for job in distinct.values())
+    done = {_identity(r): r for r in progress(work, desc=desc, unit="run", total=len(distinct), leave=True)}
+    return [done[_identity(job)] | {"label": job["label"]} for job in jobs]
+
+
+def _identity(job):
+    return json.dumps({key: value for key, value in job.items() if key in IDENTITY}, sort_keys=True)
+
+
+@contextlib.contextmanager
+def on_cluster(scheduler):
+    """Within this, sweeps run on the Dask cluster at an address. Raises PeftlabError where it cannot be reached."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise PeftlabError("a cluster needs Dask: pip install 'peftlab[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout="10s")
+    except OSError as error:
+        raise PeftlabError(f"no Dask scheduler at {scheduler}: {error}. Start one with: dask scheduler") from None
+    with client, joblib.parallel_config(backend="dask"):
+        yield client
+
+
+def sweep(grid, runs=None, processes=1):
+    """Tune, retrain, test -> (DataFrame, a row a finished run of the second part; list of failed jobs).
+
+    Columns: label, task, seed, method, options, recipe, run (its folder in the ledger), accuracy on the test split.
+    Interrupted or given again, it goes on from what the ledger has. processes: local ones; within `on_cluster`, how
+    many runs are in flight at once.
+    """
+    runs = Path(runs or runs_folder()).resolve()
+    runs.mkdir(parents=True, exist_ok=True)
+    tuned = run_jobs(grid, tuning_jobs(grid), runs, processes, "tuning")
+    finals = run_jobs(grid, final_jobs(grid, tuned), runs, processes, "sweep")
+    finished = [r | {key: json.dumps(r[key]) for key in ("options", "recipe")} for r in finals if "run" in r]
+    return pd.DataFrame(finished), [r for r in [*tuned, *finals] if "error" in r]

@@ -1,0 +1,168 @@
+"""Sweeps: tuned on val200, tested once, resumable; the same on one process, several, and a cluster in trouble."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+import yaml
+
+import peftlab.sweep as sweeping
+from peftlab.backbones import load_backbone, save_backbone
+from peftlab.cli import main
+from peftlab.errors import PeftlabError
+from peftlab.ledger import read_ledger
+from peftlab.sweep import on_cluster, read_grid, sweep
+
+
+@pytest.fixture
+def grid_file(tiny_task, tmp_path):
+    """Writes a grid over one small real-shaped task; keys given replace those of the grid."""
+    root = tmp_path / "root"
+    shutil.copytree(tiny_task.folder, root / "eurosat")
+    (root / "eurosat" / "classes.txt").write_text("red\ngreen\nblue\n")
+    vit = load_backbone("test_vit", pretrained=False, img_size=32)
+    shape = {"img_size": 32, "patch_size": 16, "embed_dim": 64, "depth": 6, "num_heads": 2, "mlp_ratio": 3}
+    shape |= {"depth": len(vit.blocks), "patch_size": vit.patch_embed.patch_size[0]}
+    shape |= {"num_heads": vit.blocks[0].attn.num_heads, "mlp_ratio": vit.blocks[0].mlp.fc1.out_features / 64}
+    save_backbone(vit, tmp_path / "small.safetensors", shape)
+
+    def write(**changes):
+        content = {
+            "tasks": ["eurosat"],
+            "root": str(root),
+            "backbone": str(tmp_path / "small.safetensors"),
+            "seeds": [0, 1],
+            "recipe": {"epochs": 2, "batch_size": 16},
+            "methods": {"linear": {}, "lora": {"rank": [1, 2], "lr": [1e-3, 1e-2]}},
+        }
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(content | changes))
+        return tmp_path / "grid.yaml"
+
+    return write
+
+
+def rows(runs):
+    """The ledger without what may differ between two machines and moments."""
+    table = read_ledger(runs).drop(columns=["seconds", "finished", "test_opened"])
+    return table.sort_values("run", ignore_index=True)
+
+
+def test_tuned_on_val_and_tested_once(grid_file, tmp_path):
+    table, failed = sweep(read_grid(grid_file()), tmp_path / "runs")
+    ledger = read_ledger(tmp_path / "runs")
+    tuning, final = (ledger[ledger["train_split"] == split] for split in ("train800", "train800val200"))
+    assert len(tuning) == 4 and set(tuning["seed"]) == {0} and tuning["test_accuracy"].isna().all()
+    assert len(final) == len(table) == 4 and final["test_opened"].notna().all() and not failed
+    best = tuning[tuning["val_accuracy"] == tuning["val_accuracy"].max()]
+    chosen = final[final["method"] == "lora"]
+    assert len({(o, lr) for o, lr in zip(chosen["options"], chosen["lr"], strict=True)}) == 1
+    assert (chosen["options"].iloc[0], chosen["lr"].iloc[0]) in set(zip(best["options"], best["lr"], strict=True))
+    by_run = final.set_index("run")["test_accuracy"]
+    assert [by_run[run] for run in table["run"]] == table["accuracy"].tolist()
+
+
+def test_given_again_it_trains_nothing(grid_file, tmp_path, monkeypatch):
+    import peftlab.training as training
+
+    grid = read_grid(grid_file())
+    first, _ = sweep(grid, tmp_path / "runs")
+    before = {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.*")}
+    monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained again"))
+    again, _ = sweep(grid, tmp_path / "runs")
+    assert again.equals(first) and before == {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.*")}
+
+
+def test_a_failure_is_recorded_and_the_rest_goes_on(grid_file, tmp_path):
+    methods = {"full": {"lr": [1e12, 1e-3]}, "norm": {"lr": 1e12}, "linear": {}}
+    grid = read_grid(grid_file(methods=methods, recipe={"epochs": 9}, seeds=[0]))
+    table, failed = sweep(grid, tmp_path / "runs")
+    assert table["label"].tolist() == ["full", "linear"] and json.loads(table["recipe"][0])["lr"] == 1e-3
+    assert [job["label"] for job in failed] == ["full", "norm"]
+    record = json.loads(open(failed[0]["failure"]).read())
+    assert "the loss became nan" in record["error"] and "Traceback" in record["traceback"]
+    assert len(list((tmp_path / "runs" / "failures").iterdir())) == 2
+
+
+def test_the_same_run_under_two_names_is_made_once(grid_file, tmp_path):
+    methods = {"one": {"method": "lora", "rank": 2}, "other": {"method": "lora", "rank": 2}}
+    table, _ = sweep(read_grid(grid_file(methods=methods, seeds=[0])), tmp_path / "runs")
+    assert (
+        table["label"].tolist() == ["one", "other"]
+        and table["run"].nunique() == len(read_ledger(tmp_path / "runs")) == 1
+    )
+
+
+def test_processes_change_nothing(grid_file, tmp_path):
+    grid = read_grid(grid_file())
+    one, _ = sweep(grid, tmp_path / "one")
+    two, _ = sweep(grid, tmp_path / "two", processes=2)
+    assert one.equals(two) and rows(tmp_path / "one").equals(rows(tmp_path / "two"))
+
+
+def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
+    """Four worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
+    distributed = pytest.importorskip("distributed")
+    grid = read_grid(grid_file(recipe={"epochs": 12, "batch_size": 4}))
+    serial, _ = sweep(grid, tmp_path / "serial")
+    with distributed.LocalCluster(n_workers=4, threads_per_worker=1, dashboard_address=None) as cluster:
+        victim = next(iter(cluster.workers.values())).process.process.pid
+
+        def kill():
+            while len(list((tmp_path / "runs").glob("*/run.json"))) < 2:
+                time.sleep(0.02)
+            os.kill(victim, signal.SIGKILL)
+            killed.set()
+
+        killed = threading.Event()
+        threading.Thread(target=kill, daemon=True).start()
+        with on_cluster(cluster.scheduler_address):
+            table, failed = sweep(grid, tmp_path / "runs", processes=4)
+    assert killed.is_set() and not failed
+    assert table.equals(serial) and rows(tmp_path / "runs").equals(rows(tmp_path / "serial"))
+    assert not list((tmp_path / "runs").rglob("*.part*")) and not list((tmp_path / "runs").rglob("state.*"))
+
+
+def test_no_cluster_there():
+    pytest.importorskip("distributed")
+    with pytest.raises(PeftlabError, match="no Dask scheduler at tcp://127.0.0.1:1"), on_cluster("tcp://127.0.0.1:1"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"taks": []}, "unknown key 'taks'; did you mean 'tasks'"),
+        ({"methods": {"lorra": {}}}, "unknown method 'lorra'; did you mean 'lora'"),
+        ({"methods": {"lora": {"rnak": 2}}}, "no option 'rnak'"),
+        ({"methods": {}}, "must not be empty"),
+        ({"recipe": {"epoch": 2}}, "unknown entry 'epoch' of recipe; did you mean 'epochs'"),
+        ({"tasks": ["eurosta"]}, "unknown task 'eurosta'; did you mean 'eurosat'"),
+        ({"protocol": "nohea"}, "unknown protocol 'nohea'"),
+    ],
+)
+def test_grids_with_mistakes(changes, words, grid_file):
+    with pytest.raises(PeftlabError, match=words):
+        read_grid(grid_file(**changes))
+
+
+@pytest.mark.parametrize("text", ["tasks: [a", "- a", "tasks: [eurosat]"])
+def test_files_that_are_no_grids(text, tmp_path):
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(PeftlabError, match="grid.yaml: (cannot be read as YAML|a grid names its tasks and methods)"):
+        read_grid(tmp_path / "grid.yaml")
+    with pytest.raises(PeftlabError, match="nowhere.yaml: cannot be read"):
+        read_grid(tmp_path / "nowhere.yaml")
+
+
+def test_command(grid_file, tmp_path, capsys):
+    file = grid_file(methods={"linear": {}, "two layers": {"method": "lora", "targets": [["q", "v"]], "lr": 1e12}})
+    assert main(["sweep", str(file), "--runs", str(tmp_path / "runs")]) == 1
+    out = capsys.readouterr().out
+    assert "linear" in out and "95 % over seeds" in out and out.count("failed: two layers on eurosat, seed") == 2
+    assert main(["sweep", str(file), "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    assert main(["sweep", str(file), "--backend", "dask"]) == 2
+    assert sweeping.RECIPE == ("epochs", "batch_size", "lr", "weight_decay")

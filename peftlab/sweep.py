@@ -37,6 +37,7 @@ from .protocols import get_protocol
 from .tasks import load_task
 from .training import fit
 
+PATIENCE = 10  # seconds to wait for a scheduler
 RECIPE = ("epochs", "batch_size", "lr", "weight_decay")
 IDENTITY = ("task", "method", "options", "recipe", "train_split", "seed")
 
@@ -180,7 +181,7 @@ def on_cluster(scheduler):
     except ImportError:
         raise PeftlabError("a cluster needs Dask: pip install 'peftlab[cluster]'") from None
     try:
-        client = Client(scheduler, timeout="10s")
+        client = Client(scheduler, timeout=PATIENCE)
     except OSError as error:
         raise PeftlabError(f"no Dask scheduler at {scheduler}: {error}. Start one with: dask scheduler") from None
     with client, joblib.parallel_config(backend="dask"):

@@ -104,11 +104,11 @@ def test_processes_change_nothing(grid_file, tmp_path):
 
 
 def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
-    """Four worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
+    """Three worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
     distributed = pytest.importorskip("distributed")
     grid = read_grid(grid_file(recipe={"epochs": 12, "batch_size": 4}))
     serial, _ = sweep(grid, tmp_path / "serial")
-    with distributed.LocalCluster(n_workers=4, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster:
         victim = next(iter(cluster.workers.values())).process.process.pid
 
         def kill():
@@ -120,14 +120,15 @@ def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
         killed = threading.Event()
         threading.Thread(target=kill, daemon=True).start()
         with on_cluster(cluster.scheduler_address):
-            table, failed = sweep(grid, tmp_path / "runs", processes=4)
+            table, failed = sweep(grid, tmp_path / "runs", processes=3)
     assert killed.is_set() and not failed
     assert table.equals(serial) and rows(tmp_path / "runs").equals(rows(tmp_path / "serial"))
     assert not list((tmp_path / "runs").rglob("*.part*")) and not list((tmp_path / "runs").rglob("state.*"))
 
 
-def test_no_cluster_there():
+def test_no_cluster_there(monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr(sweeping, "PATIENCE", 1)
     with pytest.raises(PeftlabError, match="no Dask scheduler at tcp://127.0.0.1:1"), on_cluster("tcp://127.0.0.1:1"):
         pass
 

@@ -1,0 +1,42 @@
+"""Published numbers: complete, with source and protocol, and as their sources average them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from peftlab.methods import METHODS
+from peftlab.tasks import VTAB
+
+PUBLISHED = pd.read_csv(Path(__file__).parents[1] / "results" / "published.csv", keep_default_na=False)
+AVERAGES = {"natural", "specialized", "structured", "mean over tasks", "mean over groups"}
+
+
+def test_every_number_has_its_source_and_protocol():
+    assert not (PUBLISHED[["row", "source", "protocol"]] == "").any(axis=None)
+    assert set(PUBLISHED["task"]) <= set(VTAB) | AVERAGES and set(PUBLISHED["method"]) <= set(METHODS) | {""}
+    assert PUBLISHED["accuracy"].between(0, 100).all() and not PUBLISHED.duplicated(["row", "source", "task"]).any()
+
+
+@pytest.mark.parametrize(
+    ("row", "groups", "over_groups", "over_tasks"),
+    [
+        ("full fine-tuning", (75.89, 83.38, 47.64), 68.9, 65.57),
+        ("linear probe", (69.07, 77.12, 26.85), 57.6, 52.99),
+        ("BitFit", (73.30, 78.25, 44.10), 65.2, 62.05),
+        ("VPT-shallow", (76.81, 79.67, 46.98), 67.8, 64.85),
+        ("VPT-deep", (78.49, 82.42, 55.00), 72.0, 69.43),
+        ("Adapter, h = 8", (79.01, 84.08, 58.49), 73.9, 71.44),
+        ("AdaptFormer, h = 8", (80.56, 84.88, 58.83), 74.7, 72.32),
+        ("LoRA, r = 8 on q and v", (79.49, 84.55, 59.78), 74.5, 72.25),
+        ("NOAH", (80.26, 84.88, 61.30), 75.5, 73.25),
+        ("FacT-TK, r <= 32", (80.64, 85.30, 60.71), 75.6, 73.23),
+        ("Convpass, h = 8", (81.71, 85.30, 62.66), 76.6, 74.45),
+    ],
+)
+def test_tasks_average_to_what_is_printed(row, groups, over_groups, over_tasks):
+    tasks = PUBLISHED[(PUBLISHED["row"] == row) & PUBLISHED["task"].isin(VTAB)].set_index("task")["accuracy"]
+    means = tasks.groupby(lambda name: VTAB[name].group).mean()
+    assert len(tasks) == 19 and tasks.mean() == pytest.approx(over_tasks, abs=0.006)
+    assert tuple(means[g] for g in ("natural", "specialized", "structured")) == pytest.approx(groups, abs=0.006)
+    assert means.mean() == pytest.approx(over_groups, abs=0.06)

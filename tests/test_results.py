@@ -39,4 +39,6 @@ def test_tasks_average_to_what_is_printed(row, groups, over_groups, over_tasks):
     means = tasks.groupby(lambda name: VTAB[name].group).mean()
     assert len(tasks) == 19 and tasks.mean() == pytest.approx(over_tasks, abs=0.006)
     assert tuple(means[g] for g in ("natural", "specialized", "structured")) == pytest.approx(groups, abs=0.006)
-    assert means.mean() == pytest.approx(over_groups, abs=0.09)  # some are cut to one decimal, not rounded
+    assert means.mean() == pytest.approx(
+        over_groups, abs=0.11
+    )  # some were cut to one decimal, not rounded, or averaged after that

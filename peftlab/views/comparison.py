@@ -1,0 +1,116 @@
+"""Methods compared over tasks and seeds: a table as colours, dots for seeds, fronts of cost, ranks."""
+
+import numpy as np
+import seaborn as sns
+
+from ..statistics import averages, mean_interval, ranks
+from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
+
+
+def _titles(ledger):
+    """{task: its name for pictures}; look-alikes carry their tag."""
+    rendered = ledger.groupby("task")["rendered"].first()
+    return {task: f"{task} (rendered)" if tag else task for task, tag in rendered.items()}
+
+
+def heatmap(ledger, by="method", ax=None):
+    """Mean test accuracy in % over seeds, a row a method, a column a task -> Axes.
+
+    Colours compare within a task: its best method is brightest, its worst darkest. Rows are ordered by the mean over
+    tasks.
+    """
+    table = 100 * ledger.pivot_table(index=by, columns="task", values="test_accuracy")
+    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index]
+    within = (table - table.min()) / (table.max() - table.min()).replace(0, 1)
+    ax = axes_or_new(ax, (1.0 * len(table.columns) + 2.2, 0.32 * len(table) + 1.4))
+    sns.heatmap(within, annot=table.round(1), fmt=".1f", cmap=SEQUENTIAL, cbar=False, ax=ax, annot_kws={"size": 8})
+    names = _titles(ledger)
+    ax.set_xticklabels([names[task] for task in table.columns], rotation=30, ha="right", fontsize=8)
+    ax.tick_params("y", labelsize=8, rotation=0)
+    ax.set(xlabel="", ylabel="")
+    ax.set_title("test accuracy (%), mean over seeds; colours within a task", fontsize=9)
+    return ax
+
+
+def strips(ledger, task, by="method", ax=None):
+    """Every seed of every method on one task as a dot, with means and Student's 95 % intervals -> Axes."""
+    rows = ledger[ledger["task"] == task]
+    order = rows.groupby(by)["test_accuracy"].mean().sort_values().index
+    ax = axes_or_new(ax, (4.8, 0.28 * len(order) + 1.2))
+    for y, name in enumerate(order):
+        values = 100 * rows[rows[by] == name]["test_accuracy"]
+        mean, low, high = mean_interval(values)
+        ax.plot(values, [y] * len(values), "o", color="0.65", markersize=4)
+        if low == low:  # one seed has no interval
+            ax.plot([low, high], [y, y], color=method_color(name), linewidth=1.5)
+        ax.plot(mean, y, "D", color=method_color(name), markersize=5)
+    ax.set_yticks(range(len(order)), order, fontsize=8)
+    ax.set(xlabel="test accuracy (%)", title=_titles(ledger)[task])
+    return ax
+
+
+def on_front(costs, values):
+    """bool [n]: no other point costs at most as much and is worth more, or costs less and is worth as much."""
+    costs, values = np.asarray(costs, float), np.asarray(values, float)
+    cheaper, better = costs[:, None] >= costs, values[:, None] <= values
+    strictly = (costs[:, None] > costs) | (values[:, None] < values)
+    return ~(cheaper & better & strictly).any(1)
+
+
+def front(ledger, cost, label, by="method", ax=None):
+    """Mean accuracy over tasks against a cost, with the Pareto front and bootstrap intervals -> Axes.
+
+    cost: Series {method: cost}. label: of its axis, with the unit.
+    """
+    table, ax = 100 * averages(ledger, by), axes_or_new(ax, (5.2, 3.8))
+    x, y = cost.loc[table.index].to_numpy(float), table["mean over tasks"].to_numpy()
+    best = on_front(x, y)
+    line = np.argsort(x[best], kind="stable")
+    ax.step(x[best][line], y[best][line], where="post", color="0.6", linewidth=1, zorder=0)
+    for i, name in enumerate(table.index):
+        ends = [[y[i] - table.iloc[i]["mean over tasks low"]], [table.iloc[i]["mean over tasks high"] - y[i]]]
+        shade, weight = (1, "bold") if best[i] else (0.5, "normal")
+        ax.errorbar(x[i], y[i], yerr=ends, fmt="o", color=method_color(name), elinewidth=0.6, alpha=shade)
+        ax.annotate(name, (x[i], y[i]), (4, 4), textcoords="offset points", fontsize=7.5, weight=weight)
+    if x.max() > 50 * max(x.min(), 1):
+        ax.set_xscale("symlog", linthresh=max(1.0, x[x > 0].min()))
+    ax.margins(x=0.15)  # room for names
+    ax.set(xlabel=label, ylabel="test accuracy (%), mean over tasks")
+    return ax
+
+
+def critical_difference(ledger, by="method", ax=None):
+    """Mean ranks over tasks; bars join methods that Nemenyi's test does not tell apart at 5 % -> Axes. Demsar 2006."""
+    table, p, critical = ranks(ledger, by)
+    groups = _cliques(table.to_numpy(), critical)
+    ax = axes_or_new(ax, (7, 1.2 + 0.2 * len(table) + 0.12 * len(groups)))
+    half = -(-len(table) // 2)
+    for i, (name, rank) in enumerate(table.items()):
+        left = i < half
+        depth = -1 - (i if left else len(table) - 1 - i)
+        edge = 0.6 if left else len(table) + 0.4
+        ax.plot([rank, rank, edge], [0, depth, depth], color=method_color(name), linewidth=1)
+        text, side = (f"{name} {rank:.2f} ", "right") if left else (f" {rank:.2f} {name}", "left")
+        ax.text(edge, depth, text, ha=side, va="center", fontsize=8)
+    for k, (low, high) in enumerate(groups):
+        ax.plot([low - 0.06, high + 0.06], [0.35 + 0.3 * k] * 2, color="0.2", linewidth=3, solid_capstyle="butt")
+    ax.plot([1, 1 + critical], [0.9 + 0.3 * len(groups)] * 2, color=PALETTE[3], marker="|")
+    ax.text(1 + critical / 2, 1.1 + 0.3 * len(groups), f"critical difference {critical:.2f}", ha="center", fontsize=8)
+    ax.axhline(0, color="0.2", linewidth=1)
+    ax.set_xticks(range(1, len(table) + 1))
+    ax.xaxis.tick_top()
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.set(xlim=(-1.5, len(table) + 2.5))
+    ax.set_title(f"mean rank over {ledger['task'].nunique()} tasks, 1 is best; Friedman's p = {p:.2g}", fontsize=9)
+    return ax
+
+
+def _cliques(ordered, critical):
+    """(lowest, highest) rank of every maximal run of methods within the critical difference; ordered: ascending."""
+    runs = []
+    for i, low in enumerate(ordered):
+        j = np.searchsorted(ordered, low + critical, side="right") - 1
+        if j > i and (not runs or j > runs[-1][1]):
+            runs.append((i, j))
+    return [(ordered[i], ordered[j]) for i, j in runs]

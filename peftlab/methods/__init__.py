@@ -1,5 +1,6 @@
-"""Every module in this folder is a method, but for three: base.py, the contract of them all; layers.py, what several
-are made of; model.py, the tuned model. Importing the package registers all methods.
+"""Every module in this folder is a method, but for four: base.py, the contract of them all; layers.py, what several
+are made of; contexts.py, adapters by context, for ViTs and language models; model.py, the tuned model. Importing the
+package registers all methods.
 """
 
 from importlib import import_module

@@ -80,6 +80,15 @@ def attention(model, image, patches, caption, words, layer, ax=None):
     return ax
 
 
+def attention_beside(model, image, patches, caption, words, layer):
+    """An image and, beside it, `attention` of a span of words -> Figure."""
+    figure, axes = plt.subplots(1, 2, figsize=(5, 2.8), layout="constrained")
+    axes[0].imshow(image.numpy())
+    bare(axes[0], textwrap.fill(caption, 44))
+    attention(model, image, patches, caption, words, layer, ax=axes[1])
+    return figure
+
+
 def attention_by_block(model, image, patches, caption, spans):
     """`attention` of several spans of words, a row each, in every block, a column each -> Figure."""
     blocks, names = len(model.lm.blocks), pieces(model, caption)

@@ -221,6 +221,9 @@ class Noise:
 
     name, title, group, rendered, num_classes, fingerprint = "noise", "noise", "natural", True, 3, "none"
 
+    def size(self, split):
+        return 400
+
     def labels(self, split):
         return np.random.default_rng(1).integers(0, 3, 400)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from .backbones import EMBEDDED, load_backbone
+from .checkpoints import write_text
 from .errors import PeftlabError
 from .ledger import read_ledger
 from .methods import METHODS, attach, create_method
@@ -101,9 +102,11 @@ def sweep(args):
     with on_cluster(args.scheduler) if args.scheduler else contextlib.nullcontext():
         table, failed = sweep(grid, args.runs, args.jobs)
     if len(table):
-        rows = []
-        for (task, label), each in table.groupby(["task", "label"], sort=False):
-            mean, low, high = mean_interval(100 * each["accuracy"])
+        if args.csv:
+            write_text(args.csv, table.to_csv(index=False))
+        rows, final = [], table[table["train_split"] == "train800val200"]
+        for (task, label), each in final.groupby(["task", "label"], sort=False):
+            mean, low, high = mean_interval(100 * each["test_accuracy"])
             rows.append((task, label, len(each), f"{mean:.1f}", f"{low:.1f} to {high:.1f}"))
         columns = ["task", "method", "seeds", "test accuracy (%)", "95 % over seeds"]
         print(pd.DataFrame(rows, columns=columns).to_string(index=False))
@@ -205,6 +208,7 @@ def parser():
     new.add_argument(
         "--runs", type=Path, help="ledger folder, shared by all workers; default: PEFTLAB_RUNS, else runs/"
     )
+    new.add_argument("--csv", type=Path, help="write every run, tuning and final, to this table")
 
     new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
     new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")

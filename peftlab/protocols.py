@@ -75,6 +75,7 @@ PROTOCOLS = {
     p.name: p
     for p in (
         Protocol("peftlab", "ours: short, the backbone's native inputs"),
+        Protocol("short", "ours: what 2 CPU cores can repeat", recipe=Recipe(4, 16, warmup_epochs=1)),
         Protocol("noah", "NOAH, FacT, Convpass: their public code", Preprocessing("bicubic", "imagenet"), _HUNDRED),
         Protocol(
             "gift",

@@ -10,8 +10,9 @@ A grid is a YAML file:
       "LoRA, all layers": {method: lora, targets: [[q, k, v, o, fc1, fc2]]}   # one choice, which is itself a list
       linear: {}
 
-Further keys: backbone, img_size, root, protocol. Whoever has only one combination needs no tuning. Candidates are
-trained on train800 with the first seed and compared on val200; the best is trained on train800val200 with every seed.
+Further keys: backbone, img_size, root, protocol, tune_on. Whoever has only one combination needs no tuning. Candidates
+are trained on train800 with the first seed and compared on val200; the best is trained on train800val200 with every
+seed. Each task chooses its own, unless tune_on lists tasks: then the best mean over those serves all tasks.
 """
 
 import contextlib
@@ -23,13 +24,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pandas as pd
 import yaml
 
 from .backbones import load_backbone
 from .checkpoints import write_json
 from .errors import PeftlabError, near
-from .ledger import run_id
+from .ledger import read_record, run_id
 from .methods import attach, create_method
 from .paths import runs_folder
 from .progress import progress
@@ -54,6 +56,7 @@ class Grid:
     img_size: int | None = None
     root: str | None = None
     protocol: str = "peftlab"
+    tune_on: list | None = None
 
     def candidates(self, label):
         """All combinations for one entry of `methods` -> list of {"method", "options", "recipe"}."""
@@ -90,7 +93,7 @@ def read_grid(file):
         if key not in RECIPE:
             raise PeftlabError(f"{file}: unknown entry {key!r} of recipe{near(key, RECIPE)}")
     get_protocol(grid.protocol)
-    for name in grid.tasks:
+    for name in [*grid.tasks, *(grid.tune_on or [])]:
         load_task(name, grid.root)
     for label in grid.methods:
         for each in grid.candidates(label):
@@ -99,30 +102,30 @@ def read_grid(file):
 
 
 def tuning_jobs(grid):
-    """One job a candidate and task, where there is more than one candidate."""
+    """One job a candidate and task to choose on, where there is more than one candidate."""
     return [
         {"label": label, "task": task, "train_split": "train800", "seed": grid.seeds[0]} | each
         for label in grid.methods
-        for task in grid.tasks
+        for task in grid.tune_on or grid.tasks
         for each in grid.candidates(label)
         if len(grid.candidates(label)) > 1
     ]
 
 
 def final_jobs(grid, tuned):
-    """One job a method, task and seed, each with its best candidate. tuned: results of `tuning_jobs`."""
+    """One job a seed, method and task, each with its best candidate. tuned: results of `tuning_jobs`."""
+    scores = {(r["label"], r["task"], _identity(_candidate(r))): r.get("accuracy", np.nan) for r in tuned}
     jobs = []
-    for label, task in itertools.product(grid.methods, grid.tasks):
+    for seed, label, task in itertools.product(grid.seeds, grid.methods, grid.tasks):
         candidates = grid.candidates(label)
         if len(candidates) > 1:
-            scored = [r for r in tuned if (r["label"], r["task"]) == (label, task) and "accuracy" in r]
-            if not scored:
+            means = [
+                np.mean([scores[label, t, _identity(each)] for t in grid.tune_on or [task]]) for each in candidates
+            ]
+            if np.isnan(means).all():
                 continue  # every candidate failed; their tracebacks say why
-            # The first of equals wins, so that the order of finishing decides nothing.
-            best = max(scored, key=lambda r: (r["accuracy"], -candidates.index(_candidate(r))))
-            candidates = [_candidate(best)]
-        for seed in grid.seeds:
-            jobs.append({"label": label, "task": task, "train_split": "train800val200", "seed": seed} | candidates[0])
+            candidates = [candidates[np.nanargmax(means)]]  # the first of equals
+        jobs.append({"label": label, "task": task, "train_split": "train800val200", "seed": seed} | candidates[0])
     return jobs
 
 
@@ -189,15 +192,15 @@ def on_cluster(scheduler):
 
 
 def sweep(grid, runs=None, processes=1):
-    """Tune, retrain, test -> (DataFrame, a row a finished run of the second part; list of failed jobs).
+    """Tune, retrain, test -> (DataFrame, a row a finished run; list of failed jobs).
 
-    Columns: label, task, seed, method, options, recipe, run (its folder in the ledger), accuracy on the test split.
-    Interrupted or given again, it goes on from what the ledger has. processes: local ones; within `on_cluster`, how
-    many runs are in flight at once.
+    A row is the run's ledger row with its label in the grid first; `train_split` tells tuning (train800) from the final
+    runs (train800val200). Interrupted or given again, it goes on from what the ledger has. processes: local ones;
+    within `on_cluster`, how many runs are in flight at once.
     """
     runs = Path(runs or runs_folder()).resolve()
     runs.mkdir(parents=True, exist_ok=True)
     tuned = run_jobs(grid, tuning_jobs(grid), runs, processes, "tuning")
-    finals = run_jobs(grid, final_jobs(grid, tuned), runs, processes, "sweep")
-    finished = [r | {key: json.dumps(r[key]) for key in ("options", "recipe")} for r in finals if "run" in r]
-    return pd.DataFrame(finished), [r for r in [*tuned, *finals] if "error" in r]
+    jobs = tuned + run_jobs(grid, final_jobs(grid, tuned), runs, processes, "sweep")
+    finished = [{"label": r["label"], "run": r["run"]} | read_record(runs / r["run"]) for r in jobs if "run" in r]
+    return pd.DataFrame(finished), [r for r in jobs if "error" in r]

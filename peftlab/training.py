@@ -178,6 +178,7 @@ def fit(
     record = identity | {
         "group": task.group,
         "classes": task.num_classes,
+        "img_size": input_size(model.vit)[0],
         "before": before and before.folder.name,
         "parameters": model.method_parameters,
         "head_parameters": model.head_parameters,

@@ -1,5 +1,6 @@
 """Sweeps: tuned on val200, tested once, resumable; the same on one process, several, and a cluster in trouble."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import threading
 import time
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -45,10 +47,17 @@ def grid_file(tiny_task, tmp_path):
     return write
 
 
+def comparable(table):
+    """A ledger without what may differ between two machines and moments."""
+    return table.drop(columns=["seconds", "finished", "test_opened"])
+
+
 def rows(runs):
-    """The ledger without what may differ between two machines and moments."""
-    table = read_ledger(runs).drop(columns=["seconds", "finished", "test_opened"])
-    return table.sort_values("run", ignore_index=True)
+    return comparable(read_ledger(runs)).sort_values("run", ignore_index=True)
+
+
+def same(one, two):
+    return comparable(one).equals(comparable(two))
 
 
 def test_tuned_on_val_and_tested_once(grid_file, tmp_path):
@@ -56,13 +65,35 @@ def test_tuned_on_val_and_tested_once(grid_file, tmp_path):
     ledger = read_ledger(tmp_path / "runs")
     tuning, final = (ledger[ledger["train_split"] == split] for split in ("train800", "train800val200"))
     assert len(tuning) == 4 and set(tuning["seed"]) == {0} and tuning["test_accuracy"].isna().all()
-    assert len(final) == len(table) == 4 and final["test_opened"].notna().all() and not failed
+    assert len(final) == 4 and final["test_opened"].notna().all() and not failed
     best = tuning[tuning["val_accuracy"] == tuning["val_accuracy"].max()]
     chosen = final[final["method"] == "lora"]
     assert len({(o, lr) for o, lr in zip(chosen["options"], chosen["lr"], strict=True)}) == 1
     assert (chosen["options"].iloc[0], chosen["lr"].iloc[0]) in set(zip(best["options"], best["lr"], strict=True))
-    by_run = final.set_index("run")["test_accuracy"]
-    assert [by_run[run] for run in table["run"]] == table["accuracy"].tolist()
+    assert table.sort_values("run")["run"].tolist() == ledger.sort_values("run")["run"].tolist()
+    by_run = ledger.set_index("run").loc[table["run"]].reset_index()
+    assert by_run[table.columns.drop("label")].equals(table.drop(columns="label"))
+    assert (table["label"] == table["method"]).all()
+
+
+def test_one_choice_for_all_tasks(grid_file, tmp_path, monkeypatch):
+    """tune_on: the best mean over those tasks, for every task; a candidate that failed on one of them is out."""
+    grid = read_grid(grid_file(methods={"lora": {"lr": [1e-3, 1e-2, 1e-1]}}))
+    grid = dataclasses.replace(grid, tasks=["a", "b", "c"], tune_on=["a", "b"], seeds=[3, 4])
+    jobs = sweeping.tuning_jobs(grid)
+    assert [(j["task"], j["recipe"]["lr"]) for j in jobs] == [(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)]
+    scores = dict(zip([(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)], (0.2, 0.5, 0.9, 0.6, 0.4, 0), strict=True))
+    tuned = [j | {"accuracy": scores[j["task"], j["recipe"]["lr"]]} for j in jobs]
+    chosen = lambda results: [j["recipe"]["lr"] for j in sweeping.final_jobs(grid, results)]  # noqa: E731
+    assert chosen(tuned) == [1e-2] * 6 and chosen(tuned[::-1]) == [1e-2] * 6
+    assert [(j["seed"], j["task"]) for j in sweeping.final_jobs(grid, tuned)] == [
+        (s, t) for s in (3, 4) for t in "abc"
+    ]
+    failed = [j for j in tuned if j["recipe"]["lr"] == 1e-2 and j["task"] == "b"][0]
+    del failed["accuracy"]
+    assert chosen(tuned) == [1e-1] * 6
+    alone = dataclasses.replace(grid, tasks=["a", "b"], tune_on=None, seeds=[3])
+    assert [j["recipe"]["lr"] for j in sweeping.final_jobs(alone, tuned)] == [1e-1, 1e-3]
 
 
 def test_given_again_it_trains_nothing(grid_file, tmp_path, monkeypatch):
@@ -80,7 +111,8 @@ def test_a_failure_is_recorded_and_the_rest_goes_on(grid_file, tmp_path):
     methods = {"full": {"lr": [1e12, 1e-3]}, "norm": {"lr": 1e12}, "linear": {}}
     grid = read_grid(grid_file(methods=methods, recipe={"epochs": 9}, seeds=[0]))
     table, failed = sweep(grid, tmp_path / "runs")
-    assert table["label"].tolist() == ["full", "linear"] and json.loads(table["recipe"][0])["lr"] == 1e-3
+    final = table[table["train_split"] == "train800val200"]
+    assert final["label"].tolist() == ["full", "linear"] and final["lr"].iloc[0] == 1e-3
     assert [job["label"] for job in failed] == ["full", "norm"]
     record = json.loads(open(failed[0]["failure"]).read())
     assert "the loss became nan" in record["error"] and "Traceback" in record["traceback"]
@@ -100,7 +132,7 @@ def test_processes_change_nothing(grid_file, tmp_path):
     grid = read_grid(grid_file())
     one, _ = sweep(grid, tmp_path / "one")
     two, _ = sweep(grid, tmp_path / "two", processes=2)
-    assert one.equals(two) and rows(tmp_path / "one").equals(rows(tmp_path / "two"))
+    assert same(one, two) and rows(tmp_path / "one").equals(rows(tmp_path / "two"))
 
 
 def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
@@ -122,7 +154,7 @@ def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
         with on_cluster(cluster.scheduler_address):
             table, failed = sweep(grid, tmp_path / "runs", processes=3)
     assert killed.is_set() and not failed
-    assert table.equals(serial) and rows(tmp_path / "runs").equals(rows(tmp_path / "serial"))
+    assert same(table, serial) and rows(tmp_path / "runs").equals(rows(tmp_path / "serial"))
     assert not list((tmp_path / "runs").rglob("*.part*")) and not list((tmp_path / "runs").rglob("state.*"))
 
 
@@ -142,6 +174,7 @@ def test_no_cluster_there(monkeypatch):
         ({"methods": {}}, "must not be empty"),
         ({"recipe": {"epoch": 2}}, "unknown entry 'epoch' of recipe; did you mean 'epochs'"),
         ({"tasks": ["eurosta"]}, "unknown task 'eurosta'; did you mean 'eurosat'"),
+        ({"tune_on": ["dtdd"]}, "unknown task 'dtdd'; did you mean 'dtd'"),
         ({"protocol": "nohea"}, "unknown protocol 'nohea'"),
     ],
 )
@@ -161,7 +194,10 @@ def test_files_that_are_no_grids(text, tmp_path):
 
 def test_command(grid_file, tmp_path, capsys):
     file = grid_file(methods={"linear": {}, "two layers": {"method": "lora", "targets": [["q", "v"]], "lr": 1e12}})
-    assert main(["sweep", str(file), "--runs", str(tmp_path / "runs")]) == 1
+    csv = tmp_path / "all.csv"
+    assert main(["sweep", str(file), "--runs", str(tmp_path / "runs"), "--csv", str(csv)]) == 1
+    written = pd.read_csv(csv)
+    assert written["label"].tolist() == ["linear", "linear"] and written["test_accuracy"].notna().all()
     out = capsys.readouterr().out
     assert "linear" in out and "95 % over seeds" in out and out.count("failed: two layers on eurosat, seed") == 2
     assert main(["sweep", str(file), "--scheduler", "tcp://127.0.0.1:1"]) == 2

@@ -28,6 +28,11 @@ def write_curves(folder, rows):
     write_text(folder / "curves.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
+def read_curves(folder):
+    """curves.csv of one run -> list of dicts, one an epoch."""
+    return pd.read_csv(folder / "curves.csv").to_dict("records")
+
+
 def write_record(folder, record):
     write_json(Path(folder) / "run.json", record)
 

@@ -10,9 +10,11 @@ A grid is a YAML file:
       "LoRA, all layers": {method: lora, targets: [[q, k, v, o, fc1, fc2]]}   # one choice, which is itself a list
       linear: {}
 
-Further keys: backbone, img_size, root, protocol, tune_on. Whoever has only one combination needs no tuning. Candidates
-are trained on train800 with the first seed and compared on val200; the best is trained on train800val200 with every
-seed. Each task chooses its own, unless tune_on lists tasks: then the best mean over those serves all tasks.
+Further keys: backbone, img_size, root, protocol, tune_on, look_at. Whoever has only one combination needs no tuning.
+Candidates are trained on train800 with the first seed and compared on val200; the best is trained on train800val200
+with every seed. Each task chooses its own, unless tune_on lists tasks: then the best mean over those serves all tasks.
+look_at lists splits: then nothing is chosen; every candidate is trained on train800 with every seed, and looks at them
+after each epoch, to show what peeking at the test split does.
 """
 
 import contextlib
@@ -31,7 +33,7 @@ import yaml
 from .backbones import load_backbone
 from .checkpoints import write_json
 from .errors import PeftlabError, near
-from .ledger import read_record, run_id
+from .ledger import read_curves, read_record, run_id
 from .methods import attach, create_method
 from .paths import runs_folder
 from .progress import progress
@@ -57,6 +59,7 @@ class Grid:
     root: str | None = None
     protocol: str = "peftlab"
     tune_on: list | None = None
+    look_at: list = field(default_factory=list)
 
     def candidates(self, label):
         """All combinations for one entry of `methods` -> list of {"method", "options", "recipe"}."""
@@ -112,6 +115,15 @@ def tuning_jobs(grid):
     ]
 
 
+def looking_jobs(grid):
+    """One job a candidate, task and seed."""
+    return [
+        {"label": label, "task": task, "train_split": "train800", "seed": seed} | each
+        for label, task, seed in itertools.product(grid.methods, grid.tasks, grid.seeds)
+        for each in grid.candidates(label)
+    ]
+
+
 def final_jobs(grid, tuned):
     """One job a seed, method and task, each with its best candidate. tuned: results of `tuning_jobs`."""
     scores = {(r["label"], r["task"], _identity(_candidate(r))): r.get("accuracy", np.nan) for r in tuned}
@@ -149,8 +161,8 @@ def run_job(grid, job, runs):
         task = load_task(job["task"], grid.root)
         method = create_method(job["method"], **job["options"])
         model = attach(_backbone(grid.backbone, grid.img_size), method, task.num_classes, seed=job["seed"])
-        how = {"train_split": job["train_split"], "seed": job["seed"], "runs": runs, "reuse": True}
-        run = fit(model, task, protocol=grid.protocol, **how, **job["recipe"])
+        how = {"train_split": job["train_split"], "seed": job["seed"], "look_at": grid.look_at}
+        run = fit(model, task, protocol=grid.protocol, runs=runs, reuse=True, **how, **job["recipe"])
         accuracy = run.evaluate("val200" if job["train_split"] == "train800" else "test")
     except Exception as error:
         failure.parent.mkdir(parents=True, exist_ok=True)
@@ -194,13 +206,19 @@ def on_cluster(scheduler):
 def sweep(grid, runs=None, processes=1):
     """Tune, retrain, test -> (DataFrame, a row a finished run; list of failed jobs).
 
-    A row is the run's ledger row with its label in the grid first; `train_split` tells tuning (train800) from the final
-    runs (train800val200). Interrupted or given again, it goes on from what the ledger has. processes: local ones;
-    within `on_cluster`, how many runs are in flight at once.
+    A row is the run's ledger row with its label in the grid first; `train_split` tells tuning (train800) from the
+    final runs (train800val200). Where the grid looks at splits, a row is an epoch. Interrupted or given again, it goes
+    on from what the ledger has. processes: local ones; within `on_cluster`, how many runs are in flight at once.
     """
     runs = Path(runs or runs_folder()).resolve()
     runs.mkdir(parents=True, exist_ok=True)
-    tuned = run_jobs(grid, tuning_jobs(grid), runs, processes, "tuning")
-    jobs = tuned + run_jobs(grid, final_jobs(grid, tuned), runs, processes, "sweep")
-    finished = [{"label": r["label"], "run": r["run"]} | read_record(runs / r["run"]) for r in jobs if "run" in r]
-    return pd.DataFrame(finished), [r for r in jobs if "error" in r]
+    if grid.look_at:
+        jobs = run_jobs(grid, looking_jobs(grid), runs, processes, "looking")
+    else:
+        tuned = run_jobs(grid, tuning_jobs(grid), runs, processes, "tuning")
+        jobs = tuned + run_jobs(grid, final_jobs(grid, tuned), runs, processes, "sweep")
+    rows = []
+    for job in (job for job in jobs if "run" in job):
+        row = {"label": job["label"], "run": job["run"]} | read_record(runs / job["run"])
+        rows += [row | epoch for epoch in read_curves(runs / job["run"])] if grid.look_at else [row]
+    return pd.DataFrame(rows), [job for job in jobs if "error" in job]

@@ -114,6 +114,7 @@ def fit(
     device=None,
     runs=None,
     reuse=False,
+    look_at=(),
 ):
     """Train the method's parameters and the head with AdamW, warm-up and cosine decay -> Run.
 
@@ -148,6 +149,8 @@ def fit(
         "seed": seed,
         "peftlab": version("peftlab"),
     }
+    if look_at:
+        identity["looked_at"] = " ".join(look_at)
     folder = Path(runs or runs_folder()) / run_id(identity)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"seed": seed, "train_split": train_split, "train_images": train_images, "device": device, "runs": runs}
@@ -165,7 +168,7 @@ def fit(
     try:
         for p in resting:
             p.requires_grad_(False)
-        curves = _train(model, task, protocol, identity, folder, device)
+        curves = _train(model, task, protocol, identity, folder, device, look_at)
     except BaseException:
         model.method = method  # so that the same call finds the same run and goes on
         raise
@@ -203,7 +206,7 @@ def labelled_batches(vit, task, protocol, identity, device):
     yield from zip(pixel_batches(vit, task, split, protocol.preprocessing, device, n), labels, strict=True)
 
 
-def _train(model, task, protocol, identity, folder, device):
+def _train(model, task, protocol, identity, folder, device, look_at=()):
     """Training of a classifier. Returns one dict an epoch."""
     recipe, split, n = protocol.recipe, identity["train_split"], identity["train_images"]
     labels = torch.from_numpy(task.labels(split)[:n]).to(device)
@@ -220,12 +223,28 @@ def _train(model, task, protocol, identity, folder, device):
         accuracy = (logits.argmax(1) == labels[rows]).float().mean()
         return model.loss(logits, labels[rows]) | {"accuracy": accuracy}
 
+    pooled = {}  # where only the head is trained, what it reads is computed once for the looks, too
+    if cached and inputs.ndim == 2:
+        pooled = {split: features(model.vit, task, split, protocol, device=device).to(device) for split in look_at}
+
+    def look():
+        return {f"{split}_accuracy": accuracy_on(split) for split in look_at}
+
+    @torch.no_grad()
+    def accuracy_on(split):
+        if split not in pooled:
+            return evaluate(model, task, split, protocol, device)["accuracy"]
+        logits = run_stages(model.vit.eval(), pooled[split], start).cpu()
+        return (logits.argmax(1) == torch.from_numpy(task.labels(split))).double().mean().item()
+
     label = f"{model.method.name} on {task.title}"
-    return train(model, step, n, recipe, identity["seed"], folder, device, label)
+    return train(model, step, n, recipe, identity["seed"], folder, device, label, look)
 
 
-def train(model, step, n, recipe, seed, folder, device, label):
+def train(model, step, n, recipe, seed, folder, device, label, look=dict):
     """The loop. step(row numbers) -> {"loss": scalar, further means for the curves}. Returns one dict an epoch.
+
+    look() -> {name: number}: further entries of the curves, asked for after each epoch.
 
     The folder keeps the last complete epoch, and the same call goes on from there.
     """
@@ -260,7 +279,8 @@ def train(model, step, n, recipe, seed, folder, device, label):
             optimizer.step()
             sums.update({name: term.item() * len(rows) for name, term in terms.items()})
         row = {"epoch": epoch + 1} | {name: value / n for name, value in sums.items()} | {"lr": rate}
-        curves.append(row | {"seconds": time.perf_counter() - began})
+        row["seconds"] = time.perf_counter() - began
+        curves.append(row | look())
         save_state(state, model, optimizer, {"curves": curves})
         shown = {name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}
         bar.set_postfix(shown, refresh=False)

@@ -181,3 +181,20 @@ def test_linear_probe_equals_scikit_learn(backbone, tiny_task):
     ours = predict(model.vit, tiny_task, "test").softmax(1).numpy()
     theirs = oracle.predict_proba(features(backbone, tiny_task, "test").numpy())
     assert abs(ours - theirs).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("linear", {}), ("lora", {}), ("gist", {}), ("lora", {"last_blocks": 1})]
+)
+def test_looking_is_recorded_and_changes_no_weight(method, options, backbone, tiny_task, tmp_path):
+    """Looks after each epoch leave the training alone, are told apart in the ledger, and see what `evaluate` sees."""
+    blind, seeing = (attach(backbone, method, 3, **options) for _ in range(2))
+    plain = fit(blind, tiny_task, train_split="train800", runs=tmp_path, **SMALL)
+    run = fit(seeing, tiny_task, train_split="train800", runs=tmp_path, look_at=("val200", "test"), **SMALL)
+    for name, value in weights(blind).items():
+        assert torch.equal(weights(seeing)[name], value)
+    assert run.folder != plain.folder and run.record["looked_at"] == "val200 test" and "looked_at" not in plain.record
+    assert len(run.curves) == 3 and "test_accuracy" not in plain.curves
+    last = run.curves.iloc[-1]
+    assert last["test_accuracy"] == evaluate(seeing, tiny_task, "test", device="cpu")["accuracy"]
+    assert last["val200_accuracy"] == run.evaluate("val200") and "test_opened" not in run.record

@@ -1,6 +1,6 @@
 """peftlab: a workbook on parameter-efficient fine-tuning of Vision Transformers."""
 
-from . import captioning, importance, segmentation, shift, views
+from . import captioning, importance, peeking, results, segmentation, shift, statistics, views
 from .backbones import load_backbone
 from .costs import cost_card
 from .exercises import check
@@ -30,11 +30,14 @@ __all__ = [
     "load_backbone",
     "load_task",
     "mean_interval",
+    "peeking",
     "pick_tasks",
     "predict",
     "read_ledger",
+    "results",
     "segmentation",
     "shift",
+    "statistics",
     "task_names",
     "views",
 ]

@@ -117,9 +117,14 @@ def sweep(args):
 
 def costs(args):
     from .costs import cost_card
+    from .sweep import grid_methods, read_grid
 
+    methods = args.methods
+    if args.grid:
+        grid = read_grid(args.grid)
+        args.backbone, args.img_size, methods = grid.backbone, grid.img_size, grid_methods(grid)
     backbone = load_backbone(args.backbone, pretrained=not args.random_weights, img_size=args.img_size)
-    card = cost_card(backbone, args.methods, args.classes, args.batch_size, args.device)
+    card = cost_card(backbone, methods, args.classes, args.batch_size, args.device)
     if args.csv:
         card.to_csv(sys.stdout)
     else:
@@ -212,6 +217,7 @@ def parser():
 
     new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
     new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")
+    new.add_argument("--grid", type=Path, metavar="GRID.yaml", help="the methods and the backbone of a grid instead")
     new.add_argument("--backbone", default="peftlab_vit_mini", help="name, timm id with tag, or weights file")
     new.add_argument("--random-weights", action="store_true", help="only the architecture, nothing is downloaded")
     new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")

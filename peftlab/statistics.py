@@ -76,22 +76,28 @@ def averages(ledger, by="method", value="test_accuracy", level=0.95, resamples=5
 def paired(ledger, baseline, by="method", value="test_accuracy", level=0.95):
     """Every method against a baseline, same task and seed -> (per task, over tasks), two DataFrames.
 
-    Per task: the mean difference over seeds with Student's interval. Over tasks: its mean, Wilcoxon's signed-rank p
-    over the tasks' differences, and that p after Holm's correction for all methods compared.
+    Per task: the mean difference over seeds with Student's interval. Over tasks: its mean with the bootstrap interval
+    of `averages`, Wilcoxon's signed-rank p over the tasks' differences, and that p after Holm's correction for all
+    methods compared.
     """
-    values, names, tasks = cube(ledger, by, value)
+    names = sorted(ledger[by].unique())
     if baseline not in names:
         raise PeftlabError(f"no baseline {baseline!r} in this ledger{near(baseline, names)}")
-    difference = values - values[names.index(baseline)]
-    others = [i for i, name in enumerate(names) if name != baseline]
-    rows = [(names[i], task, *mean_interval(difference[i, t], level)) for i in others for t, task in enumerate(tasks)]
-    over = difference.mean(-1)[others]
-    p = np.array([stats.wilcoxon(d).pvalue if np.any(d) else 1.0 for d in over])
-    summary = {"difference": over.mean(1), "p": p, "p (Holm)": holm(p)}
-    return (
-        pd.DataFrame(rows, columns=[by, "task", "difference", "low", "high"]),
-        pd.DataFrame(summary, index=pd.Index([names[i] for i in others], name=by)),
-    )
+    cube(ledger, by, value)  # complete, and of one kind
+    of_baseline = ledger[ledger[by] == baseline].set_index(["task", "seed"])[value]
+    keys = pd.MultiIndex.from_frame(ledger[["task", "seed"]])
+    differences = ledger.assign(**{value: ledger[value] - of_baseline.loc[keys].to_numpy()})
+    differences = differences[differences[by] != baseline]
+    values, names, tasks = cube(differences, by, value)
+    rows = [
+        (name, task, *mean_interval(seeds, level))
+        for name, each in zip(names, values, strict=True)
+        for task, seeds in zip(tasks, each, strict=True)
+    ]
+    p = np.array([stats.wilcoxon(d).pvalue if np.any(d) else 1.0 for d in values.mean(-1)])
+    means = averages(differences, by, value, level).filter(like="over tasks")
+    summary = means.set_axis(["difference", "low", "high"], axis=1).assign(**{"p": p, "p (Holm)": holm(p)})
+    return pd.DataFrame(rows, columns=[by, "task", "difference", "low", "high"]), summary
 
 
 def holm(p):

@@ -10,11 +10,12 @@ A grid is a YAML file:
       "LoRA, all layers": {method: lora, targets: [[q, k, v, o, fc1, fc2]]}   # one choice, which is itself a list
       linear: {}
 
-Further keys: backbone, img_size, root, protocol, tune_on, look_at. Whoever has only one combination needs no tuning.
-Candidates are trained on train800 with the first seed and compared on val200; the best is trained on train800val200
-with every seed. Each task chooses its own, unless tune_on lists tasks: then the best mean over those serves all tasks.
-look_at lists splits: then nothing is chosen; every candidate is trained on train800 with every seed, and looks at them
-after each epoch, to show what peeking at the test split does.
+Further keys: backbone, img_size, root, protocol, tune_on, look_at, train_images.
+Whoever has only one combination needs no tuning. Candidates are trained on train800 with the first seed and compared
+on val200; the best is trained on train800val200 with every seed. Each task chooses its own, unless tune_on lists
+tasks: then the best mean over those serves all tasks. look_at lists splits: then nothing is chosen; every candidate is
+trained on train800 with every seed, and looks at them after each epoch, to show what peeking at the test split does.
+train_images: only the first so many, for quick lessons.
 """
 
 import contextlib
@@ -60,6 +61,7 @@ class Grid:
     protocol: str = "peftlab"
     tune_on: list | None = None
     look_at: list = field(default_factory=list)
+    train_images: int | None = None
 
     def candidates(self, label):
         """All combinations for one entry of `methods` -> list of {"method", "options", "recipe"}."""
@@ -102,6 +104,12 @@ def read_grid(file):
         for each in grid.candidates(label):
             create_method(each["method"], **each["options"])
     return grid
+
+
+def grid_methods(grid):
+    """{label: Method}, each with the first of its combinations."""
+    first = {label: grid.candidates(label)[0] for label in grid.methods}
+    return {label: create_method(each["method"], **each["options"]) for label, each in first.items()}
 
 
 def tuning_jobs(grid):
@@ -157,12 +165,12 @@ def run_job(grid, job, runs):
     <runs>/failures/<job>.json with its traceback and does not stop the others.
     """
     failure = Path(runs) / "failures" / f"{run_id(job)}.json"
+    how = {"protocol": grid.protocol, "look_at": grid.look_at, "train_images": grid.train_images, "reuse": True}
     try:
         task = load_task(job["task"], grid.root)
         method = create_method(job["method"], **job["options"])
         model = attach(_backbone(grid.backbone, grid.img_size), method, task.num_classes, seed=job["seed"])
-        how = {"train_split": job["train_split"], "seed": job["seed"], "look_at": grid.look_at}
-        run = fit(model, task, protocol=grid.protocol, runs=runs, reuse=True, **how, **job["recipe"])
+        run = fit(model, task, runs=runs, train_split=job["train_split"], seed=job["seed"], **how, **job["recipe"])
         accuracy = run.evaluate("val200" if job["train_split"] == "train800" else "test")
     except Exception as error:
         failure.parent.mkdir(parents=True, exist_ok=True)

@@ -166,7 +166,42 @@ MISTAKES = {
         lambda a, b: len(a & b),
         lambda a, b: len(a & b) / (len(a) + len(b)),
     ],
+    "compare.1": [
+        lambda groups: np.mean(sum(groups.values(), [])),
+        lambda groups: np.mean([sum(tasks) for tasks in groups.values()]),
+    ],
+    "compare.2": [
+        lambda p: [min(1, len(p) * x) for x in p],
+        lambda p: p,
+        lambda p: [min(1, x * (len(p) - sorted(p).index(x))) for x in p],
+    ],
+    "compare.3": [
+        lambda costs, values: [values.index(max(values))],
+        lambda costs, values: [
+            i
+            for i in range(len(costs))
+            if all(
+                (c < costs[i]) or (c == costs[i] and v <= values[i]) or v < values[i]
+                for c, v in _others(i, costs, values)
+            )
+        ],
+        lambda costs, values: [
+            i
+            for i in range(len(costs))
+            if all(c >= costs[i] or v <= values[i] for c, v in zip(costs, values, strict=True))
+        ],
+    ],
+    "compare.4": [
+        lambda val, test: max(map(max, test.values())),
+        lambda val, test: max(epochs[-1] for epochs in test.values()),
+        lambda val, test: max(test[max(val, key=lambda lr: val[lr][-1])]),
+        lambda val, test: max(epochs[-1] for epochs in val.values()),
+    ],
 }
+
+
+def _others(i, costs, values):
+    return [point for j, point in enumerate(zip(costs, values, strict=True)) if j != i]
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,14 @@
 """Published numbers: complete, with source and protocol, and as their sources average them."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
+from peftlab.errors import DataError
 from peftlab.methods import METHODS
+from peftlab.results import FOLDER, published_means, read_results
 from peftlab.tasks import VTAB
 
-PUBLISHED = pd.read_csv(Path(__file__).parents[1] / "results" / "published.csv", keep_default_na=False)
+PUBLISHED = pd.read_csv(FOLDER / "published.csv", keep_default_na=False)
 AVERAGES = {"natural", "specialized", "structured", "mean over tasks", "mean over groups"}
 
 
@@ -42,3 +42,17 @@ def test_tasks_average_to_what_is_printed(row, groups, over_groups, over_tasks):
     assert means.mean() == pytest.approx(
         over_groups, abs=0.11
     )  # some were cut to one decimal, not rounded, or averaged after that
+
+
+def test_tables_are_read_by_name():
+    assert read_results("published").equals(pd.read_csv(FOLDER / "published.csv"))
+    with pytest.raises(DataError, match="has no table 'publishd'; did you mean 'published'"):
+        read_results("publishd")
+
+
+def test_published_means_are_those_of_the_sources():
+    means = published_means(read_results("published"))
+    of = lambda row, source: means[(means["row"] == row) & means["source"].str.startswith(source)]  # noqa: E731
+    assert of("BitFit", "FacT")["mean over tasks"].item() == pytest.approx(62.05, abs=0.006)
+    assert of("BitFit", "OSU")["mean over tasks"].item() == 72.18
+    assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()

@@ -87,6 +87,9 @@ def test_paired_differences():
     means = table.groupby(["method", "task"])["test_accuracy"].mean()
     assert over.loc["c", "p"] == stats.wilcoxon(means["c"] - means["a"]).pvalue
     assert over.loc["b", "difference"] == pytest.approx((means["b"] - means["a"]).mean())
+    assert over.loc["b", "low"] < over.loc["b", "difference"] < over.loc["b", "high"]
+    shifted = table.assign(test_accuracy=table["test_accuracy"] + 0.1 * table["seed"])  # what a pair shares goes away
+    pd.testing.assert_frame_equal(paired(shifted, "a")[1], over)
     with pytest.raises(PeftlabError, match="no baseline 'd'"):
         paired(table, "d")
 

@@ -3,11 +3,11 @@
 One module a notebook, named as the exercises begin.
 """
 
-from . import context, families, gift, gist, knobs, tasks, tour, two_stage
+from . import compare, context, families, gift, gist, knobs, tasks, tour, two_stage
 
 EXERCISES = {
     name: exercise
-    for notebook in (tour, tasks, knobs, families, gist, gift, two_stage, context)
+    for notebook in (tour, tasks, knobs, families, gist, gift, two_stage, context, compare)
     for name, exercise in notebook.EXERCISES.items()
 }
 

@@ -1,6 +1,6 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from . import captioning, comparison, gift, gist, two_stage
+from . import captioning, comparison, gift, gist, protocols, two_stage
 from .attention import attention, attention_maps, rollout
 from .block import block, block_changes, blocks
 from .change import change_map, gradient_flow, gradient_map, weight_change
@@ -34,6 +34,7 @@ __all__ = [
     "parameters_accuracy",
     "patch_pca",
     "patch_tokens",
+    "protocols",
     "rollout",
     "samples",
     "two_stage",

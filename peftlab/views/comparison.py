@@ -1,5 +1,6 @@
 """Methods compared over tasks and seeds: a table as colours, dots for seeds, fronts of cost, ranks."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
@@ -114,3 +115,30 @@ def _cliques(ordered, critical):
         if j > i and (not runs or j > runs[-1][1]):
             runs.append((i, j))
     return [(ordered[i], ordered[j]) for i, j in runs]
+
+
+MARKERS = "so^vD"
+
+
+def beside_published(ours, published, axes=None):
+    """Published means over VTAB-1K's 19 tasks, by source, and ours beside them; two axes that share only their rows.
+
+    ours: `statistics.averages` by method. published: `results.published_means`. Neither level nor distance can be
+    carried over from one side to the other: backbone, images and training differ. -> array of two Axes.
+    """
+    names = [name for name in ours["mean over tasks"].sort_values().index if name in set(published["method"])]
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(9.5, 1.4 + 0.3 * len(names)), sharey=True, layout="constrained")
+    for i, (source, rows) in enumerate(published.groupby("source", sort=False)):
+        rows = rows[rows["method"].isin(names)]
+        y = [names.index(method) for method in rows["method"]]
+        axes[0].plot(rows["mean over tasks"], y, MARKERS[i % len(MARKERS)], color=PALETTE[i], alpha=0.8, label=source)
+    for y, name in enumerate(names):
+        row, color = 100 * ours.loc[name], method_color(name)
+        axes[1].plot(row[["mean over tasks low", "mean over tasks high"]], [y, y], color=color)
+        axes[1].plot(row["mean over tasks"], y, "o", color=color)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].set(xlabel="mean over tasks (%)", title="published, ViT-B/16, VTAB-1K")
+    axes[1].set(xlabel="mean over tasks (%)", title="measured here")
+    axes[0].legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    return axes

@@ -1,0 +1,63 @@
+"""What the protocol alone does to a comparison: places that change, and what peeking seems to gain."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+
+from ..peeking import HABITS
+from ..statistics import cube, mean_interval
+from .style import PALETTE, axes_or_new, method_color
+
+
+def places(tables, by="method"):
+    """Place of every method by its mean over tasks and seeds, 1 the best -> DataFrame, a column a table."""
+    means = {}
+    for name, table in tables.items():
+        values, methods, _ = cube(table, by)
+        means[name] = pd.Series(values.mean((1, 2)), methods)
+    return pd.DataFrame(means).rank(ascending=False, method="first").astype(int)
+
+
+def rank_shifts(tables, by="method", ax=None):
+    """Places under several protocols, a column each; lines that cross are methods that change places -> Axes.
+
+    tables: {name: ledger} of the same methods. Below: Kendall's tau of each column with the first, 1 for the same.
+    """
+    table = places(tables, by)
+    ax = axes_or_new(ax, (1.2 + 1.7 * len(table.columns), 1.2 + 0.24 * len(table)))
+    x = np.arange(len(table.columns))
+    for name, row in table.iterrows():
+        ax.plot(x, row, "o-", color=method_color(name), markersize=5, linewidth=1.2)
+        ax.text(-0.1, row.iloc[0], f"{name}  {row.iloc[0]}", ha="right", va="center", fontsize=8)
+        ax.text(x[-1] + 0.1, row.iloc[-1], f"{row.iloc[-1]}  {name}", ha="left", va="center", fontsize=8)
+    tau = [kendalltau(table.iloc[:, 0], table[column]).statistic for column in table]
+    names = [f"{name}\n\u03c4 = {t:.2f}" if i else name for i, (name, t) in enumerate(zip(table, tau, strict=True))]
+    ax.set_xticks(x, names, fontsize=8)
+    ax.set(xlim=(-1.1, x[-1] + 1.1), ylim=(len(table) + 0.5, 0.5), yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def peeking(gains, ax=None):
+    """Points that habits of choosing on the test split add to the honest accuracy, by task -> Axes.
+
+    gains: from `peftlab.peeking.gains`. A dot is a run of one method and seed; a diamond the mean over them with
+    Student's 95 % interval.
+    """
+    tasks, shown = sorted(gains["task"].unique()), HABITS[1:]
+    ax = axes_or_new(ax, (6, 1.2 + 0.7 * len(tasks)))
+    for k, habit in enumerate(shown):
+        color = PALETTE[(0, 3)[k]]
+        for t, task in enumerate(tasks):
+            values, y = gains[(gains["task"] == task) & (gains["habit"] == habit)]["gain"], t + 0.3 * k - 0.15
+            ax.plot(values, [y] * len(values), "o", color=color, alpha=0.3, markersize=4)
+            mean, low, high = mean_interval(values)
+            ax.plot([low, high], [y, y], color=color, linewidth=2)
+            ax.plot(mean, y, "D", color=color, markersize=6, label=None if t else f"{habit} on test")
+    rendered = gains.groupby("task")["rendered"].first()
+    ax.set_yticks(range(len(tasks)), [f"{task} (rendered)" if rendered[task] else task for task in tasks], fontsize=9)
+    ax.axvline(0, color="0.5", linewidth=1)
+    ax.set(xlabel="points above the honest accuracy of the same run", ylim=(len(tasks) - 0.5, -0.5))
+    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    return ax

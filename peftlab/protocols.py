@@ -6,7 +6,7 @@ differences between methods. So a protocol has a name, a source and a hash, and 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from .errors import PeftlabError, check_choice
 
@@ -44,26 +44,35 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named pair of preprocessing and recipe."""
+    """A named pair of preprocessing and recipe; rates: learning rates of methods found under it, by name."""
 
     name: str
     source: str
     preprocessing: Preprocessing = Preprocessing()
     recipe: Recipe = Recipe()
+    rates: dict = field(default_factory=dict, hash=False)
 
     @property
     def hash(self):
-        """12 hex digits over everything that influences a result; the name and source do not."""
+        """12 hex digits over everything that influences a result; the name and source do not.
+
+        Nor do `rates`: the one that a run used stands in its recipe.
+        """
         content = [asdict(self.preprocessing), asdict(self.recipe)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def learning_rate(self, method):
+        """The recipe's, else the one found for the method or its host, else the method's own default."""
+        host = getattr(method, "host", method)
+        return self.recipe.lr or self.rates.get(host.name) or method.lr
 
     def with_recipe(self, **changes):
         """The same protocol with some of the recipe's fields replaced; `None` leaves a field as it is."""
         changes = {key: value for key, value in changes.items() if value is not None}
         recipe = replace(self.recipe, **changes)
-        for field in ("epochs", "batch_size"):
-            if getattr(recipe, field) < 1:
-                raise PeftlabError(f"{field} is {getattr(recipe, field)}, but must be at least 1")
+        for name in ("epochs", "batch_size"):
+            if getattr(recipe, name) < 1:
+                raise PeftlabError(f"{name} is {getattr(recipe, name)}, but must be at least 1")
         if recipe.lr is not None and not recipe.lr > 0:
             raise PeftlabError(f"lr is {recipe.lr}, but must be greater than 0")
         return replace(self, recipe=recipe)
@@ -71,11 +80,36 @@ class Protocol:
 
 _HUNDRED = Recipe(epochs=100, lr=1e-3, warmup_epochs=10, drop_path=0.1)
 
+_SHORT = Recipe(epochs=4, batch_size=16, warmup_epochs=1)
+
+# Found by `peftlab sweep grids/comparison.yaml`: three for each method, the best mean over val200 of dtd, eurosat and
+# dsprites_loc on the embedded backbone at 32 px. The search is in results/comparison.csv (train_split train800).
+_RATES = {
+    "linear": 0.05,
+    "full": 2e-4,
+    "norm": 0.02,
+    "bitfit": 0.02,
+    "two_stage": 5e-3,
+    "lora": 5e-3,
+    "ia3": 0.02,
+    "ssf": 0.02,
+    "fact": 5e-3,
+    "gift": 5e-3,
+    "gift_linear": 5e-3,
+    "context_peft": 5e-3,
+    "adapter": 0.01,
+    "adaptformer": 0.02,
+    "parallel": 5e-3,
+    "convpass": 2e-3,
+    "vpt": 0.01,
+}
+
 PROTOCOLS = {
     p.name: p
     for p in (
         Protocol("peftlab", "ours: short, the backbone's native inputs"),
-        Protocol("short", "ours: what 2 CPU cores can repeat", recipe=Recipe(4, 16, warmup_epochs=1)),
+        Protocol("short", "ours: what 2 CPU cores can repeat", recipe=_SHORT, rates=_RATES),
+        Protocol("short_unnormalised", "short, fed as OSU-MLB", Preprocessing("bicubic", "none"), _SHORT, _RATES),
         Protocol("noah", "NOAH, FacT, Convpass: their public code", Preprocessing("bicubic", "imagenet"), _HUNDRED),
         Protocol(
             "gift",

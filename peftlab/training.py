@@ -131,7 +131,7 @@ def fit(
             "attach with num_classes=task.num_classes"
         )
     protocol = get_protocol(protocol)
-    peak = lr or protocol.recipe.lr or model.method.lr
+    peak = lr or protocol.learning_rate(model.method)
     protocol = protocol.with_recipe(epochs=epochs, batch_size=batch_size, lr=peak, weight_decay=weight_decay)
     recipe, device = protocol.recipe, pick_device(device)
     identity = {

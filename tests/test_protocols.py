@@ -1,0 +1,42 @@
+"""Protocols: what their hashes cover, which learning rate they give, and that the recipes are those of the search."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from peftlab.methods import METHODS, create_method
+from peftlab.protocols import PROTOCOLS, Preprocessing, get_protocol
+from peftlab.results import FOLDER, read_results
+
+
+def test_hash_covers_what_influences_a_result():
+    short = get_protocol("short")
+    assert replace(short, name="x", source="y", rates={}).hash == short.hash
+    assert short.with_recipe(lr=1e-3).hash != short.hash != short.with_recipe(epochs=5).hash
+    assert replace(short, preprocessing=Preprocessing("bilinear")).hash != short.hash
+    assert len({p.hash for p in PROTOCOLS.values()}) == len(PROTOCOLS)
+
+
+def test_learning_rates_in_their_order():
+    short, lora = get_protocol("short"), create_method("lora")
+    assert short.with_recipe(lr=0.3).learning_rate(lora) == 0.3
+    assert short.learning_rate(lora) == short.rates["lora"]
+    assert get_protocol("peftlab").learning_rate(lora) == lora.lr
+    assert short.learning_rate(create_method("gist", host="norm")) == short.rates["norm"] != create_method("norm").lr
+
+
+def test_every_method_has_a_recipe():
+    assert set(get_protocol("short").rates) == set(METHODS) - {"gist"}
+
+
+@pytest.mark.skipif(not (FOLDER / "comparison.csv").is_file(), reason="the search is not there yet")
+def test_recipes_are_what_the_search_found():
+    search = read_results("comparison")
+    search = search[search["train_split"] == "train800"]
+    assert set(search["task"]) == {"dtd", "eurosat", "dsprites_loc"} and search["test_accuracy"].isna().all()
+    means = search.groupby(["label", "lr"])["val_accuracy"].mean()
+    found = pd.Series({label: rate for label, rate in means.groupby("label").idxmax()})
+    rates = get_protocol("short").rates
+    for label, rate in found.items():
+        assert rates[label.removeprefix("gist ")] == rate

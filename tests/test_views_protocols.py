@@ -66,7 +66,7 @@ def test_published_and_ours_keep_to_their_sides():
     )
     theirs, measured = comparison.beside_published(ours, published)
     assert [t.get_text() for t in theirs.get_yticklabels()] == ["lora", "norm"]
-    assert {text.get_text() for text in theirs.get_legend().get_texts()} == {"A", "B"}
+    assert {text.get_text() for text in theirs.figure.legends[0].get_texts()} == {"A", "B"}
     points = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in theirs.lines}
     assert points == {"A": ([72, 70], [0, 1]), "B": ([74], [0])}
     assert [line.get_xdata()[0] for line in measured.lines if len(line.get_xdata()) == 1] == [40, 50]

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from ..statistics import averages, mean_interval, ranks
+from ..statistics import cube, mean_interval, ranks
 from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
 
 
@@ -15,13 +15,14 @@ def _titles(ledger):
 
 
 def heatmap(ledger, by="method", ax=None):
-    """Mean test accuracy in % over seeds, a row a method, a column a task -> Axes.
+    """Mean test accuracy in % over seeds, a row a method, a column a task, by group -> Axes.
 
     Colours compare within a task: its best method is brightest, its worst darkest. Rows are ordered by the mean over
     tasks.
     """
     table = 100 * ledger.pivot_table(index=by, columns="task", values="test_accuracy")
-    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index]
+    groups = ledger.groupby("task")["group"].first().sort_values(kind="stable")
+    table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, groups.index]
     within = (table - table.min()) / (table.max() - table.min()).replace(0, 1)
     ax = axes_or_new(ax, (1.0 * len(table.columns) + 2.2, 0.32 * len(table) + 1.4))
     sns.heatmap(within, annot=table.round(1), fmt=".1f", cmap=SEQUENTIAL, cbar=False, ax=ax, annot_kws={"size": 8})
@@ -59,24 +60,31 @@ def on_front(costs, values):
 
 
 def front(ledger, cost, label, by="method", ax=None):
-    """Mean accuracy over tasks against a cost, with the Pareto front and bootstrap intervals -> Axes.
+    """Mean accuracy over tasks against a cost, with the Pareto front -> Axes. Names stand at the right, in order.
 
-    cost: Series {method: cost}. label: of its axis, with the unit.
+    cost: Series {method: cost}. label: of its axis, with the unit. Intervals: Student's over seeds, of the mean over
+    tasks: the spread over tasks is common to all methods.
     """
-    table, ax = 100 * averages(ledger, by), axes_or_new(ax, (5.2, 3.8))
-    x, y = cost.loc[table.index].to_numpy(float), table["mean over tasks"].to_numpy()
+    (values, names, tasks), ax = cube(ledger, by), axes_or_new(ax, (6, 4.2))
+    intervals = np.array([mean_interval(100 * each.mean(0)) for each in values])
+    x, y = cost.loc[names].to_numpy(float), intervals[:, 0]
     best = on_front(x, y)
     line = np.argsort(x[best], kind="stable")
     ax.step(x[best][line], y[best][line], where="post", color="0.6", linewidth=1, zorder=0)
-    for i, name in enumerate(table.index):
-        ends = [[y[i] - table.iloc[i]["mean over tasks low"]], [table.iloc[i]["mean over tasks high"] - y[i]]]
-        shade, weight = (1, "bold") if best[i] else (0.5, "normal")
-        ax.errorbar(x[i], y[i], yerr=ends, fmt="o", color=method_color(name), elinewidth=0.6, alpha=shade)
-        ax.annotate(name, (x[i], y[i]), (4, 4), textcoords="offset points", fontsize=7.5, weight=weight)
+    for i, name in enumerate(names):
+        ax.plot([x[i]] * 2, intervals[i, 1:], color=method_color(name), linewidth=1)
+        ax.plot(x[i], y[i], "o" if best[i] else "x", color=method_color(name), markersize=6)
     if x.max() > 50 * max(x.min(), 1):
         ax.set_xscale("symlog", linthresh=max(1.0, x[x > 0].min()))
-    ax.margins(x=0.15)  # room for names
-    ax.set(xlabel=label, ylabel="test accuracy (%), mean over tasks")
+    ax.margins(0.05)
+    bottom, top = ax.get_ylim()
+    for height, i in zip(np.linspace(0.01, 0.99, len(names)), y.argsort(), strict=True):
+        ends, place = (x[i], y[i]), (1.07, height)
+        arrow = {"arrowstyle": "-", "color": "0.85", "linewidth": 0.6, "zorder": -1}
+        weight = "bold" if best[i] else "normal"
+        style = {"xycoords": "data", "textcoords": "axes fraction", "va": "center", "fontsize": 7.5, "weight": weight}
+        ax.annotate(names[i], ends, place, arrowprops=arrow, **style)
+    ax.set(xlabel=label, ylabel=f"test accuracy (%), mean over {len(tasks)} tasks", ylim=(bottom, top))
     return ax
 
 
@@ -140,5 +148,5 @@ def beside_published(ours, published, axes=None):
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set(xlabel="mean over tasks (%)", title="published, ViT-B/16, VTAB-1K")
     axes[1].set(xlabel="mean over tasks (%)", title="measured here")
-    axes[0].legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    axes[0].figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
     return axes

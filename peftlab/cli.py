@@ -15,6 +15,8 @@ from .ledger import read_ledger
 from .methods import METHODS, attach, create_method
 from .paths import REPOSITORY, data_root
 from .protocols import PROTOCOLS
+from .results import read_table
+from .tables import comparison_table, markdown
 from .tasks import VTAB, load_task, task_names
 
 
@@ -93,7 +95,6 @@ def fit(args):
 
 
 def sweep(args):
-    from .statistics import mean_interval
     from .sweep import on_cluster, read_grid, sweep
 
     grid = read_grid(args.grid)
@@ -104,15 +105,18 @@ def sweep(args):
     if len(table):
         if args.csv:
             write_text(args.csv, table.to_csv(index=False))
-        rows, final = [], table[table["train_split"] == "train800val200"]
-        for (task, label), each in final.groupby(["task", "label"], sort=False):
-            mean, low, high = mean_interval(100 * each["test_accuracy"])
-            rows.append((task, label, len(each), f"{mean:.1f}", f"{low:.1f} to {high:.1f}"))
-        columns = ["task", "method", "seeds", "test accuracy (%)", "95 % over seeds"]
-        print(pd.DataFrame(rows, columns=columns).to_string(index=False))
+        final = table[table["train_split"] == "train800val200"]
+        if len(final):
+            print("test accuracy (%), 95 % intervals\n" + comparison_table(final).to_string())
     for job in failed:
         print(f"failed: {job['label']} on {job['task']}, seed {job['seed']}: {job['error']}; {job['failure']}")
     return 1 if failed else 0
+
+
+def compare(args):
+    table = read_table(args.table)
+    costs = None if args.costs is None else read_table(args.costs).set_index("method")
+    print(markdown(comparison_table(table[table["train_split"] == "train800val200"], costs=costs)))
 
 
 def costs(args):
@@ -214,6 +218,10 @@ def parser():
         "--runs", type=Path, help="ledger folder, shared by all workers; default: PEFTLAB_RUNS, else runs/"
     )
     new.add_argument("--csv", type=Path, help="write every run, tuning and final, to this table")
+
+    new = command("compare", compare, "the table of methods and tasks of a sweep, with intervals, as Markdown")
+    new.add_argument("table", type=Path, metavar="TABLE.csv", help="what peftlab sweep --csv wrote")
+    new.add_argument("--costs", type=Path, metavar="COSTS.csv", help="what peftlab costs --csv printed")
 
     new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
     new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")

@@ -8,12 +8,20 @@ from .paths import REPOSITORY
 FOLDER = REPOSITORY / "results"
 
 
+def read_table(file):
+    """A CSV file -> DataFrame. Raises DataError, naming the file, where it is missing or no table."""
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{file}: cannot be read as a table: {error}") from None
+
+
 def read_results(name):
     """A table of results/, by its name without .csv -> DataFrame. Raises DataError, naming those that are there."""
-    file = FOLDER / f"{name}.csv"
-    if not file.is_file():
-        raise DataError(f"{FOLDER} has no table {name!r}{near(name, [f.stem for f in FOLDER.glob('*.csv')])}")
-    return pd.read_csv(file)
+    known = sorted(file.stem for file in FOLDER.glob("*.csv"))
+    if name not in known:
+        raise DataError(f"{FOLDER} has no table {name!r}{near(name, known)}")
+    return read_table(FOLDER / f"{name}.csv")
 
 
 def published_means(published):

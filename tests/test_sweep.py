@@ -1,6 +1,7 @@
 """Sweeps: tuned on val200, tested once, resumable; the same on one process, several, and a cluster in trouble."""
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -191,6 +192,20 @@ def test_grids_with_mistakes(changes, words, grid_file):
         read_grid(grid_file(**changes))
 
 
+def test_costs_of_a_grid(grid_file, capsys):
+    """One row a label, of the first of its combinations, on the grid's backbone."""
+    methods = {"linear": {}, "thin": {"method": "lora", "rank": [1, 8]}}
+    assert main(["costs", "--grid", str(grid_file(methods=methods)), "--csv", "--classes", "3"]) == 0
+    card = pd.read_csv(io.StringIO(capsys.readouterr().out)).set_index("method")
+    width, depth = 64, 6
+    assert card["parameters"].to_dict() == {"linear": 0, "thin": 2 * depth * 2 * width}
+
+
+def test_few_images(grid_file, tmp_path):
+    table, _ = sweep(read_grid(grid_file(methods={"linear": {}}, train_images=7, seeds=[0])), tmp_path / "runs")
+    assert table["train_images"].tolist() == [7]
+
+
 @pytest.mark.parametrize("text", ["tasks: [a", "- a", "tasks: [eurosat]"])
 def test_files_that_are_no_grids(text, tmp_path):
     (tmp_path / "grid.yaml").write_text(text)
@@ -207,7 +222,7 @@ def test_command(grid_file, tmp_path, capsys):
     written = pd.read_csv(csv)
     assert written["label"].tolist() == ["linear", "linear"] and written["test_accuracy"].notna().all()
     out = capsys.readouterr().out
-    assert "linear" in out and "95 % over seeds" in out and out.count("failed: two layers on eurosat, seed") == 2
+    assert "linear" in out and "95 % intervals" in out and out.count("failed: two layers on eurosat, seed") == 2
     assert main(["sweep", str(file), "--scheduler", "tcp://127.0.0.1:1"]) == 2
     assert main(["sweep", str(file), "--backend", "dask"]) == 2
     assert sweeping.RECIPE == ("epochs", "batch_size", "lr", "weight_decay")

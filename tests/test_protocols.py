@@ -13,6 +13,7 @@ from peftlab.results import FOLDER, read_results
 def test_hash_covers_what_influences_a_result():
     short = get_protocol("short")
     assert replace(short, name="x", source="y", rates={}).hash == short.hash
+    assert short.with_recipe(epochs=None).hash == short.hash
     assert short.with_recipe(lr=1e-3).hash != short.hash != short.with_recipe(epochs=5).hash
     assert replace(short, preprocessing=Preprocessing("bilinear")).hash != short.hash
     assert len({p.hash for p in PROTOCOLS.values()}) == len(PROTOCOLS)

@@ -1,0 +1,23 @@
+"""Make docs/comparison.png, the figure of the README's comparison, from results/.
+
+python tools/comparison_figure.py
+"""
+
+import matplotlib.pyplot as plt
+
+from peftlab.paths import REPOSITORY
+from peftlab.results import read_results
+from peftlab.views import comparison
+
+
+def main():
+    table, costs = read_results("comparison"), read_results("costs").set_index("method")
+    final = table[table["train_split"] == "train800val200"]
+    figure, axes = plt.subplots(1, 2, figsize=(15, 6), width_ratios=(1.5, 1), layout="constrained")
+    comparison.heatmap(final, by="label", ax=axes[0])
+    comparison.front(final, costs["parameters"], "trained parameters without head", by="label", ax=axes[1])
+    figure.savefig(REPOSITORY / "docs" / "comparison.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -101,7 +101,8 @@ def test_looking_chooses_nothing(grid_file, tmp_path):
     grid = read_grid(grid_file(look_at=["val200", "test"], methods={"linear": {"lr": [1e-3, 1e-2]}}))
     table, failed = sweep(grid, tmp_path / "runs")
     assert len(table) == 2 * 2 * 2 and set(table["epoch"]) == {1, 2} and not failed  # rates, seeds, epochs
-    assert set(table["train_split"]) == {"train800"} and set(table["looked_at"]) == {"val200 test"}
+    assert set(table["lr"]) == {1e-3, 1e-2} and set(table["train_split"]) == {"train800"}
+    assert set(table["looked_at"]) == {"val200 test"}
     assert table["test_accuracy"].notna().all() and "test_accuracy" not in read_ledger(tmp_path / "runs")
 
 

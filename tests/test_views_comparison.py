@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftlab.statistics import averages, ranks
+from peftlab.statistics import averages, paired, ranks
 from peftlab.views import comparison
 
 GROUPS = {"dtd": "natural", "eurosat": "specialized", "dsprites_loc": "structured", "clevr_count": "structured"}
@@ -57,6 +57,16 @@ def test_strips_show_every_seed(ledger):
     assert shown == pytest.approx(sorted(100 * ledger[ledger["task"] == "eurosat"]["test_accuracy"]))
     assert ax.get_title() == "eurosat (rendered)"
     assert len(comparison.strips(ledger[ledger["seed"] == 0], "eurosat").lines) == 2 * len(METHODS)  # no intervals
+
+
+def test_differences_are_the_paired_ones(ledger):
+    ax, (per_task, over) = comparison.differences(ledger, "lora"), paired(ledger, "lora")
+    over = over.sort_values("difference")
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(over.index) and "lora" not in over.index
+    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
+    assert drawn == pytest.approx(list(100 * over["difference"]))
+    dots = [x for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata()]
+    assert sorted(dots) == pytest.approx(sorted(100 * per_task["difference"]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from ..statistics import cube, mean_interval, ranks
+from ..statistics import cube, mean_interval, paired, ranks
 from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
 
 
@@ -48,6 +48,25 @@ def strips(ledger, task, by="method", ax=None):
         ax.plot(mean, y, "D", color=method_color(name), markersize=5)
     ax.set_yticks(range(len(order)), order, fontsize=8)
     ax.set(xlabel="test accuracy (%)", title=_titles(ledger)[task])
+    return ax
+
+
+def differences(ledger, baseline, by="method", ax=None):
+    """What every method adds to a baseline, in points -> Axes. Grey dots are tasks (means over paired seeds).
+
+    Diamonds are means over tasks with the bootstrap intervals of `statistics.paired`.
+    """
+    per_task, over = paired(ledger, baseline, by)
+    over = over.sort_values("difference")
+    ax = axes_or_new(ax, (6, 0.28 * len(over) + 1.2))
+    for y, (name, row) in enumerate(over.iterrows()):
+        dots = 100 * per_task[per_task[by] == name]["difference"]
+        ax.plot(dots, [y] * len(dots), "o", color="0.75", markersize=4)
+        ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=method_color(name), linewidth=2)
+        ax.plot(100 * row["difference"], y, "D", color=method_color(name), markersize=6)
+    ax.axvline(0, color="0.4", linewidth=1)
+    ax.set_yticks(range(len(over)), over.index, fontsize=8)
+    ax.set(xlabel=f"points above {baseline}")
     return ax
 
 

@@ -93,6 +93,8 @@ def test_one_choice_for_all_tasks(grid_file, tmp_path, monkeypatch):
     failed = [j for j in tuned if j["recipe"]["lr"] == 1e-2 and j["task"] == "b"][0]
     del failed["accuracy"]
     assert chosen(tuned) == [1e-1] * 6
+    nothing = [{key: value for key, value in j.items() if key != "accuracy"} for j in tuned]
+    assert sweeping.final_jobs(grid, nothing) == []  # every candidate failed
     alone = dataclasses.replace(grid, tasks=["a", "b"], tune_on=None, seeds=[3])
     assert [j["recipe"]["lr"] for j in sweeping.final_jobs(alone, tuned)] == [1e-1, 1e-3]
 

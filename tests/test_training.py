@@ -9,6 +9,7 @@ from peftlab.errors import PeftlabError
 from peftlab.ledger import read_ledger
 from peftlab.methods import attach
 from peftlab.prediction import evaluate, features, predict
+from peftlab.protocols import get_protocol
 from peftlab.training import fit, learning_rate
 
 SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu"}
@@ -181,6 +182,12 @@ def test_linear_probe_equals_scikit_learn(backbone, tiny_task):
     ours = predict(model.vit, tiny_task, "test").softmax(1).numpy()
     theirs = oracle.predict_proba(features(backbone, tiny_task, "test").numpy())
     assert abs(ours - theirs).max() < 1e-3
+
+
+def test_learning_rates_come_from_the_protocol_before_the_method(backbone, tiny_task):
+    short = get_protocol("short")
+    run = fit(attach(backbone, "norm", 3), tiny_task, protocol=short, epochs=1)
+    assert run.record["lr"] == short.rates["norm"] != run.model.method.lr and run.record["img_size"] == 32
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 import pandas as pd
 import pytest
+import yaml
 
 from peftlab.errors import DataError
 from peftlab.methods import METHODS
+from peftlab.paths import REPOSITORY
 from peftlab.results import FOLDER, published_means, read_results
+from peftlab.statistics import cube
+from peftlab.tables import comparison_table, markdown
 from peftlab.tasks import VTAB
 
 PUBLISHED = pd.read_csv(FOLDER / "published.csv", keep_default_na=False)
@@ -56,3 +60,32 @@ def test_published_means_are_those_of_the_sources():
     assert of("BitFit", "FacT")["mean over tasks"].item() == pytest.approx(62.05, abs=0.006)
     assert of("BitFit", "OSU")["mean over tasks"].item() == 72.18
     assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
+
+
+@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "peeking"])
+def test_measured_tables_are_what_their_grids_say(name):
+    table, grid = read_results(name), yaml.safe_load((REPOSITORY / "grids" / f"{name}.yaml").read_text())
+    rows = table if "look_at" in grid else table[table["train_split"] == "train800val200"]
+    assert set(rows["label"]) == set(grid["methods"]) and set(rows["task"]) == set(grid["tasks"])
+    assert set(rows["seed"]) == set(grid["seeds"]) and set(rows["protocol"]) == {grid.get("protocol", "peftlab")}
+    assert not table["rendered"].any() and rows["test_accuracy"].notna().all()
+    assert "img_size" not in grid or set(rows["img_size"]) == {grid["img_size"]}
+
+
+def test_the_comparison_is_complete_and_its_test_splits_were_opened_once():
+    table = read_results("comparison")
+    final = table[table["train_split"] == "train800val200"]
+    assert cube(final, "label")[0].shape == (19, 9, 3)
+    assert final["run"].is_unique and final["test_opened"].notna().all() and final["val_accuracy"].isna().all()
+    assert final.groupby("label")["lr"].nunique().eq(1).all()
+    assert table[table["train_split"] == "train800"]["test_opened"].isna().all()
+
+
+def test_peeked_runs_say_so():
+    assert set(read_results("peeking")["looked_at"]) == {"val200 test"}
+
+
+def test_readme_shows_the_measured_table():
+    table, costs = read_results("comparison"), read_results("costs").set_index("method")
+    final = table[table["train_split"] == "train800val200"]
+    assert markdown(comparison_table(final, costs=costs)) in (REPOSITORY / "README.md").read_text()

@@ -81,17 +81,17 @@ def on_front(costs, values):
 def front(ledger, cost, label, by="method", ax=None):
     """Mean accuracy over tasks against a cost, with the Pareto front -> Axes. Names stand at the right, in order.
 
-    cost: Series {method: cost}. label: of its axis, with the unit. Intervals: Student's over seeds, of the mean over
-    tasks: the spread over tasks is common to all methods.
+    cost: Series {method: cost}. label: of its axis, with the unit. Lines reach from the lowest to the highest seed (of
+    the mean over tasks); the spread over tasks is common to all methods.
     """
     (values, names, tasks), ax = cube(ledger, by), axes_or_new(ax, (6, 4.2))
-    intervals = np.array([mean_interval(100 * each.mean(0)) for each in values])
-    x, y = cost.loc[names].to_numpy(float), intervals[:, 0]
+    seeds = 100 * values.mean(1)  # [methods, seeds]
+    x, y = cost.loc[names].to_numpy(float), seeds.mean(1)
     best = on_front(x, y)
     line = np.argsort(x[best], kind="stable")
     ax.step(x[best][line], y[best][line], where="post", color="0.6", linewidth=1, zorder=0)
     for i, name in enumerate(names):
-        ax.plot([x[i]] * 2, intervals[i, 1:], color=method_color(name), linewidth=1)
+        ax.plot([x[i]] * 2, [seeds[i].min(), seeds[i].max()], color=method_color(name), linewidth=1)
         ax.plot(x[i], y[i], "o" if best[i] else "x", color=method_color(name), markersize=6)
     if x.max() > 50 * max(x.min(), 1):
         ax.set_xscale("symlog", linthresh=max(1.0, x[x > 0].min()))

@@ -29,8 +29,8 @@ def write_curves(folder, rows):
 
 
 def read_curves(folder):
-    """curves.csv of one run -> list of dicts, one an epoch."""
-    return pd.read_csv(folder / "curves.csv").to_dict("records")
+    """curves.csv of one run -> DataFrame, a row an epoch."""
+    return pd.read_csv(folder / "curves.csv")
 
 
 def write_record(folder, record):
@@ -57,3 +57,9 @@ def read_ledger(folder=None):
             warnings.warn(f"{file}: skipped, cannot be read ({error})", stacklevel=2)
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values(["task", "method", "seed", "run"], ignore_index=True)
+
+
+def titles(ledger):
+    """{task: its name for tables and pictures}; look-alikes carry their tag."""
+    rendered = ledger.groupby("task")["rendered"].first()
+    return {task: f"{task} (rendered)" if tag else task for task, tag in rendered.items()}

@@ -229,5 +229,5 @@ def sweep(grid, runs=None, processes=1):
     for job in (job for job in jobs if "run" in job):
         row = {"label": job["label"], "run": job["run"]} | read_record(runs / job["run"])
         # The run's own entries win: its lr is the peak, that of an epoch the last rate in it.
-        rows += [epoch | row for epoch in read_curves(runs / job["run"])] if grid.look_at else [row]
+        rows += [epoch | row for epoch in read_curves(runs / job["run"]).to_dict("records")] if grid.look_at else [row]
     return pd.DataFrame(rows), [job for job in jobs if "error" in job]

@@ -1,6 +1,7 @@
 """A comparison as a table of text: methods x tasks with intervals, both averages, costs."""
 
 from .errors import PeftlabError
+from .ledger import titles
 from .statistics import averages, mean_interval
 
 COSTS = {
@@ -21,7 +22,7 @@ def comparison_table(ledger, by="label", costs=None):
     order = ledger.groupby("task")["group"].first().sort_values(kind="stable").index
     values = 100 * ledger.set_index([by, "task"])["test_accuracy"]
     cells = values.groupby([by, "task"]).apply(_with_half_interval).unstack().reindex(columns=order)
-    table = cells.fillna("").rename(columns=lambda name: name + _tag(ledger, name))
+    table = cells.fillna("").rename(columns=titles(ledger))
     try:
         means = 100 * averages(ledger, by)
     except PeftlabError:
@@ -37,10 +38,6 @@ def comparison_table(ledger, by="label", costs=None):
 def _with_half_interval(values):
     mean, _, high = mean_interval(values)
     return f"{mean:.1f}" if high != high else f"{mean:.1f} ± {high - mean:.1f}"
-
-
-def _tag(ledger, task):
-    return " (rendered)" if ledger.loc[ledger["task"] == task, "rendered"].any() else ""
 
 
 def markdown(table):

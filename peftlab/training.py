@@ -10,14 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from timm.layers import DropPath
 
 from .backbones import fingerprint, input_size, run_stages
 from .checkpoints import load_state, save_state
 from .errors import PeftlabError
-from .ledger import read_record, run_id, write_curves, write_record
+from .ledger import read_curves, read_record, run_id, write_curves, write_record
 from .methods import attach, load_adapter
 from .paths import runs_folder
 from .prediction import EVAL_BATCH, autocast, evaluate, features, pick_device, pixel_batches, prepare
@@ -47,7 +46,7 @@ class Run:
     @property
     def curves(self):
         """One row an epoch: training loss with the method's terms, accuracy, learning rate at its end, seconds."""
-        return pd.read_csv(self.folder / "curves.csv")
+        return read_curves(self.folder)
 
     def evaluate(self, split):
         """The headline, top-1 accuracy, on a split, recorded in the ledger.

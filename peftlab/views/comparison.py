@@ -4,14 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
+from ..ledger import titles
 from ..statistics import cube, mean_interval, paired, ranks
 from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
-
-
-def _titles(ledger):
-    """{task: its name for pictures}; look-alikes carry their tag."""
-    rendered = ledger.groupby("task")["rendered"].first()
-    return {task: f"{task} (rendered)" if tag else task for task, tag in rendered.items()}
 
 
 def heatmap(ledger, by="method", ax=None):
@@ -26,7 +21,7 @@ def heatmap(ledger, by="method", ax=None):
     within = (table - table.min()) / (table.max() - table.min()).replace(0, 1)
     ax = axes_or_new(ax, (1.0 * len(table.columns) + 2.2, 0.32 * len(table) + 1.4))
     sns.heatmap(within, annot=table.round(1), fmt=".1f", cmap=SEQUENTIAL, cbar=False, ax=ax, annot_kws={"size": 8})
-    names = _titles(ledger)
+    names = titles(ledger)
     ax.set_xticklabels([names[task] for task in table.columns], rotation=30, ha="right", fontsize=8)
     ax.tick_params("y", labelsize=8, rotation=0)
     ax.set(xlabel="", ylabel="")
@@ -47,7 +42,7 @@ def strips(ledger, task, by="method", ax=None):
             ax.plot([low, high], [y, y], color=method_color(name), linewidth=1.5)
         ax.plot(mean, y, "D", color=method_color(name), markersize=5)
     ax.set_yticks(range(len(order)), order, fontsize=8)
-    ax.set(xlabel="test accuracy (%)", title=_titles(ledger)[task])
+    ax.set(xlabel="test accuracy (%)", title=titles(ledger)[task])
     return ax
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
+from ..ledger import titles
 from ..peeking import HABITS
 from ..statistics import cube, mean_interval
 from .style import PALETTE, axes_or_new, method_color
@@ -55,8 +56,7 @@ def peeking(gains, ax=None):
             mean, low, high = mean_interval(values)
             ax.plot([low, high], [y, y], color=color, linewidth=2)
             ax.plot(mean, y, "D", color=color, markersize=6, label=None if t else f"{habit} on test")
-    rendered = gains.groupby("task")["rendered"].first()
-    ax.set_yticks(range(len(tasks)), [f"{task} (rendered)" if rendered[task] else task for task in tasks], fontsize=9)
+    ax.set_yticks(range(len(tasks)), [titles(gains)[task] for task in tasks], fontsize=9)
     ax.axvline(0, color="0.5", linewidth=1)
     ax.set(xlabel="points above the honest accuracy of the same run", ylim=(len(tasks) - 0.5, -0.5))
     ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

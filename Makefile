@@ -18,8 +18,8 @@ lint: .venv/dev ## style of code and notebooks, cleanliness of notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m peftlab.notebook_lint notebooks
 
-clean: ## remove what the targets made, rendered tasks and runs included
-	rm -rf .venv reports runs data/rendered
+clean: ## remove what the targets made, synthetic tasks and runs included
+	rm -rf .venv reports runs data/synthetic
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from paired import CLASSES, forward_step, paired, ratio, setting
 
-from peftlab.backbones import input_size, load_backbone, stages
-from peftlab.costs import MIB, peak_bytes, saved_bytes, training_step
+from peftlab.analysis.costs import MIB, activation_bytes, peak_bytes, training_step
+from peftlab.backbones.load import load_backbone
+from peftlab.backbones.preprocess import input_size
+from peftlab.backbones.stages import stages
 from peftlab.methods import attach
-from peftlab.methods.model import share
-from peftlab.prediction import pick_device
+from peftlab.methods.core.model import share
+from peftlab.training.precision import pick_device
 
 
 def hf_model(backbone, config):
@@ -82,7 +84,7 @@ def main():
     trained = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in models.items()}
     assert trained["LoRA qkv, peftlab"] == trained["LoRA qkv, HF peft"], "not the same method"
     assert trained["(IA)3, peftlab"] == trained["(IA)3, HF peft"], "not the same method"
-    memory = {name: (saved_bytes(m, x, y) / MIB, peak_bytes(m, x, y) / MIB) for name, m in models.items()}
+    memory = {name: (activation_bytes(m, x, y) / MIB, peak_bytes(m, x, y) / MIB) for name, m in models.items()}
     steps = {name: training_step(m, x, y)[0] for name, m in models.items()}
     steps |= {"floor: forward": forward_step(frozen, x)}
     steps |= {"floor: forward, input gradient": input_gradient_step(frozen, x, y)}
@@ -90,7 +92,7 @@ def main():
 
     print(setting(backbone, args.batch_size, device))
     rows = [(name, 1000 * statistics.median(t), *memory.get(name, (None, None))) for name, t in taken.items()]
-    table = pd.DataFrame(rows, columns=["", "median ms", "kept for backward, MiB", "peak, MiB"]).set_index("")
+    table = pd.DataFrame(rows, columns=["", "median ms", "activation memory, MiB", "peak, MiB"]).set_index("")
     print(table.round(1).to_string(), "\n")
     pairs = [
         ("LoRA qkv, peftlab", "LoRA qkv, HF peft"),

@@ -8,7 +8,7 @@ step, so its share falls with the batch size. Ratios are formed within each roun
 
 from paired import CLASSES, arguments, forward_step, paired, random_problem, report, setting
 
-from peftlab.costs import training_step
+from peftlab.analysis.costs import training_step
 from peftlab.methods import attach
 
 

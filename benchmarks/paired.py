@@ -7,9 +7,10 @@ import time
 
 import torch
 
-from peftlab.backbones import input_size, load_backbone
-from peftlab.prediction import pick_device
-from peftlab.progress import progress
+from peftlab.backbones.load import load_backbone
+from peftlab.backbones.preprocess import input_size
+from peftlab.common.progress import progress
+from peftlab.training.precision import pick_device
 
 CLASSES = 10
 

@@ -8,9 +8,9 @@ an optimizer step. Ratios are formed within each round; median and quartiles ove
 
 from paired import CLASSES, arguments, paired, random_problem, report, setting
 
-from peftlab.costs import training_step
-from peftlab.importance import channel_scores
+from peftlab.analysis.costs import training_step
 from peftlab.methods import attach
+from peftlab.methods.core.importance import channel_scores
 
 
 def main():

@@ -1,25 +1,62 @@
-"""peftlab: a workbook on parameter-efficient fine-tuning of Vision Transformers."""
+"""peftlab: a workbook on parameter-efficient fine-tuning of Vision Transformers.
 
-from . import captioning, importance, peeking, results, segmentation, shift, statistics, views
-from .backbones import load_backbone
-from .costs import cost_card
-from .exercises import check
-from .ledger import read_ledger
-from .methods import FAMILIES, METHODS, attach, load_adapter
-from .prediction import evaluate, features, first_images, predict
-from .statistics import accuracy_interval, mean_interval
-from .tasks import VTAB, available_tasks, load_task, pick_tasks, task_names
-from .training import fit
+The names below are the public interface. Each is imported when it is first used, so that `import peftlab` and
+`peftlab --help` take no time; everything else is found in the room that bears its subject's name.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers
+    from . import captioning, views
+    from .analysis import clusters, shift
+    from .analysis.costs import cost_card
+    from .backbones.load import load_backbone
+    from .methods import METHODS, attach, load_adapter
+    from .methods.core import importance
+    from .methods.core.describe import source
+    from .results import statistics, test_selection
+    from .results.ledger import read_ledger
+    from .results.published import read_results
+    from .tasks.load import available_tasks, load_task, pick_tasks
+    from .training.evaluate import evaluate, features, first_images
+    from .training.fit import fit
+    from .workbook.exercises import check
+
+# Where each name lives: a module of the package, and the name in it where that is not a module itself.
+_PUBLIC = {
+    "captioning": "captioning",
+    "clusters": "analysis.clusters",
+    "importance": "methods.core.importance",
+    "shift": "analysis.shift",
+    "statistics": "results.statistics",
+    "test_selection": "results.test_selection",
+    "views": "views",
+    "METHODS": "methods:METHODS",
+    "attach": "methods:attach",
+    "available_tasks": "tasks.load:available_tasks",
+    "check": "workbook.exercises:check",
+    "cost_card": "analysis.costs:cost_card",
+    "evaluate": "training.evaluate:evaluate",
+    "features": "training.evaluate:features",
+    "first_images": "training.evaluate:first_images",
+    "fit": "training.fit:fit",
+    "load_adapter": "methods:load_adapter",
+    "load_backbone": "backbones.load:load_backbone",
+    "load_task": "tasks.load:load_task",
+    "pick_tasks": "tasks.load:pick_tasks",
+    "read_ledger": "results.ledger:read_ledger",
+    "read_results": "results.published:read_results",
+    "source": "methods.core.describe:source",
+}
 
 __all__ = [
-    "FAMILIES",
     "METHODS",
-    "VTAB",
-    "accuracy_interval",
     "attach",
     "available_tasks",
     "captioning",
     "check",
+    "clusters",
     "cost_card",
     "evaluate",
     "features",
@@ -29,15 +66,26 @@ __all__ = [
     "load_adapter",
     "load_backbone",
     "load_task",
-    "mean_interval",
-    "peeking",
     "pick_tasks",
-    "predict",
     "read_ledger",
-    "results",
-    "segmentation",
+    "read_results",
     "shift",
+    "source",
     "statistics",
-    "task_names",
+    "test_selection",
     "views",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'peftlab' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    found = import_module(f"{__name__}.{module}")
+    value = getattr(found, attribute) if attribute else found
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""The `peftlab` command."""
+"""The `peftlab` command. What a command needs is imported when it runs, so that help and version come at once."""
 
 import argparse
 import contextlib
@@ -6,40 +6,40 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
-
-from .backbones import EMBEDDED, load_backbone
-from .checkpoints import write_text
-from .errors import PeftlabError
-from .ledger import read_ledger
-from .methods import METHODS, attach, create_method
-from .paths import REPOSITORY, data_root
-from .protocols import PROTOCOLS
-from .results import read_table
-from .tables import comparison_table, markdown
-from .tasks import VTAB, load_task, task_names
+from .common.errors import PeftlabError
 
 
 def methods(args):
+    import pandas as pd
+
+    from .methods import METHODS
+
     rows = [(name, m.family, m.title, m.idea, m.lr, m.source) for name, m in sorted(METHODS.items())]
     columns = ["method", "family", "title", "idea", "default lr", "source"]
     print(pd.DataFrame(rows, columns=columns).to_string(index=False))
 
 
 def tasks(args):
-    from .tasks.rendered import RENDERED
+    import pandas as pd
+
+    from .common.paths import data_root
+    from .tasks.load import task_names
+    from .tasks.synthetic.registry import SYNTHETIC
+    from .tasks.vtab1k import VTAB
 
     root = data_root()
     rows = []
     for name in task_names():
-        known = VTAB.get(name) or RENDERED[name]
+        known = VTAB.get(name) or SYNTHETIC[name]
         on_disk = "yes" if root and name in VTAB and (root / name).is_dir() else ""
-        rows.append((name, known.group, on_disk, "yes" if name in RENDERED else "", known.about))
-    print(pd.DataFrame(rows, columns=["task", "group", "on disk", "look-alike", "about"]).to_string(index=False))
+        rows.append((name, known.group, on_disk, "yes" if name in SYNTHETIC else "", known.about))
+    print(pd.DataFrame(rows, columns=["task", "group", "on disk", "synthetic task", "about"]).to_string(index=False))
     print(f"\n'on disk' looks into PEFTLAB_DATA: {root or 'not set'}")
 
 
 def backbones(args):
+    from .backbones.load import EMBEDDED, load_backbone
+
     for name in EMBEDDED:
         vit = load_backbone(name)
         millions = sum(p.numel() for p in vit.parameters()) / 1e6
@@ -66,7 +66,10 @@ def _option(text):
 
 
 def fit(args):
-    from .training import fit
+    from .backbones.load import load_backbone
+    from .methods import attach, create_method
+    from .tasks.load import load_task
+    from .training.fit import fit
 
     task = load_task(args.task, args.root)
     method = create_method(args.method, **dict(map(_option, args.option)))
@@ -95,7 +98,9 @@ def fit(args):
 
 
 def sweep(args):
-    from .sweep import on_cluster, read_grid, sweep
+    from .common.files import write_text
+    from .results.tables import comparison_table
+    from .training.sweep import on_cluster, read_grid, sweep
 
     grid = read_grid(args.grid)
     if (args.backend == "dask") != (args.scheduler is not None):
@@ -114,14 +119,18 @@ def sweep(args):
 
 
 def compare(args):
+    from .results.published import read_table
+    from .results.tables import comparison_table, markdown
+
     table = read_table(args.table)
     costs = None if args.costs is None else read_table(args.costs).set_index("method")
     print(markdown(comparison_table(table[table["train_split"] == "train800val200"], costs=costs)))
 
 
 def costs(args):
-    from .costs import cost_card
-    from .sweep import grid_methods, read_grid
+    from .analysis.costs import cost_card
+    from .backbones.load import load_backbone
+    from .training.sweep import grid_methods, read_grid
 
     methods = args.methods
     if args.grid:
@@ -138,23 +147,26 @@ def costs(args):
 
 
 def ledger(args):
+    from .results.ledger import read_ledger
+
     table = read_ledger(args.runs)
     if table.empty:
         print("the ledger is empty; fill it with: peftlab fit METHOD TASK")
     elif args.csv:
         table.to_csv(sys.stdout, index=False)
     else:
-        columns = ["task", "rendered", "method", "seed", "train_split", "parameters", "val_accuracy", "test_accuracy"]
+        columns = ["task", "synthetic", "method", "seed", "train_split", "parameters", "val_accuracy", "test_accuracy"]
         print(table.reindex(columns=[*columns, "seconds"]).to_string(index=False))
 
 
 def data_fetch(args):
-    from .tasks.fetch import fetch
+    from .tasks.mirrors.fetch import fetch
 
     print(fetch(args.mirror, args.to, url=args.url, sha256=args.sha256))
 
 
 def data_audit(args):
+    from .common.paths import data_root
     from .tasks.audit import audit
 
     folder = args.folder or data_root()
@@ -166,7 +178,8 @@ def data_audit(args):
 
 
 def workbook(args):
-    from .reports import build_workbook
+    from .common.paths import REPOSITORY
+    from .workbook.run import build_workbook
 
     pages = build_workbook(REPOSITORY / "notebooks", args.out, profile=args.profile, only=args.only)
     return 0 if all(page.ok for page in pages) else 1
@@ -175,11 +188,15 @@ def workbook(args):
 def lab(args):
     from jupyterlab.labapp import main
 
+    from .common.paths import REPOSITORY
+
     sys.argv = ["jupyter-lab", f"--notebook-dir={REPOSITORY / 'notebooks'}"]
     main()
 
 
 def parser():
+    from .backbones.protocols import PROTOCOLS
+
     top = argparse.ArgumentParser(prog="peftlab", description="Parameter-efficient fine-tuning of ViTs, looked at.")
     top.add_argument("--version", action="version", version=version("peftlab"))
     commands = top.add_subparsers(dest="command", required=True)
@@ -194,12 +211,12 @@ def parser():
     command("backbones", backbones, "list the backbones")
 
     new = command("fit", fit, "train one method on one task and write it to the ledger")
-    new.add_argument("method", metavar="METHOD", help=f"one of: {', '.join(sorted(METHODS))}")
+    new.add_argument("method", metavar="METHOD", help="a name that `peftlab methods` lists")
     new.add_argument("task", metavar="TASK", help="a name that `peftlab tasks` lists")
     new.add_argument("-o", "--option", action="append", default=[], help="an option of the method, as rank=8")
     new.add_argument("--backbone", default="peftlab_vit_mini", help="name, timm id with tag, or weights file")
     new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")
-    new.add_argument("--root", help="VTAB-1k folder, or 'rendered'; default: PEFTLAB_DATA, else rendered")
+    new.add_argument("--root", help="VTAB-1k folder, or 'synthetic'; default: PEFTLAB_DATA, else synthetic")
     new.add_argument("--protocol", default="peftlab", help=f"one of: {', '.join(PROTOCOLS)}")
     new.add_argument("--epochs", type=int)
     new.add_argument("--batch-size", type=int)
@@ -276,7 +293,3 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("\npeftlab: interrupted; the same command goes on from the last complete epoch", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

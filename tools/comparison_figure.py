@@ -5,8 +5,8 @@ python tools/comparison_figure.py
 
 import matplotlib.pyplot as plt
 
-from peftlab.paths import REPOSITORY
-from peftlab.results import read_results
+from peftlab.common.paths import REPOSITORY
+from peftlab.results.published import read_results
 from peftlab.views import comparison
 
 

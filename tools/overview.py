@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (
     ("01_tasks", "pl.views.patch_pca(vit, tasks[names[2]]"),
     ("00_tour", 'pl.views.change_map(models["full"]'),
-    ("02_one_vit_many_knobs", "    pl.views.parameters_accuracy("),
+    ("02_trained_tensors", "    pl.views.parameters_accuracy("),
 )
 
 

@@ -38,11 +38,12 @@ from timm.layers import resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from tqdm import tqdm
 
-from peftlab.backbones import MINI, load_backbone, save_backbone
-from peftlab.checkpoints import load_state, save_state, write_json, write_text
-from peftlab.probes import cls_and_patches, linear_probe_accuracy
-from peftlab.tasks import load_task
-from peftlab.training import learning_rate
+from peftlab.analysis.probes import cls_and_patches, linear_probe_accuracy
+from peftlab.backbones.load import MINI, load_backbone, save_backbone
+from peftlab.common.files import write_json, write_text
+from peftlab.tasks.load import load_task
+from peftlab.training.loop import learning_rate
+from peftlab.training.state import load_state, save_state
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

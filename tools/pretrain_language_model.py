@@ -1,7 +1,7 @@
 """Train the embedded language model `peftlab_lm_tiny` on text alone.
 
 The text is made here: short stories, descriptions, questions and answers about solids that nobody has drawn. It has
-the words of the captions of rendered scenes, and not one of these captions: its sentences are other ones.
+the words of the captions of synthetic scenes, and not one of these captions: its sentences are other ones.
 
     python tools/pretrain_language_model.py
 
@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from peftlab.captioning.language_model import LanguageModel
 from peftlab.captioning.load import EMBEDDED, save_language_model
 from peftlab.captioning.tokens import WordTokenizer, split_words
-from peftlab.checkpoints import write_json, write_text
-from peftlab.paths import REPOSITORY
-from peftlab.progress import progress
-from peftlab.tasks.rendered.grammar import ATTRIBUTES, LEADS, OPPOSITE
-from peftlab.training import learning_rate
+from peftlab.common.files import write_json, write_text
+from peftlab.common.paths import REPOSITORY
+from peftlab.common.progress import progress
+from peftlab.tasks.synthetic.grammar import ATTRIBUTES, LEADS, OPPOSITE
+from peftlab.training.loop import learning_rate
 
 SIZES, COLOURS, MATERIALS, SHAPES = ATTRIBUTES.values()
 NUMBERS = ("two", "three", "four", "five")
@@ -85,14 +85,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--length", type=int, default=128, help="tokens a row: the model's window")
+    parser.add_argument("--length", type=int, default=128, help="tokens a row: the model's context length")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     tokenizer = WordTokenizer(vocabulary([texts(rng) for _ in range(5000)]))
-    model = LanguageModel(tokenizer, window=args.length)
+    model = LanguageModel(tokenizer, context_length=args.length)
     held_out = next(batches(tokenizer, np.random.default_rng(args.seed + 1), HOLD_OUT // 5, args.length))
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.95), weight_decay=0.01)
     began, stream = time.time(), batches(tokenizer, rng, args.rows, args.length)

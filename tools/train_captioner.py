@@ -15,9 +15,9 @@ from peftlab.captioning import Captioner, attribute_accuracy, evaluate, fit, loa
 from peftlab.captioning.generation import write_captions
 from peftlab.captioning.load import SCENES_CAPTIONER
 from peftlab.captioning.training import save
-from peftlab.checkpoints import write_json
+from peftlab.common.files import write_json
 from peftlab.tasks.captions import CaptionTask, draw_scenes
-from peftlab.tasks.rendered import drawn_once
+from peftlab.tasks.synthetic.drawing import drawn_once
 
 
 def main():
@@ -30,10 +30,10 @@ def main():
     folder = args.work / f"scenes-{args.scenes}"
     drawn_once(folder, lambda part: draw_scenes(part, {"train": args.scenes}, series="more scenes"))
     model = Captioner(load_backbone(), load_language_model(), "context_peft", grid=4, standardise=True)
-    task = CaptionTask("more-scenes", folder, rendered=True)
+    task = CaptionTask("more-scenes", folder, synthetic=True)
     run = fit(model, task, epochs=args.epochs, batch_size=16, lr=args.lr, runs=args.work / "runs")
     test = load_captions()
-    captions = write_captions(model, model.see(test, "test"))
+    captions = write_captions(model, model.encode_images(test, "test"))
     SCENES_CAPTIONER.mkdir(parents=True, exist_ok=True)
     save(model, SCENES_CAPTIONER)
     facts = {

@@ -3,9 +3,9 @@
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import PeftlabError
-from ..methods.contexts import WHOLE
-from ..methods.layers import QKV
+from ..common.errors import PeftlabError
+from ..methods.core.contexts import WHOLE
+from ..methods.core.layers import QKV
 
 # The ends of layer names in the embedded model, Llama and its relatives (SmolLM, Mistral, Qwen), OPT and GPT-2.
 ROLES = {

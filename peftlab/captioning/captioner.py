@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import NotMergeable, PeftlabError, check_choice
+from ..common.errors import NotMergeable, PeftlabError, check_choice
 from ..methods import create_method
-from ..methods.base import check_size
-from ..methods.contexts import count_one, insert, merge_one
-from ..methods.model import share
-from ..prediction import features
+from ..methods.core.base import check_size
+from ..methods.core.contexts import count_one, insert, merge_one
+from ..methods.core.model import share
+from ..training.evaluate import features
 from .adapt import GivenContexts, sites
 
 METHODS = ("connector", "context_peft", "full")
@@ -28,14 +28,14 @@ IGNORED = -100  # the label of padding
 
 
 class Standardise(nn.Module):
-    """x [.., D] -> (x - mean) / std by channel. Nothing happens before `look_at` has seen the training images."""
+    """x [.., D] -> (x - mean) / std by channel. Nothing changes before `estimate` was called."""
 
     def __init__(self, width):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
 
-    def look_at(self, x):
+    def estimate(self, x):
         """Take the statistics of patches [n, P, D]."""
         self.mean.copy_(x.mean((0, 1))), self.std.copy_(x.std((0, 1)))
 
@@ -59,8 +59,10 @@ class Captioner(nn.Module):
         self.frozen = (vit, lm)  # in a tuple, so that their parameters are not registered a second time
         self.grid = grid or vit.patch_embed.grid_size[0]
         self.image_tokens, self.standardise = self.grid**2, standardise
-        if self.image_tokens + 2 > lm.window:
-            raise PeftlabError(f"{self.image_tokens} image tokens leave no room in a window of {lm.window} tokens")
+        if self.image_tokens + 2 > lm.context_length:
+            raise PeftlabError(
+                f"{self.image_tokens} image tokens leave no room in a context of {lm.context_length} tokens"
+            )
         self.method, self.options, self.contexts = method, {}, None
         self.lm = copy.deepcopy(lm).requires_grad_(True) if method == "full" else share(lm)
         with torch.random.fork_rng(devices=[]):
@@ -106,7 +108,7 @@ class Captioner(nn.Module):
             return self.contexts.count * count_one(self.adapter.kind, self.adapter.rank, sites(lm))
         return sum(p.numel() for p in lm.parameters()) if self.method == "full" else 0
 
-    def see(self, task, split, limit=None):
+    def encode_images(self, task, split, limit=None):
         """Image tokens of a split [n, grid * grid, D], on the CPU; what of each image the connector reads."""
         vit, _ = self.frozen
         x = vit.norm(features(vit, task, split, stop=-2, limit=limit, device=self.device).to(self.device))
@@ -120,17 +122,18 @@ class Captioner(nn.Module):
     def encode(self, captions):
         """Captions -> (tokens [n, T] with their end, padded; the same with IGNORED for padding).
 
-        Raises PeftlabError for an empty caption and for one that the window has no room for.
+        Raises PeftlabError for an empty caption and for one that the context has no room for.
         """
-        room, tokenizer = self.lm.window - 1 - self.image_tokens, self.lm.tokenizer
+        room, tokenizer = self.lm.context_length - 1 - self.image_tokens, self.lm.tokenizer
         rows = [tokenizer.encode(caption) for caption in captions]
         for caption, row in zip(captions, rows, strict=True):
             if not row:
                 raise PeftlabError(f"the caption {caption!r} is empty. Leave the image out, or write one")
             if len(row) > room:
                 raise PeftlabError(
-                    f"the caption {caption[:60]!r} has {len(row)} tokens, but a window of {self.lm.window} leaves "
-                    f"{room} behind {self.image_tokens} image tokens. Shorten it, or take a smaller grid"
+                    f"the caption {caption[:60]!r} has {len(row)} tokens, but a context of "
+                    f"{self.lm.context_length} leaves {room} behind {self.image_tokens} image tokens. "
+                    "Shorten it, or take a smaller grid"
                 )
         tokens = torch.full((len(rows), max(map(len, rows)) + 1), tokenizer.eos)
         labels = torch.full_like(tokens, IGNORED)

@@ -2,25 +2,26 @@
 
 import torch
 
-from ..progress import progress
+from ..common.progress import progress
 
 
 @torch.no_grad()
-def generate(model, patches, beams=1, longest=30):
-    """Captions of images -> list of texts. patches [B, P, D], as `model.see` gives them; longest: in tokens.
+def generate(model, patches, beams=1, max_new_tokens=30):
+    """Captions of images -> list of texts. patches [B, P, D], as `model.encode_images` gives them.
 
-    beams 1 is greedy. The best beam is the one with the highest summed log-probability, ended or cut at `longest`; no
-    length penalty. Every position's context is given once, when it passes; cached keys keep what they were made with.
+    beams 1 is greedy. The best beam is the one with the highest summed log-probability, ended or cut at
+    `max_new_tokens`; no length penalty. Every position's context is given once, when it passes; cached keys keep what
+    they were made with.
     """
     eos, start = model.lm.tokenizer.eos, 1 + model.image_tokens
-    longest = min(longest, model.lm.window - start)
+    max_new_tokens = min(max_new_tokens, model.lm.context_length - start)
     logits, cache = model.read(model.prompt(patches), last=1)
     log_p = logits[:, -1].float().log_softmax(-1)
     scores, words = log_p.topk(beams)  # [B, K]
     rows = torch.arange(len(patches), device=words.device).repeat_interleave(beams)
     cache = model.lm.pick(cache, rows)
     tokens = words.reshape(-1, 1)  # [B K, T]
-    while tokens.shape[1] < longest and not (tokens == eos).any(1).all():
+    while tokens.shape[1] < max_new_tokens and not (tokens == eos).any(1).all():
         at = start + tokens.shape[1] - 1
         logits, cache = model.read(model.lm.embed(tokens[:, -1:]), at, cache, last=1)
         log_p = logits[:, -1].float().log_softmax(-1)
@@ -36,7 +37,7 @@ def generate(model, patches, beams=1, longest=30):
     return [model.lm.tokenizer.decode(row[: row.index(eos)] if eos in row else row) for row in best]
 
 
-def write_captions(model, patches, beams=1, longest=30, batch=64):
+def write_captions(model, patches, beams=1, max_new_tokens=30, batch=64):
     """`generate` for many images, a batch at a time, with a progress bar."""
     parts = progress(patches.split(batch), desc="writing captions", unit="batch")
-    return [text for part in parts for text in generate(model, part, beams, longest)]
+    return [text for part in parts for text in generate(model, part, beams, max_new_tokens)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import PeftlabError
+from ..common.errors import PeftlabError
 
 
 class HFTokenizer:
@@ -49,7 +49,7 @@ class HFLanguageModel(nn.Module):
                 "reached, a folder with safetensors and tokenizer, a .gguf file, or 'peftlab_lm_tiny'"
             ) from error
         self.tokenizer = HFTokenizer(tokenizer, name)
-        self.window = self.model.config.max_position_embeddings
+        self.context_length = self.model.config.max_position_embeddings
         self.embedding_width = self.model.get_input_embeddings().embedding_dim
         for module in list(self.model.modules()):
             for child, layer in list(module.named_children()):

@@ -73,12 +73,12 @@ class DecoderBlock(nn.Module):
 class LanguageModel(nn.Module):
     """A causal language model with what captioning asks of one; `HFLanguageModel` answers to the same names.
 
-    tokenizer: words and their numbers. window: most positions. embedding_width: of what `forward` reads.
+    tokenizer: words and their numbers. context_length: most positions. embedding_width: of what `forward` reads.
     """
 
-    def __init__(self, tokenizer, width=192, depth=4, heads=6, hidden=384, window=128):
+    def __init__(self, tokenizer, width=192, depth=4, heads=6, hidden=384, context_length=128):
         super().__init__()
-        self.tokenizer, self.window, self.embedding_width = tokenizer, window, width
+        self.tokenizer, self.context_length, self.embedding_width = tokenizer, context_length, width
         self.embedding = nn.Embedding(len(tokenizer.words), width)
         self.enter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.blocks = nn.ModuleList(DecoderBlock(width, heads, hidden) for _ in range(depth))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..checkpoints import read_tensors, write_tensors
-from ..paths import REPOSITORY
+from ..common.files import read_tensors, write_tensors
+from ..common.paths import REPOSITORY
 from .language_model import LanguageModel
 from .tokens import WordTokenizer
 
@@ -37,7 +37,7 @@ def save_language_model(model, file):
         "depth": len(model.blocks),
         "heads": first.attn.heads,
         "hidden": first.mlp.down.in_features,
-        "window": model.window,
+        "context_length": model.context_length,
     }
     stored = {"architecture": architecture, "words": model.tokenizer.words[2:]}
     write_tensors(file, {name: t.half() for name, t in model.state_dict().items()}, stored)

@@ -1,4 +1,4 @@
-"""How good captions are: perplexity, true statements about rendered scenes, BLEU and CIDEr."""
+"""How good captions are: perplexity, true statements about synthetic scenes, BLEU and CIDEr."""
 
 import math
 import re
@@ -7,9 +7,9 @@ from collections import Counter
 import torch
 import torch.nn.functional as F
 
-from ..errors import PeftlabError
-from ..progress import progress
-from ..tasks.rendered import grammar
+from ..common.errors import PeftlabError
+from ..common.progress import progress
+from ..tasks.synthetic import grammar
 from .captioner import IGNORED
 
 
@@ -44,7 +44,7 @@ def text_loss(lm, text, before=None):
 def evaluate(model, task, split, batch=32):
     """-> {'perplexity', 'loss': nats a token, 'tokens', 'captions'} over all captions of a split, ends included."""
     model.eval()
-    patches = model.see(task, split)
+    patches = model.encode_images(task, split)
     pairs = [(i, caption) for i, each in enumerate(task.captions(split)) for caption in each]
     total, tokens = 0.0, 0
     for first in progress(range(0, len(pairs), batch), desc=f"{task.title} {split}", unit="batch"):

@@ -2,7 +2,7 @@
 
 import re
 
-from ..errors import PeftlabError
+from ..common.errors import PeftlabError
 
 BOS, EOS = "<bos>", "<eos>"
 
@@ -22,7 +22,7 @@ class WordTokenizer:
         if unknown:
             raise PeftlabError(
                 f"the embedded language model knows {len(self.words) - 2} words, and not {', '.join(unknown[:5])} of "
-                f"{text!r}. It is made for rendered scenes; load a Hugging Face model for other captions"
+                f"{text!r}. It is made for synthetic scenes; load a Hugging Face model for other captions"
             )
         return [self.number[word] for word in words]
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ..backbones import fingerprint
-from ..checkpoints import read_tensors, write_tensors
-from ..errors import PeftlabError
-from ..ledger import read_record, run_id
-from ..paths import runs_folder
-from ..prediction import pick_device
-from ..protocols import Protocol, Recipe
-from ..training import Run, finish, train
+from ..backbones.load import fingerprint
+from ..backbones.protocols import Protocol, Recipe
+from ..common.errors import PeftlabError
+from ..common.files import read_tensors, write_tensors
+from ..common.paths import runs_folder
+from ..results.ledger import read_record, run_id
+from ..training.loop import train
+from ..training.precision import pick_device
+from ..training.run import Run, finish
 from .captioner import IGNORED, Captioner
 from .load import SCENES_CAPTIONER
 from .metrics import evaluate
@@ -24,7 +25,7 @@ from .metrics import evaluate
 PROTOCOL = Protocol(
     "captions", "ours: short", recipe=Recipe(epochs=8, batch_size=32, weight_decay=0.0, warmup_epochs=0.25)
 )
-# The better of two or three each on the validation split of rendered scenes, seed 0. Larger models want smaller ones.
+# The better of two or three each on the validation split of synthetic scenes, seed 0. Larger models want smaller ones.
 LEARNING_RATES = {"connector": 2e-2, "lora": 5e-3, "bitfit": 2e-2, "ia3": 2e-2, "full": 1e-3}
 
 
@@ -64,7 +65,7 @@ def fit(
     vit, lm = model.frozen
     identity = {
         "task": task.name,
-        "rendered": task.rendered,
+        "synthetic": task.synthetic,
         "data": task.fingerprint,
         "method": model.method,
         "options": json.dumps(model.options | {"grid": model.grid, "standardise": model.standardise}),
@@ -87,9 +88,9 @@ def fit(
         load(model, folder)
         return run
     tokens, labels, first = _encoded(model, captions)
-    patches = model.see(task, "train", train_images)
+    patches = model.encode_images(task, "train", train_images)
     if model.standardise:
-        model.connector[0].look_at(patches.to(device))
+        model.connector[0].estimate(patches.to(device))
 
     def step(rows):
         count = first[rows + 1] - first[rows]
@@ -144,7 +145,7 @@ def load(model, folder):
 
 
 def load_scenes_captioner(vit, lm):
-    """The captioner of rendered scenes that comes with peftlab (`tools/train_captioner.py`), on the embedded models.
+    """The captioner of synthetic scenes that comes with peftlab (`tools/train_captioner.py`), on the embedded models.
 
     Raises PeftlabError for other ones: its adapters fit no others.
     """

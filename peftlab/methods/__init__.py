@@ -1,13 +1,10 @@
-"""Every module in this folder is a method, but for four: base.py, the contract of them all; layers.py, what several
-are made of; contexts.py, adapters by context, for ViTs and language models; model.py, the tuned model. Importing the
-package registers all methods.
-"""
+"""Every module in this folder is one method; `core` holds what they are made of. Importing registers all methods."""
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from .base import FAMILIES, METHODS, Method, create_method, register, unfreeze
-from .model import PeftModel, attach, load_adapter
+from .core.base import FAMILIES, METHODS, Method, create_method, register, unfreeze
+from .core.model import PeftModel, attach, load_adapter
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

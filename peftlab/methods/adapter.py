@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..errors import check_choice
-from .base import Method, check_size, register
-from .layers import NOT_LINEAR, After, Bottleneck
+from ..common.errors import check_choice
+from .core.base import Method, check_size, register
+from .core.layers import NOT_LINEAR, After, Bottleneck
 
 PLACEMENTS = {"houlsby": ("attn.proj", "mlp"), "pfeiffer": ("mlp",)}
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .base import Method, check_size, register
-from .layers import NOT_LINEAR, Beside, Bottleneck
+from .core.base import Method, check_size, register
+from .core.layers import NOT_LINEAR, Beside, Bottleneck
 
 
 @register("adaptformer")

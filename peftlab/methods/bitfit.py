@@ -12,8 +12,8 @@ Source: Ben Zaken et al. 2022, arXiv 2106.10199 (for BERT); on ViTs known as "Bi
 
 from dataclasses import dataclass
 
-from .base import Method, check_targets, register, unfreeze
-from .layers import LINEARS
+from .core.base import Method, check_targets, register, unfreeze
+from .core.layers import LINEARS
 from .norm import norm_layers
 
 TARGETS = ("patch", "norm", *LINEARS)

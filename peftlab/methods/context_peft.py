@@ -26,10 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import check_choice
-from .base import Method, check_size, register
-from .contexts import KINDS, WHOLE, count_one, insert, merge_one
-from .layers import LINEARS, QKV
+from ..common.errors import check_choice
+from .core.base import Method, check_size, register
+from .core.contexts import KINDS, WHOLE, count_one, insert, merge_one
+from .core.layers import LINEARS, QKV
 
 CONTEXTS = ("domain", "one", "parity", "quadrant")
 

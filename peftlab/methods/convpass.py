@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .base import Method, check_size, check_targets, register
-from .layers import Beside
+from .core.base import Method, check_size, check_targets, register
+from .core.layers import Beside
 
 SUBLAYERS = ("attn", "mlp")
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import PeftlabError, check_choice
-from .base import Method, check_size, register
-from .layers import LINEARS
+from ..common.errors import PeftlabError, check_choice
+from .core.base import Method, check_size, register
+from .core.layers import LINEARS
 
 FORMS = ("tt", "tk")
 

@@ -9,7 +9,7 @@ Source: the standard transfer-learning baseline.
 
 from dataclasses import dataclass
 
-from .base import Method, register, unfreeze
+from .core.base import Method, register, unfreeze
 
 
 @register("full")

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import nn
 
-from ..errors import PeftlabError, check_choice
-from .base import register
+from ..common.errors import PeftlabError, check_choice
+from .core.base import register
 from .gift_linear import Generator, GiftLinear
 
 CLUSTERINGS = ("sigmoid", "softmax")

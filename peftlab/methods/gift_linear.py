@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .base import Method, check_size, check_targets, register
-from .layers import LINEARS
+from .core.base import Method, check_size, check_targets, register
+from .core.layers import LINEARS
 
 
 class Generator(nn.Module):

@@ -1,17 +1,17 @@
-"""GIST: a learned token gathers what a host method learns, and the two exchange knowledge while training.
+"""GIST: a learned token gathers what a base method learns, and the two exchange knowledge while training.
 
-Idea: the CLS token speaks for what the frozen backbone knows, a new token, the gist, for what the host method learns
+Idea: the CLS token speaks for what the frozen backbone knows, a new token, the gist, for what the base method learns
 on the task; both classify with the same head, and each is drawn towards the other's answer.
-Equation: z = [cls; dropout(g); patches], any host method inside the blocks, h = LN(blocks(z)), s_c = head(h_cls),
+Equation: z = [cls; dropout(g); patches], any base method inside the blocks, h = LN(blocks(z)), s_c = head(h_cls),
 s_g = head(h_gist), p = softmax(s / T), and
     L = CE(s_c, y) + 1/2 CE(s_g, y) + 3/4 KL(p_c || p_g) + 3/4 KL(p_g || p_c),  T = 3.
 Shapes: g [1, 1, D], at index 1, without a position embedding; N + 1 tokens in every block; s [B, K].
 KL is summed over classes and averaged over the batch; no factor T^2, and gradients flow into both sides.
-Parameters: the host's + D; ViT-B/16: 768 for the token, 83,760 with the released adapter (host "parallel").
+Parameters: the base method's + D; ViT-B/16: 768 for the token, 83,760 around the released adapter, "parallel".
 Start: g ~ U(-0.5, 0.5). Inference: s_c alone predicts, but the token stays in the sequence.
 Merging: impossible, the token belongs to the input.
 Source: Ruan et al. 2023, arXiv 2312.07255, and its released code (github.com/JCruan519/GIST), where the weights and T
-are constants; here they are options. The host is any registered method; its options are given beside ours.
+are constants; here they are options. The base method is any registered method; its options are given beside ours.
 Where a backbone has no CLS token its pooled tokens stand in for it, the gist apart (our choice).
 """
 
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .base import Method, create_method, register
+from .core.base import Method, create_method, register
 
 
 class GistToken(nn.Module):
@@ -57,8 +57,10 @@ def kl(logits, towards, temperature):
 @register("gist")
 @dataclass(frozen=True)
 class Gist(Method):
-    last_blocks: ClassVar[None] = None  # an option of the host; the token enters before the first block in any case
-    host: Method = field(default_factory=lambda: create_method("adaptformer"))
+    last_blocks: ClassVar[None] = (
+        None  # an option of the base method; the token enters before the first block in any case
+    )
+    base_method: Method = field(default_factory=lambda: create_method("adaptformer"))
     ce_gist: float = 0.5
     kl_cls_gist: float = 0.75
     kl_gist_cls: float = 0.75
@@ -66,7 +68,7 @@ class Gist(Method):
     dropout: float = 0.1
 
     title = "GIST"
-    idea = "add a token that gathers what a host method learns, and let both exchange it"
+    idea = "add a token that gathers what a base method learns, and let both exchange it"
     family = "prompt"
     source = "Ruan et al. 2023"
     lr = 5e-3
@@ -74,22 +76,22 @@ class Gist(Method):
     not_mergeable = "its token belongs to the sequence, and weights cannot hold tokens"
 
     def __post_init__(self):
-        object.__setattr__(self, "lr", self.host.lr)  # so that host and GIST are trained alike
+        object.__setattr__(self, "lr", self.base_method.lr)  # so that base method and GIST are trained alike
 
     def options(self):
         own = super().options()
-        return own | {"host": self.host.name} | self.host.options()
+        return own | {"base_method": self.base_method.name} | self.base_method.options()
 
     def apply(self, vit):
-        vit.num_prefix_tokens += 1  # the host's prompts, if any, stand behind the gist
-        self.host.apply(vit)
+        vit.num_prefix_tokens += 1  # the base method's prompts, if any, stand behind the gist
+        self.base_method.apply(vit)
         vit.num_prefix_tokens -= 1
         gist = vit.blocks[0].gist = GistToken(vit.embed_dim, int(vit.has_class_token), self.dropout)
         vit.blocks[0].register_forward_pre_hook(gist.enter, prepend=True)
         vit.blocks[-1].register_forward_hook(gist.leave)
 
     def count(self, backbone):
-        return self.host.count(backbone) + backbone.embed_dim
+        return self.base_method.count(backbone) + backbone.embed_dim
 
     def gist_logits(self, vit):
         """s_g [B, K] of the batch that last went through the blocks."""

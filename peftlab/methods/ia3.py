@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .base import Method, check_targets, register
-from .layers import QKV, After, Before
+from .core.base import Method, check_targets, register
+from .core.layers import QKV, After, Before
 
 TARGETS = (*QKV, "o", "ff")
 

@@ -9,7 +9,7 @@ Source: the standard transfer-learning baseline.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Method, register
+from .core.base import Method, register
 
 
 @register("linear")

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .base import Method, check_size, check_targets, register
-from .layers import LINEARS, QKV
+from .core.base import Method, check_size, check_targets, register
+from .core.layers import LINEARS, QKV
 
 PATHS = dict.fromkeys(QKV, LINEARS["qkv"]) | LINEARS
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from timm.layers import RmsNorm
 from torch import nn
 
-from .base import Method, register, unfreeze
+from .core.base import Method, register, unfreeze
 
 
 def norm_layers(parts, width):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from .base import Method, check_size, register
-from .layers import NOT_LINEAR, Bottleneck, become
+from .core.base import Method, check_size, register
+from .core.layers import NOT_LINEAR, Bottleneck, become
 
 
 class ParallelBlock(Block):

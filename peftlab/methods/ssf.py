@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import NotMergeable
-from .base import Method, register
-from .layers import LINEARS, After
+from ..common.errors import NotMergeable
+from .core.base import Method, register
+from .core.layers import LINEARS, After
 
 
 class ScaleShift(nn.Module):

@@ -21,10 +21,10 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from ..errors import check_choice
-from ..importance import CRITERIA, PLACEMENTS, channel_scores, choose
-from .base import Method, check_size, create_method, register, unfreeze
-from .layers import After, become
+from ..common.errors import check_choice
+from .core.base import Method, check_size, create_method, register, unfreeze
+from .core.importance import CRITERIA, PLACEMENTS, channel_scores, choose
+from .core.layers import After, become
 from .norm import norm_layers
 
 CHOICES = {"placement": PLACEMENTS, "criterion": CRITERIA}
@@ -59,7 +59,7 @@ class ChannelBlock(Block):
 @dataclass(frozen=True)
 class TwoStage(Method):
     channels: int | None = None
-    placement: str = "stream"
+    placement: str = "residual"
     criterion: str = "taylor"
     order: str = "top"
     balanced: bool = False
@@ -78,7 +78,7 @@ class TwoStage(Method):
     def __post_init__(self):
         for option, known in CHOICES.items():
             check_choice(option, getattr(self, option), known)
-        if self.placement == "stream":
+        if self.placement == "residual":
             object.__setattr__(self, "not_mergeable", "U also acts on the skip path, which no weight stands in")
         object.__setattr__(self, "identity_at_start", self.init == "zero")
 
@@ -106,7 +106,7 @@ class TwoStage(Method):
         device = next(vit.parameters()).device
         maps = iter([ChannelMap(indices, self.init).to(device) for indices in chosen])
         for block in self.blocks(vit, "attn.qkv", "mlp"):
-            if self.placement == "stream":
+            if self.placement == "residual":
                 become(block, ChannelBlock, self.name)
                 block.channels = next(maps)
             elif self.placement == "mlp":

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import PeftlabError
-from .base import Method, register
+from ..common.errors import PeftlabError
+from .core.base import Method, register
 
 
 class Prompts(nn.Module):

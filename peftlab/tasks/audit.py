@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from ..errors import DataError
-from ..progress import progress
-from . import load_image
+from ..common.errors import DataError
+from ..common.progress import progress
+from .task import load_image
 from .vtab1k import SPLITS, VTAB, list_lines, parse_line, read_classes
 
 DISJOINT = ("train800", "val200", "test")
@@ -19,7 +19,7 @@ SHOWN = 20  # problems printed by str()
 
 @dataclass(frozen=True)
 class Audit:
-    """`table`: one row per task and split. `problems`: one sentence each, naming the file and the mend.
+    """`table`: one row per task and split. `problems`: one sentence each, naming the file and the fix.
 
     Columns: images; expected (VTAB-1k's count, absent for tasks VTAB does not know); classes that occur; declared
     classes; smallest and largest share of an occurring class, 0 to 1; duplicates: images whose pixels occurred before

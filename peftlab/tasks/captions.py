@@ -1,4 +1,4 @@
-"""Images with captions: COCO's annotation files, Flickr8k's captions.jsonl, and rendered scenes.
+"""Images with captions: COCO's annotation files, Flickr8k's captions.jsonl, and synthetic scenes.
 
 COCO    <folder>/annotations/captions_<split>*.json, images in the folder named after the rest: captions_train2017.json
         describes <folder>/train2017/*.jpg. {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}
@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..checkpoints import write_json
-from ..errors import DataError, check_choice
-from ..paths import cache_folder
-from ..progress import progress
-from . import read_pixels
-from .rendered import drawn_once, image_rng, scenes
+from ..common.errors import DataError, check_choice
+from ..common.files import write_json
+from ..common.paths import cache_folder
+from ..common.progress import progress
+from .synthetic import scenes
+from .synthetic.drawing import drawn_once
+from .synthetic.registry import image_rng
+from .task import read_pixels
 
 SPLITS = ("train", "val", "test")
 SCENES = {"train": 800, "val": 200, "test": 200}
@@ -28,16 +30,16 @@ SCENES = {"train": 800, "val": 200, "test": 200}
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """Images with their captions. `rendered` marks scenes drawn here; their numbers are never those of photographs."""
+    """Images with their captions. `synthetic`: scenes drawn here, whose numbers are never those of photographs."""
 
     name: str
     folder: Path
-    rendered: bool
+    synthetic: bool
 
     @property
     def title(self):
         """The name for tables and pictures; what was drawn here carries its tag."""
-        return f"{self.name} (rendered)" if self.rendered else self.name
+        return f"{self.name} (synthetic)" if self.synthetic else self.name
 
     @cached_property
     def entries(self):
@@ -65,7 +67,7 @@ class CaptionTask:
         return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
 
     def factors(self, split):
-        """What each rendered scene shows: a list of lists of solids' factors."""
+        """What each synthetic scene shows: a list of lists of solids' factors."""
         table = json.loads((self.folder / "factors.json").read_text())
         return [table[f"{split}/{path.name}"]["objects"] for path, _ in self.split(split)]
 
@@ -77,21 +79,21 @@ class CaptionTask:
 
 
 def load_captions(source="scenes"):
-    """A CaptionTask. source: 'scenes' (rendered, drawn at the first call), or a folder as the module describes.
+    """A CaptionTask. source: 'scenes' (synthetic, drawn at the first call), or a folder as the module describes.
 
     Raises DataError for a folder without captions, PeftlabError for another name.
     """
     if str(source) == "scenes":
-        folder = cache_folder() / "rendered" / "scenes-v1"
+        folder = cache_folder() / "synthetic" / "scenes-v1"
         drawn_once(folder, draw_scenes)
-        return CaptionTask("scenes", folder, rendered=True)
+        return CaptionTask("scenes", folder, synthetic=True)
     folder = Path(source).expanduser()
     if not (folder / "captions.jsonl").is_file() and not any(coco_file(folder, split) for split in SPLITS):
         raise DataError(
             f"{folder}: neither captions.jsonl nor annotations/captions_<split>.json is there. Name the folder that "
-            "has one of them, or 'scenes' for rendered ones"
+            "has one of them, or 'scenes' for synthetic ones"
         )
-    return CaptionTask(folder.name, folder, rendered=False)
+    return CaptionTask(folder.name, folder, synthetic=False)
 
 
 def coco_file(folder, split):
@@ -128,7 +130,7 @@ def read_jsonl(file):
             row = json.loads(line)
             name, captions, split = row["file"], row["captions"], row["split"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{file}, line {number}: not an image with captions ({error!r}). Mend the line") from None
+            raise DataError(f"{file}, line {number}: not an image with captions ({error!r}). Fix the line") from None
         check_choice(f"split in {file}, line {number}:", split, SPLITS)
         entries[split].append((_inside(file.parent, name, file), _checked(captions, name, file)))
     if not entries:

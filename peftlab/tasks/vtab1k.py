@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..common.errors import DataError
 
 SPLITS = ("train800", "val200", "train800val200", "test")
 
@@ -69,7 +69,7 @@ def list_lines(folder, split):
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder. Point PEFTLAB_DATA (or root=) at the folder that holds it, fetch the data "
-            "with 'peftlab data fetch', or ask for the look-alike with root='rendered'"
+            "with 'peftlab data fetch', or ask for the synthetic task with root='synthetic'"
         )
     file = folder / f"{split}.txt"
     if not file.is_file():
@@ -84,15 +84,15 @@ def list_lines(folder, split):
 def parse_line(folder, split, number, line, num_classes):
     """'images/test/000000.jpg 3' -> (Path, 3). num_classes None takes any label from 0 up.
 
-    Raises DataError naming file, line and mend: a malformed line, a label out of range, a path that leaves the folder.
+    Raises DataError naming file, line and fix: a malformed line, a label out of range, a path that leaves the folder.
     """
     where = f"{folder / split}.txt, line {number}"
     name, _, label = line.rpartition(" ")
     if not name or not label.removeprefix("-").isdecimal():
-        raise DataError(f"{where}: {line!r} is not '<path> <label>'. Mend or remove the line")
+        raise DataError(f"{where}: {line!r} is not '<path> <label>'. Fix or remove the line")
     if int(label) < 0 or (num_classes is not None and int(label) >= num_classes):
         allowed = "" if num_classes is None else f": {num_classes} classes, 0 to {num_classes - 1}"
-        raise DataError(f"{where}: label {label} is out of range{allowed}. Mend the label, or the list of classes")
+        raise DataError(f"{where}: label {label} is out of range{allowed}. Fix the label, or the list of classes")
     inside = os.path.normpath(name)
     if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
         raise DataError(f"{where}: {name!r} leaves the task's folder. Use a path inside {folder}")

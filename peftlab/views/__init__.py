@@ -1,13 +1,15 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
+from ..analysis.attention import attention_maps, rollout
+from ..analysis.changes import block_changes, gradient_flow, weight_change
 from . import captioning, comparison, gift, gist, protocols, two_stage
-from .attention import attention, attention_maps, rollout
-from .block import block, block_changes, blocks
-from .change import change_map, gradient_flow, gradient_map, weight_change
+from .attention_overlay import attention
+from .block_diagram import block, blocks
+from .changes import change_map, gradient_map
 from .explorer import explore
-from .results import accuracies, costs, curves, parameters_accuracy
-from .samples import class_balance, samples
+from .runs import accuracies, costs, curves, parameters_accuracy
 from .style import PALETTE, method_color
+from .task_samples import class_balance, samples
 from .tokens import feature_plane, patch_pca, patch_tokens
 
 __all__ = [

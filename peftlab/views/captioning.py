@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ..captioning.captioner import IGNORED
-from ..errors import PeftlabError
-from ..methods.contexts import ContextLoRA, ContextVector
+from ..common.errors import PeftlabError
+from ..methods.core.contexts import ContextLoRA, ContextVector
 from .style import PALETTE, SEQUENTIAL, axes_or_new, bare
 
 IMAGE_COLOR, TEXT_COLOR = PALETTE[1], PALETTE[0]

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from ..ledger import titles
-from ..statistics import cube, mean_interval, paired, ranks
+from ..results.ledger import titles
+from ..results.statistics import cube, mean_interval, paired, ranks
 from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
 
 

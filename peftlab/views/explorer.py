@@ -4,7 +4,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 from IPython.display import display
 
-from ..progress import headless
+from ..common.progress import headless
 
 
 def explore(draw, **choices):

@@ -7,7 +7,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
-from ..segmentation import assignment, highlight, winners
+from ..analysis.clusters import assignment, highlight, winners
 from .style import PALETTE, SEQUENTIAL, axes_or_new, bare, image_grid
 
 HEAT, DIVERGING, OTHERS = "inferno", "RdBu_r", (0.8, 0.8, 0.8)

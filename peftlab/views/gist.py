@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
-from ..backbones import outputs
+from ..analysis.attention import all_attention_maps, prefix_index
+from ..backbones.preprocess import prepare_for
+from ..backbones.stages import outputs
 from ..methods.gist import kl
-from ..prediction import prepare_for
-from ..statistics import mean_interval
-from .attention import all_attention_maps, attention, prefix_index
+from ..results.statistics import mean_interval
+from .attention_overlay import attention
 from .style import PALETTE, axes_or_new
 
 CLS, GIST = PALETTE[7], PALETTE[0]
@@ -152,6 +153,6 @@ def ablation(table, ax=None):
         ax.plot(mean, y, "D", color=GIST)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(xlabel="test accuracy (%)", ylim=(len(names) - 0.5, -0.5))
-    titles = table["task"] + np.where(table["rendered"], " (rendered)", "")
+    titles = table["task"] + np.where(table["synthetic"], " (synthetic)", "")
     ax.set_title(", ".join(sorted(titles.unique())), fontsize=10)
     return ax

@@ -1,12 +1,12 @@
-"""What the protocol alone does to a comparison: places that change, and what peeking seems to gain."""
+"""What the protocol alone does to a comparison: places that change, and what test-set selection seems to gain."""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from ..ledger import titles
-from ..peeking import HABITS
-from ..statistics import cube, mean_interval
+from ..results.ledger import titles
+from ..results.statistics import cube, mean_interval
+from ..results.test_selection import HABITS
 from .style import PALETTE, axes_or_new, method_color
 
 
@@ -40,10 +40,10 @@ def rank_shifts(tables, by="method", ax=None):
     return ax
 
 
-def peeking(gains, ax=None):
+def selection_gain(gains, ax=None):
     """Points that habits of choosing on the test split add to the honest accuracy, by task -> Axes.
 
-    gains: from `peftlab.peeking.gains`. A dot is a run of one method and seed; a diamond the mean over them with
+    gains: from `test_selection.gains`. A dot is a run of one method and seed; a diamond the mean over them with
     Student's 95 % interval.
     """
     tasks, shown = sorted(gains["task"].unique()), HABITS[1:]

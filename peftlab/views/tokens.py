@@ -5,8 +5,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from ..backbones import input_size
-from ..prediction import prepare_for
+from ..backbones.preprocess import input_size, prepare_for
 from .style import SEQUENTIAL, axes_or_new, bare
 
 

@@ -6,9 +6,9 @@ import torch
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import spearmanr
 
-from ..importance import activations_and_gradients, places
+from ..backbones.preprocess import prepare_for
+from ..methods.core.importance import activations_and_gradients, places
 from ..methods.norm import norm_layers
-from ..prediction import prepare_for
 from .gift import overlay
 from .style import PALETTE, SEQUENTIAL, axes_or_new, image_grid
 

@@ -1,0 +1,197 @@
+"""What a method costs on a backbone: parameters, arithmetic, memory, time, bytes on disk.
+
+One table, the cost card: a row a method, units in the column names. Everything is measured on the tuned model itself.
+"""
+
+import statistics
+import time
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..backbones.preprocess import input_size
+from ..common.progress import progress
+from ..methods import FAMILIES, METHODS, PeftModel, attach, create_method
+from ..training.loop import parameter_groups
+from ..training.precision import pick_device
+
+MIB = 2**20
+
+
+@contextmanager
+def explicit_attention(model):
+    """Attention as two matrix products and a softmax: older FlopCounterModes count the fused CPU kernel as 0."""
+    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)]
+    for m in fused:
+        m.fused_attn = False
+    try:
+        yield
+    finally:
+        for m in fused:
+            m.fused_attn = True
+
+
+def objective(model, x, y):
+    """The scalar that training minimises: the method's own loss, or cross-entropy for a model that is not ours."""
+    logits = model(x)
+    return model.loss(logits, y)["loss"] if isinstance(model, PeftModel) else F.cross_entropy(logits, y)
+
+
+def flops(model, x):
+    """(forward, forward and backward) floating point operations for images x [B, 3, H, W].
+
+    Matrix products and convolutions, a multiplication and an addition each counted as one; element-wise work, which
+    takes time but next to no arithmetic, is left out, as is usual.
+    """
+    with explicit_attention(model), FlopCounterMode(display=False) as forward, torch.no_grad():
+        model(x)
+    with explicit_attention(model), FlopCounterMode(display=False) as both:
+        objective(model, x, torch.zeros(len(x), dtype=torch.long, device=x.device)).backward()
+    model.zero_grad(set_to_none=True)
+    return forward.get_total_flops(), both.get_total_flops()
+
+
+def _storages(tensors):
+    """{address: bytes} of the memory behind some tensors; views share theirs."""
+    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+
+
+def activation_bytes(model, x, y):
+    """Bytes that autograd keeps from the forward to the backward pass, model weights and the images left out."""
+    known, kept = _storages([*model.parameters(), *model.buffers(), x, y]), {}
+
+    def pack(tensor):
+        kept.update(_storages([tensor]))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = objective(model, x, y)  # alive until here, so that no address is used twice
+    del loss
+    return sum(size for address, size in kept.items() if address not in known)
+
+
+class PeakBytes(TorchDispatchMode):
+    """Follows the memory of every tensor that is made while it is active; `highest` is the peak in bytes.
+
+    The CPU has no torch.cuda.max_memory_allocated. Work space inside of a kernel is not seen.
+    """
+
+    def __init__(self, known):
+        super().__init__()
+        self.live, self.now, self.highest = dict(_storages(known)), 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage):
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address in self.live or size == 0:
+            return
+        self.live[address] = size
+        self.now += size
+        self.highest = max(self.highest, self.now)
+        weakref.finalize(storage, self._gone, address)
+
+    def _gone(self, address):
+        self.now -= self.live.pop(address)
+
+
+def training_step(model, x, y, objective=objective):
+    """(a function that makes one step of AdamW on one batch, its optimizer)."""
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=1e-4), lr=1e-6)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        objective(model, x, y).backward()
+        optimizer.step()
+
+    return step, optimizer
+
+
+def peak_bytes(model, x, y):
+    """The highest memory of a training step: weights, optimizer state, activations, gradients."""
+    step, optimizer = training_step(model, x, y)
+    step()  # makes the optimizer's state
+    if x.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated()
+    state = [t for values in optimizer.state.values() for t in values.values() if isinstance(t, torch.Tensor)]
+    optimizer.zero_grad(set_to_none=True)
+    known = [*model.parameters(), *model.buffers(), *state, x, y]
+    with PeakBytes(known) as memory:
+        step()
+    return memory.highest + sum(_storages(known).values())
+
+
+def seconds(work, device, at_least=0.5):
+    """Median time of a call, over as many as fit into `at_least` seconds but five or more, after one to warm up."""
+    work()
+    wait = torch.cuda.synchronize if device.type == "cuda" else torch.mps.synchronize if device.type == "mps" else None
+    times = []
+    while sum(times) < at_least or len(times) < 5:
+        began = time.perf_counter()
+        work()
+        if wait:
+            wait()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def disk_bytes(model):
+    """Size of the saved adapter with its head."""
+    with TemporaryDirectory() as folder:
+        return sum(file.stat().st_size for file in Path(model.save(folder)).iterdir())
+
+
+def costs(backbone, method, num_classes=10, batch_size=32, device=None):
+    """One row of the cost card as a dict; see `cost_card`."""
+    device = pick_device(device)
+    model = attach(backbone.to(device), method, num_classes)
+    x = torch.randn(batch_size, 3, *input_size(model.vit), generator=torch.Generator().manual_seed(0)).to(device)
+    y = torch.arange(batch_size, device=device) % num_classes
+    forward, both = flops(model, x[:1])
+    final = model.vit if method.not_mergeable else model.merge()
+    with torch.inference_mode():
+        latency = seconds(lambda: final(x[:1]), device)
+    return {
+        "family": method.family,
+        "parameters": model.method_parameters,
+        "head_parameters": model.head_parameters,
+        "disk_kib": disk_bytes(model) / 1024,
+        "gflops_forward": forward / 1e9,
+        "gflops_training": both / 1e9,
+        "activation_mib": activation_bytes(model, x, y) / MIB,
+        "peak_mib": peak_bytes(model, x, y) / MIB,
+        "step_ms": 1000 * seconds(training_step(model, x, y)[0], device),
+        "latency_ms": 1000 * latency,
+        "merged": not method.not_mergeable,
+    }
+
+
+def cost_card(backbone, methods=None, num_classes=10, batch_size=32, device=None):
+    """What each method costs on a backbone -> DataFrame, a row a method, ordered by family.
+
+    methods: names, or {label: Method} for options other than the defaults; None: all. GFLOPs are for one image, steps
+    and memory for a batch, nothing cached. latency_ms: one image through the merged model, or through the tuned one
+    where merging is impossible. Times are medians taken one method after another; for ratios take steps in turns, as
+    benchmarks/ do.
+    """
+    if not isinstance(methods, dict):
+        methods = {name: create_method(name) for name in methods or METHODS}
+    methods = dict(sorted(methods.items(), key=lambda item: FAMILIES.index(item[1].family)))
+    bar = progress(methods.items(), desc="costs", unit="method")
+    rows = [{"method": label} | costs(backbone, m, num_classes, batch_size, device) for label, m in bar]
+    return pd.DataFrame(rows).set_index("method")

@@ -1,0 +1,110 @@
+"""Frozen timm VisionTransformers by name: the embedded one, hub ids with their tag, local files."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import timm
+from timm.models import load_checkpoint
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+
+from ..common.errors import PeftlabError, near
+from ..common.files import read_tensors, write_tensors
+from ..common.paths import REPOSITORY
+from .protocols import NORMALISATIONS
+
+EMBEDDED = {"peftlab_vit_mini": REPOSITORY / "data" / "backbones" / "peftlab_vit_mini.safetensors"}
+MINI = {"img_size": 64, "patch_size": 8, "embed_dim": 192, "depth": 6, "num_heads": 3}
+
+
+def load_backbone(name="peftlab_vit_mini", pretrained=True, img_size=None, architecture=None):
+    """Load a VisionTransformer without head, frozen and in eval mode.
+
+    name: 'peftlab_vit_mini' (embedded, 64 px), a timm id with its tag such as
+        'vit_base_patch16_224.augreg_in21k', or a local .safetensors / .npz file.
+    pretrained: False gives the architecture with random weights (a control, or a fast test).
+    img_size: side in pixels, if other than the checkpoint's; position embeddings are resampled.
+    architecture: timm name of a local file's architecture; by default the file's own stem, or what peftlab stored.
+    Raises PeftlabError with the near names; with HF_HUB_OFFLINE=1 only what is already on disk is used.
+    """
+    size = {} if img_size is None else {"img_size": img_size}
+    path = EMBEDDED.get(name, Path(name).expanduser())
+    is_file = name in EMBEDDED or path.suffix in (".safetensors", ".npz")
+    vit = _from_file(path, pretrained, architecture, size) if is_file else _from_timm(name, pretrained, size)
+    if not isinstance(vit, VisionTransformer):
+        raise PeftlabError(f"{name!r} is a {type(vit).__name__}; peftlab needs a plain timm VisionTransformer")
+    vit.requires_grad_(False).eval()
+    vit.peftlab_name = path.stem if is_file else name.removeprefix("timm/")
+    if not pretrained:
+        vit.peftlab_name += " (random weights)"
+    return vit
+
+
+def _from_file(path, pretrained, architecture, size):
+    if not path.is_file():
+        raise PeftlabError(f"{path}: no such weights file. Check the path; embedded backbones: {', '.join(EMBEDDED)}")
+    tensors, stored = read_tensors(path) if path.suffix == ".safetensors" else ({}, None)
+    if architecture is None and stored:
+        vit = VisionTransformer(**(stored["architecture"] | size), num_classes=0)
+        mean, std = NORMALISATIONS[stored["normalisation"]]
+        side = vit.patch_embed.img_size[0]
+        vit.pretrained_cfg = {"mean": mean, "std": std, "input_size": (3, side, side)}
+    else:
+        architecture = architecture or path.stem
+        if not timm.is_model(architecture):
+            raise PeftlabError(
+                f"{path}: its architecture is unknown. Name it, as in "
+                f"load_backbone({str(path)!r}, architecture='vit_base_patch16_224')"
+            )
+        vit = timm.create_model(architecture, pretrained=False, num_classes=0, **size)
+    if not pretrained:
+        return vit
+    try:
+        if path.suffix == ".npz":
+            load_checkpoint(vit, str(path))
+        else:
+            tensors = {key: t.float() for key, t in tensors.items() if not key.startswith("head.")}
+            vit.load_state_dict(checkpoint_filter_fn(tensors, vit))
+    except (RuntimeError, KeyError) as error:
+        raise PeftlabError(f"{path}: these weights do not fit the architecture: {error}") from None
+    return vit
+
+
+def _from_timm(name, pretrained, size):
+    model = name.removeprefix("timm/")
+    base = model.split(".")[0]
+    if not timm.is_model(base):
+        raise PeftlabError(f"unknown backbone {name!r}{near(base, [*EMBEDDED, *timm.list_models('vit_*')])[:600]}")
+    tags = timm.list_pretrained(f"{base}.*")
+    if pretrained and model not in tags:
+        raise PeftlabError(
+            f"{name!r} does not say which weights: one name has several checkpoints with other data and input "
+            f"ranges. Choose one of: {', '.join(tags) or 'none published'}"
+        )
+    try:
+        return timm.create_model(model, pretrained=pretrained, num_classes=0, **size)
+    except Exception as error:  # hub errors come as many types, from requests to httpx to huggingface_hub's own
+        offline = " HF_HUB_OFFLINE is set, so only the local cache was searched." if _offline() else ""
+        raise PeftlabError(
+            f"could not load {name!r}: {type(error).__name__}: {str(error).splitlines()[0]}.{offline} "
+            "Download it once with the network on, or give the path of a .safetensors file"
+        ) from error
+
+
+def _offline():
+    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+
+
+def save_backbone(vit, path, architecture, normalisation="imagenet"):
+    """Write a plain VisionTransformer as fp16 safetensors with what `load_backbone` needs to rebuild it."""
+    tensors = {name: t.half() for name, t in vit.state_dict().items()}
+    write_tensors(path, tensors, {"architecture": architecture, "normalisation": normalisation})
+
+
+def fingerprint(vit):
+    """12 hex digits over all weights: two backbones with the same digits compute the same function."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(vit.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,130 @@
+"""How images are prepared and how a model is trained, as named, hashed data.
+
+Papers on the same benchmark differ in interpolation, normalisation and recipe, and the difference can exceed the
+differences between methods. So a protocol has a name, a source and a hash, and the hash stands in every ledger row.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+
+from ..common.errors import PeftlabError, check_choice
+
+NORMALISATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # inputs in [-1, 1]
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # inputs in [0, 1]
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Direct resize to the backbone's input size (no crop, no flip), then normalisation.
+
+    interpolation: 'bicubic' or 'bilinear'. normalisation: a key of NORMALISATIONS, or 'backbone' for the mean and
+    standard deviation the backbone was pre-trained with.
+    """
+
+    interpolation: str = "bicubic"
+    normalisation: str = "backbone"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with linear warm-up and cosine decay. lr None means the method's own default."""
+
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float | None = None
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 2
+    min_lr: float = 1e-5
+    drop_path: float = 0.0  # rate at the last block, growing linearly from 0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named pair of preprocessing and recipe; rates: learning rates of methods found under it, by name."""
+
+    name: str
+    source: str
+    preprocessing: Preprocessing = Preprocessing()
+    recipe: Recipe = Recipe()
+    rates: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def hash(self):
+        """12 hex digits over everything that influences a result; the name and source do not.
+
+        Nor do `rates`: the one that a run used stands in its recipe.
+        """
+        content = [asdict(self.preprocessing), asdict(self.recipe)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def learning_rate(self, method):
+        """The recipe's, else the one found for the method or its base method, else the method's own default."""
+        base = getattr(method, "base_method", method)
+        return self.recipe.lr or self.rates.get(base.name) or method.lr
+
+    def with_recipe(self, **changes):
+        """The same protocol with some of the recipe's fields replaced; `None` leaves a field as it is."""
+        changes = {key: value for key, value in changes.items() if value is not None}
+        recipe = replace(self.recipe, **changes)
+        for name in ("epochs", "batch_size"):
+            if getattr(recipe, name) < 1:
+                raise PeftlabError(f"{name} is {getattr(recipe, name)}, but must be at least 1")
+        if recipe.lr is not None and not recipe.lr > 0:
+            raise PeftlabError(f"lr is {recipe.lr}, but must be greater than 0")
+        return replace(self, recipe=recipe)
+
+
+_HUNDRED = Recipe(epochs=100, lr=1e-3, warmup_epochs=10, drop_path=0.1)
+
+_SHORT = Recipe(epochs=4, batch_size=16, warmup_epochs=1)
+
+# Found by `peftlab sweep grids/comparison.yaml`: three for each method, the best mean over val200 of dtd, eurosat and
+# dsprites_loc on the embedded backbone at 32 px. The search is in results/comparison.csv (train_split train800).
+_RATES = {
+    "linear": 0.05,
+    "full": 2e-4,
+    "norm": 0.02,
+    "bitfit": 0.02,
+    "two_stage": 5e-3,
+    "lora": 5e-3,
+    "ia3": 0.02,
+    "ssf": 0.02,
+    "fact": 5e-3,
+    "gift": 5e-3,
+    "gift_linear": 5e-3,
+    "context_peft": 5e-3,
+    "adapter": 0.01,
+    "adaptformer": 0.02,
+    "parallel": 5e-3,
+    "convpass": 2e-3,
+    "vpt": 0.01,
+}
+
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        Protocol("peftlab", "ours: short, the backbone's native inputs"),
+        Protocol("short", "ours: what 2 CPU cores can repeat", recipe=_SHORT, rates=_RATES),
+        Protocol("short_unnormalised", "short, fed as OSU-MLB", Preprocessing("bicubic", "none"), _SHORT, _RATES),
+        Protocol("noah", "NOAH, FacT, Convpass: their public code", Preprocessing("bicubic", "imagenet"), _HUNDRED),
+        Protocol(
+            "gift",
+            "GIFT v2: its public code; lr from its val200 grid",
+            Preprocessing("bilinear", "half"),
+            replace(_HUNDRED, lr=None, min_lr=1e-6),
+        ),
+        Protocol("osu", "OSU-MLB re-evaluation: un-normalised inputs", Preprocessing("bicubic", "none"), _HUNDRED),
+    )
+}
+
+
+def get_protocol(protocol):
+    """A Protocol by name; a Protocol is returned as it is. Raises PeftlabError with the near names."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    check_choice("protocol", protocol, PROTOCOLS)
+    return PROTOCOLS[protocol]

@@ -1,0 +1,1 @@
+"""What methods are made of: the contract, the tuned model, layers, contexts, channel importance, HF peft."""

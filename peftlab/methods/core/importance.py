@@ -1,0 +1,158 @@
+"""How much each channel of an activation matters to the loss: a first-order Taylor term and its alternatives.
+
+Setting channel c of an activation h to zero changes the loss of an image by about |sum_t h_tc g_tc| with g = dL/dh
+(Molchanov et al. 2017): one forward and one backward pass estimate it for every channel of every layer at once.
+"""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...backbones.stages import run_stages
+from ...common.errors import check_choice
+from ...common.progress import progress
+
+CRITERIA = ("taylor", "squared", "gradient", "l2", "random")
+PLACEMENTS = ("residual", "mlp", "qv")
+
+
+class Place(NamedTuple):
+    """Some channels of what goes into a module (kind "input") or comes out of it ("output")."""
+
+    module: nn.Module
+    kind: str
+    channels: slice
+
+
+def places(vit, placement="residual"):
+    """The activations of a placement, block by block; of "qv" two in each block, q and v.
+
+    "residual": the residual stream after attention, which the second norm reads; "mlp": what the MLP gives, before the
+    residual add; "qv": queries and values. Raises PeftlabError for another placement.
+    """
+    check_choice("placement", placement, PLACEMENTS)
+    D, found = vit.embed_dim, []
+    for block in vit.blocks:
+        if placement == "residual":
+            found.append(Place(block.norm2, "input", slice(0, D)))
+        elif placement == "mlp":
+            found.append(Place(block.mlp, "output", slice(0, D)))
+        else:
+            found += [Place(block.attn.qkv, "output", slice(i * D, (i + 1) * D)) for i in (0, 2)]
+    return found
+
+
+@contextmanager
+def watched(places):
+    """Within: {module: its activation [B, N, ..] of the last forward pass}, to which gradients can be taken."""
+    seen, hooks = {}, []
+
+    def keep(module, h):
+        # Where nothing before it is trained, the tensor itself is marked, so that all its readers count.
+        seen[module] = h if h.requires_grad else h.requires_grad_()
+
+    for module, kind, _ in places:
+        if kind == "input":
+            hooks.append(module.register_forward_pre_hook(lambda module, args: keep(module, args[0])))
+        else:
+            hooks.append(module.register_forward_hook(lambda module, args, output: keep(module, output)))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def activations_and_gradients(vit, places, x, y):
+    """(h, g) for each place, both [B, N, D]: activations of images x and the gradients of each image's own loss."""
+    with torch.enable_grad(), watched(places) as seen:
+        loss = F.cross_entropy(vit(x), y, reduction="sum")  # summed: no image's gradient depends on the batch size
+        gradients = dict(zip(seen, torch.autograd.grad(loss, list(seen.values())), strict=True))
+    return [(seen[m].detach()[..., channels], gradients[m][..., channels]) for m, _, channels in places]
+
+
+def of_images(criterion, h, g):
+    """Scores [B, D] of each image from h and g [B, N, D]: tokens are summed before the absolute value."""
+    if criterion == "taylor":
+        return (h * g).sum(1).abs()
+    if criterion == "squared":
+        return (h * g).sum(1).square()
+    return g.sum(1).abs() if criterion == "gradient" else h.square().sum(1)
+
+
+def channel_scores(vit, batches, placement="residual", criterion="taylor", balanced=False, prefix=True, seed=0):
+    """Importance of every channel, float64 [places, D] on the CPU, the same whatever the batch size.
+
+    batches: (images x [B, 3, H, W], labels y [B]) on the model's device. criterion: "taylor", mean over images of
+    |sum_t h g|; "squared", of its square; "gradient", of |sum_t g|; "l2", the salience of SCT (the norm of h over all
+    patches of a class, mean over classes); "random". balanced: mean over classes of the means over their images.
+    prefix=False: count patches alone; where the head reads CLS, the last block's stream then scores 0 throughout.
+    Raises PeftlabError for an unknown criterion.
+    """
+    check_choice("criterion", criterion, CRITERIA)
+    where = places(vit, placement)
+    if criterion == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(len(where), vit.embed_dim, generator=generator, dtype=torch.float64)
+    first, vit = 0 if prefix else vit.num_prefix_tokens, vit.eval()
+    sums = torch.zeros(vit.num_classes, len(where), vit.embed_dim, dtype=torch.float64)
+    counts = torch.zeros(vit.num_classes, dtype=torch.float64)
+    for x, y in batches:
+        pairs = activations_and_gradients(vit, where, x, y)
+        scores = torch.stack([of_images(criterion, h[:, first:].double(), g[:, first:].double()) for h, g in pairs], 1)
+        sums.index_add_(0, y.cpu(), scores.cpu())
+        counts += torch.bincount(y.cpu(), minlength=vit.num_classes)
+    sums, counts = sums[counts > 0], counts[counts > 0]
+    if criterion == "l2":
+        return sums.sqrt().mean(0)
+    return (sums / counts[:, None, None]).mean(0) if balanced else sums.sum(0) / counts.sum()
+
+
+def choose(scores, k, order="top", budget="layer"):
+    """Chosen channels of each place, a list of rising int64 indices, from scores [places, D]. Ties: the lower index.
+
+    budget: "layer", k of each place; "global", k times the number of places over all, after each place's scores were
+    divided by their l2 norm, so that places compare. order: "top", "bottom".
+    """
+
+    def first(values, n):
+        return values.argsort(descending=order == "top", stable=True)[:n]
+
+    if budget == "layer":
+        return [first(row, k).sort()[0] for row in scores]
+    flat = F.normalize(scores, dim=1).flatten()
+    chosen = first(flat, k * len(scores)).sort()[0]
+    return [chosen[chosen // scores.shape[1] == i] % scores.shape[1] for i in range(len(scores))]
+
+
+@torch.no_grad()
+def removal(vit, x, y, block, placement="residual", step=1.0):
+    """The truth that scores estimate: mean over images of |change of the loss| when one channel is scaled -> [D].
+
+    step 1 removes a channel from all tokens of images x, a small one scales it to 1 - step. Runs everything from the
+    block on once for each channel. Not for "qv".
+    """
+    place, losses = places(vit, placement)[block], []
+    x = run_stages(vit, x, stop=1 + block)
+
+    def loss(channel=None):
+        def scale(h):  # in place: the skip path carries the same tensor
+            if channel is not None:
+                h[..., channel] *= 1 - step
+
+        if place.kind == "input":
+            hook = place.module.register_forward_pre_hook(lambda module, args: scale(args[0]))
+        else:
+            hook = place.module.register_forward_hook(lambda module, args, output: scale(output))
+        try:
+            return F.cross_entropy(run_stages(vit, x, start=1 + block), y, reduction="none")
+        finally:
+            hook.remove()
+
+    full = loss()
+    for channel in progress(range(vit.embed_dim), desc="removing channels", unit="channel"):
+        losses.append((loss(channel) - full).abs().mean())
+    return torch.stack(losses).cpu()

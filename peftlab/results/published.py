@@ -1,0 +1,37 @@
+"""The tables in results/: what we measured, and what others printed."""
+
+import pandas as pd
+
+from ..common.errors import DataError, near
+from ..common.paths import REPOSITORY
+
+FOLDER = REPOSITORY / "results"
+
+
+def read_table(file):
+    """A CSV file -> DataFrame. Raises DataError, naming the file, where it is missing or no table."""
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{file}: cannot be read as a table: {error}") from None
+
+
+def read_results(name):
+    """A table of results/, by its name without .csv -> DataFrame. Raises DataError, naming those that are there."""
+    known = sorted(file.stem for file in FOLDER.glob("*.csv"))
+    if name not in known:
+        raise DataError(f"{FOLDER} has no table {name!r}{near(name, known)}")
+    return read_table(FOLDER / f"{name}.csv")
+
+
+def published_means(published):
+    """Means over VTAB-1K's 19 tasks as printed, or from the tasks that were -> row, method, parameters_m, source, %.
+
+    published: `read_results("published")`. Only rows that belong to a method of this package.
+    """
+    rows = published[published["method"].notna()]
+    keys = ["row", "method", "parameters_m", "source"]
+    printed = rows[rows["task"] == "mean over tasks"].set_index(keys)["accuracy"]
+    averages = ("natural", "specialized", "structured", "mean over tasks", "mean over groups")
+    tasks = rows[~rows["task"].isin(averages)].groupby(keys, sort=False)["accuracy"].mean()
+    return pd.concat([tasks, printed]).rename("mean over tasks").reset_index()

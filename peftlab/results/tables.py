@@ -1,0 +1,47 @@
+"""A comparison as a table of text: methods x tasks with intervals, both averages, costs."""
+
+from ..common.errors import PeftlabError
+from .ledger import titles
+from .statistics import averages, mean_interval
+
+COSTS = {
+    "parameters": ("parameters", "{:,.0f}"),
+    "gflops_training": ("GFLOPs", "{:.2f}"),
+    "peak_mib": ("MiB", "{:.0f}"),
+    "step_ms": ("ms", "{:.0f}"),
+}
+
+
+def comparison_table(ledger, by="label", costs=None):
+    """Test accuracies in % -> DataFrame of text, a row a method, the best mean first.
+
+    A task's column: mean over seeds and half of Student's 95 % interval. Averages, with bootstrap intervals over tasks
+    and seeds, are there where every method has every task and seed and all tasks are of one kind. costs: a cost card
+    indexed like the methods; its columns come first.
+    """
+    order = ledger.groupby("task")["group"].first().sort_values(kind="stable").index
+    values = 100 * ledger.set_index([by, "task"])["test_accuracy"]
+    cells = values.groupby([by, "task"]).apply(_with_half_interval).unstack().reindex(columns=order)
+    table = cells.fillna("").rename(columns=titles(ledger))
+    try:
+        means = 100 * averages(ledger, by)
+    except PeftlabError:
+        return table  # incomplete or of both kinds; an average would compare different things
+    for name in ("mean over tasks", "mean over groups"):
+        ends = zip(means[name], means[f"{name} low"], means[f"{name} high"], strict=True)
+        table[name] = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in ends]
+    for column, (title, form) in reversed(COSTS.items() if costs is not None else ()):
+        table.insert(0, title, costs.loc[table.index, column].map(form.format))
+    return table.loc[means["mean over tasks"].sort_values(ascending=False).index]
+
+
+def _with_half_interval(values):
+    mean, _, high = mean_interval(values)
+    return f"{mean:.1f}" if high != high else f"{mean:.1f} ± {high - mean:.1f}"
+
+
+def markdown(table):
+    """A DataFrame of text as a Markdown table, its index first and as code."""
+    rows = [[table.index.name, *table.columns], ["---"] * (len(table.columns) + 1)]
+    rows += [[f"`{name}`", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

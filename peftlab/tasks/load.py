@@ -1,0 +1,61 @@
+"""Tasks by name: real ones on disk, or synthetic ones."""
+
+from pathlib import Path
+
+from ..common.errors import PeftlabError, near
+from ..common.paths import data_root
+from .task import Task
+from .vtab1k import VTAB, list_lines, read_classes
+
+
+def load_task(name, root=None):
+    """Load a task by name.
+
+    root: a folder in the VTAB-1k layout reads the real task; None takes $PEFTLAB_DATA if it is set and otherwise
+    draws the synthetic task; "synthetic" draws it in any case. Raises PeftlabError for unknown names and DataError for
+    damaged folders.
+    """
+    from .synthetic.drawing import synthetic_task
+    from .synthetic.registry import SYNTHETIC
+
+    root = root if root is not None else data_root()
+    known = set(VTAB) | set(SYNTHETIC)
+    if name not in known:
+        raise PeftlabError(f"unknown task {name!r}{near(name, known)}")
+    if name not in VTAB or root is None or str(root) == "synthetic":
+        if name not in SYNTHETIC:
+            raise PeftlabError(
+                f"task {name!r} has no synthetic task. Set PEFTLAB_DATA (or root=) to a VTAB-1k folder; "
+                f"synthetic tasks exist of: {', '.join(sorted(SYNTHETIC))}"
+            )
+        return synthetic_task(name)
+    folder, spec = Path(root).expanduser() / name, VTAB[name]
+    list_lines(folder, "train800")  # a wrong folder is said now, not at the first use
+    return Task(name, spec.group, spec.about, read_classes(folder, spec), folder, synthetic=False)
+
+
+def task_names():
+    """All names that `load_task` knows, VTAB's first."""
+    from .synthetic.registry import SYNTHETIC
+
+    return [*VTAB, *(name for name in SYNTHETIC if name not in VTAB)]
+
+
+def available_tasks(root=None):
+    """Names that can be loaded now: VTAB tasks on disk under root or $PEFTLAB_DATA, or else all synthetic tasks."""
+    from .synthetic.registry import SYNTHETIC
+
+    root = root if root is not None else data_root()
+    if root is None or str(root) == "synthetic":
+        return list(SYNTHETIC)
+    return [name for name in VTAB if (Path(root).expanduser() / name).is_dir()]
+
+
+def pick_tasks(n, root=None):
+    """Up to n names of available tasks, taken from the groups in turn, so that three tasks show three groups."""
+    from .synthetic.registry import SYNTHETIC
+
+    names = available_tasks(root)
+    group = {name: (VTAB.get(name) or SYNTHETIC[name]).group for name in names}
+    rank = {name: (sum(group[other] == group[name] for other in names[:i]), i) for i, name in enumerate(names)}
+    return sorted(names, key=rank.get)[:n]

@@ -1,0 +1,1 @@
+"""Fetching VTAB-1k from a public mirror: download, check, unpack."""

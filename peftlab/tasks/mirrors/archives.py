@@ -1,0 +1,91 @@
+"""Check and unpack an archive: nothing leaves its folder, and the target appears in one step or not at all."""
+
+import gzip
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from pathlib import PurePosixPath
+
+from ...common.errors import DataError, PeftlabError
+from ...common.progress import progress
+from ..audit import audit, find_tasks
+from .disk import on_disk, require_space
+
+# What the archive modules raise on damage. RuntimeError: encrypted, or a compression that zipfile does not know.
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+
+
+class BadArchive(DataError):
+    """The archive is not what it should be: another sha256, damaged, or with paths that lead out of its folder."""
+
+
+def check_sha256(archive, expected, source):
+    """-> sha256 of the file, 64 hex digits. Raises BadArchive when `expected` is another; None accepts any."""
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected is not None and found != expected:
+        raise BadArchive(f"{archive}: wrong sha256. Expected {expected} ({source}), found {found}")
+    return found
+
+
+def unpack(archive, target):
+    """Unpack, find the folder of the tasks, move it to `target` in one step. -> Audit of lists and files.
+
+    Raises BadArchive, and DataError when nothing in the archive has the VTAB-1k layout.
+    """
+    work = target.parent / f".{target.name}.partial"
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    try:
+        on_disk(work, work.mkdir, parents=True)
+        on_disk(work, extract, archive, work)
+        root = work
+        while (
+            not find_tasks(root)
+            and len(inner := [p for p in root.iterdir() if p.is_dir() and p.name[0] not in "._"]) == 1
+        ):
+            root = inner[0]
+        if not find_tasks(root):
+            there = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+            raise DataError(
+                f"{archive}: no VTAB-1k task in it (found: {there}). Choose another mirror, or unpack by hand"
+            )
+        report = audit(root, decode=False)
+        on_disk(target, os.replace, root, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def extract(archive, folder):
+    """Unpack a zip or a (compressed) tar. Raises BadArchive for paths and links that leave `folder` and for damage."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                for member in file.infolist():
+                    _inside(archive, member.filename, link=stat.S_ISLNK(member.external_attr >> 16))
+                require_space(folder, sum(member.file_size for member in file.infolist()))
+                for member in progress(file.infolist(), desc=f"unpacking {archive.name}"):
+                    file.extract(member, folder)
+        elif tarfile.is_tarfile(archive):
+            if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
+                raise PeftlabError(f"{archive}: unpacking a tar safely needs Python 3.11.4 or newer. Update Python")
+            with tarfile.open(archive) as file:
+                for member in progress(file, desc=f"unpacking {archive.name}"):
+                    _inside(archive, member.name)  # filter='data' would quietly strip a leading slash
+                    file.extract(member, folder, filter="data")
+        else:
+            raise BadArchive(f"{archive}: neither zip nor tar. Was it a web page (login, quota) instead of the file?")
+    except DAMAGE as error:
+        raise BadArchive(f"{archive}: {error}") from None
+
+
+def _inside(archive, name, link=False):
+    path = PurePosixPath(name.replace("\\", "/"))
+    if link or path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
+        raise BadArchive(f"{archive}: {name!r} would lead out of the folder it is unpacked to; refused")

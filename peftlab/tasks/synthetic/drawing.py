@@ -1,0 +1,84 @@
+"""Synthetic tasks written to disk, once, in the VTAB-1k folder layout."""
+
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from ...common.errors import DataError, PeftlabError, near
+from ...common.files import write_json
+from ...common.paths import cache_folder
+from ...common.progress import progress
+from ..task import Task
+from .registry import SIZES, SYNTHETIC, draw
+
+STALE = 3600  # seconds after which an unfinished folder is taken for abandoned; drawing takes far less
+
+
+def synthetic_task(name, folder=None):
+    """The synthetic task as a Task. Drawn into `folder` (default: the cache) at the first call, read afterwards."""
+    if name not in SYNTHETIC:
+        raise PeftlabError(f"no synthetic task {name!r}{near(name, SYNTHETIC)}")
+    look = SYNTHETIC[name]
+    folder = Path(folder) if folder is not None else cache_folder() / "synthetic" / f"{name}-v{look.version}"
+    drawn_once(folder, lambda part: _write(look, part))
+    return Task(name, look.group, look.about, look.classes, folder, synthetic=True)
+
+
+def drawn_once(folder, write):
+    """Make a folder by write(empty folder) unless it is there. Raises DataError where nothing can be written."""
+    if not folder.is_dir():
+        try:
+            _draw_aside(folder, write)
+        except OSError as error:
+            raise DataError(
+                f"{folder}: cannot draw the task here ({error}). Free some space (10 MB), or set PEFTLAB_CACHE to a "
+                "folder that you may write to"
+            ) from error
+
+
+def _draw_aside(folder, write):
+    """Draw into a temporary sibling, then rename: whatever happens, `folder` is absent or complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed
+        if time.time() - left.stat().st_mtime > STALE:
+            shutil.rmtree(left, ignore_errors=True)
+    part = folder.parent / f".{folder.name}.part-{secrets.token_hex(8)}"
+    try:
+        part.mkdir()
+        with threadpool_limits(1):  # the matrices are small: BLAS threads would only wait for one another
+            write(part)
+        try:
+            os.rename(part, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, and its images are the same
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(look, folder):
+    """Write all images, lists, class names and factors of a task into an empty folder."""
+    names = [f"images/{split}/{i:06d}.png" for split, size in SIZES.items() for i in range(size)]
+    for split in SIZES:
+        (folder / "images" / split).mkdir(parents=True)
+    lines, factors = [], {}
+    for index, name in enumerate(progress(names, desc=f"drawing {look.name} (once)", unit="image")):
+        image, label, factors[name] = draw(look.name, index)
+        Image.fromarray(image).save(folder / name)
+        lines.append(f"{name} {label}\n")
+    train, val = SIZES["train800"], SIZES["val200"]
+    lists = {
+        "train800": lines[:train],
+        "val200": lines[train : train + val],
+        "train800val200": lines[: train + val],
+        "test": lines[train + val :],
+    }
+    for split, members in lists.items():
+        (folder / f"{split}.txt").write_text("".join(members))
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in look.classes))
+    write_json(folder / "factors.json", factors)

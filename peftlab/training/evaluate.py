@@ -1,0 +1,57 @@
+"""From pixels to logits: how images are prepared, and features, predictions and accuracies of a ViT."""
+
+import torch
+import torch.nn.functional as F
+
+from ..backbones.preprocess import input_size, prepare, prepare_for
+from ..backbones.protocols import get_protocol
+from ..backbones.stages import run_stages
+from ..common.progress import progress
+from .precision import autocast, pick_device
+
+EVAL_BATCH = 64  # small enough for the caches of a CPU: a fifth faster than 256
+
+
+def first_images(task, vit, images, split="train800"):
+    """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
+    rows = range(min(images, task.size(split)))
+    return prepare_for(vit, task.pixels(split, input_size(vit), rows))
+
+
+def pixel_batches(vit, task, split, preprocessing, device, limit=None):
+    """Yield normalised images [B, 3, H, W] of a split in order, decoding a batch at a time."""
+    n = min(task.size(split), limit or task.size(split))
+    for first in progress(range(0, n, EVAL_BATCH), desc=f"{task.title} {split}", unit="batch"):
+        rows = range(first, min(first + EVAL_BATCH, n))
+        pixels = task.pixels(split, input_size(vit), rows, preprocessing.interpolation)
+        yield prepare(pixels, vit, preprocessing, device)
+
+
+@torch.no_grad()
+def features(vit, task, split, protocol="peftlab", stop=-1, limit=None, device=None):
+    """What stage `stop` of a ViT would read, for a whole split, on the CPU.
+
+    stop -1: the pooled features [n, D] that the head reads; smaller: tokens [n, N, D] (see `stages`).
+    limit: only the first so many images.
+    """
+    device = pick_device(device)
+    vit.to(device).eval()
+    batches = pixel_batches(vit, task, split, get_protocol(protocol).preprocessing, device, limit)
+    with autocast(device):
+        return torch.cat([run_stages(vit, x, stop=stop).float().cpu() for x in batches])
+
+
+@torch.no_grad()
+def predict(vit, task, split, protocol="peftlab", device=None):
+    """Logits [n, classes] of a ViT with a head, on the CPU."""
+    return features(vit, task, split, protocol, stop=None, device=device)
+
+
+def evaluate(model, task, split, protocol="peftlab", device=None):
+    """-> {'accuracy': top-1 in [0, 1], 'loss': mean cross-entropy in nats, 'images': n}. Keeps no record."""
+    logits, labels = predict(model.vit, task, split, protocol, device), torch.from_numpy(task.labels(split))
+    return {
+        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
+        "loss": F.cross_entropy(logits, labels).item(),
+        "images": len(labels),
+    }

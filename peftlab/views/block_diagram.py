@@ -1,0 +1,100 @@
+"""Where a method acts in a block, drawn. Everything is read off the tuned model, so a new method draws itself."""
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+
+from ..analysis.changes import block_changes
+from .style import PALETTE, axes_or_new, bare
+
+FROZEN, TUNED, NEW = "0.88", PALETTE[1], PALETTE[0]
+# Left edge, width and text of each box; what is trained elsewhere in a block is written below the picture.
+BOXES = {
+    "norm1": (1.4, 0.7, "LN"),
+    "attn.qkv": (2.5, 0.9, "qkv"),
+    "": (3.8, 1.3, "attention"),
+    "attn.proj": (5.5, 0.9, "proj"),
+    "norm2": (7.5, 0.7, "LN"),
+    "mlp.fc1": (8.6, 0.9, "fc1"),
+    "mlp.act": (9.9, 0.9, "GELU"),
+    "mlp.fc2": (11.2, 0.9, "fc2"),
+}
+SPANS = {place: (left, left + width) for place, (left, width, _) in BOXES.items()}
+SPANS |= {"attn": (2.5, 6.4), "mlp": (8.6, 12.1)}
+SUMS, END = (6.9, 12.6), 13.2
+
+
+def block(model, index=-1, ax=None):
+    """One block of a tuned model from left to right: frozen parts grey, tuned ones orange, new ones blue -> Axes.
+
+    A low orange strip means that only the bias is tuned. A blue bar stands in line with the module it touches, a blue
+    box below runs beside the modules it spans.
+    """
+    ax = bare(axes_or_new(ax, (6, 1.5)))
+    changes = block_changes(model, index)
+    ax.plot([0.2, END], [0, 0], color="0.5", linewidth=1, zorder=0)
+    for start, stop in ((1.1, SUMS[0]), (7.2, SUMS[1])):
+        ax.plot([start, start, stop, stop], [0, 0.85, 0.85, 0], color="0.5", linewidth=1, zorder=0)
+        ax.text(stop, 0, "+", ha="center", va="center", fontsize=8, bbox={"boxstyle": "circle,pad=0.1", "fc": "white"})
+    for left, width, text in BOXES.values():
+        _box(ax, left, 0, width, FROZEN, text)
+    for row in range(4):
+        ax.add_patch(Rectangle((0.25, 0.22 * row - 0.4), 0.35, 0.14, color="0.6"))
+    shared = sorted({n.split(".shared.")[1].split(".")[0] for n, _ in model.vit.named_parameters() if ".shared." in n})
+    notes = [f"{', '.join(shared)} shared by all blocks"] if shared else []
+    for (place, role), names in changes.items():
+        if role in ("prompts", "gist"):
+            ax.add_patch(Rectangle((0.25, 0.48), 0.35, 0.14, color=NEW))
+        elif role == "channels":  # on the residual stream, between attention and MLP
+            ax.add_patch(Rectangle((SUMS[0] + 0.12, -0.3), 0.14, 0.6, color=NEW, zorder=3))
+        elif role == "shared":
+            continue
+        elif place not in SPANS:
+            notes.append(f"also {place}")
+        elif role == "tuned":
+            _tuned(ax, place, names)
+        elif role == "beside":
+            for span in [SPANS[place]] if place else [(1.3, 6.7), (7.4, 12.4)]:
+                _beside(ax, *span)
+        else:
+            x = SPANS[place][0] - 0.24 if role == "before" else SPANS[place][1] + 0.04
+            ax.add_patch(Rectangle((x, -0.45), 0.2, 0.9, color=NEW, zorder=3))
+    trained = sum(p.numel() for p in model.vit.blocks[index].parameters() if p.requires_grad)
+    ax.set_title(f"{model.method.title}: {trained:,} in this block", fontsize=9, loc="left")
+    ax.text(0.2, -1.32, "; ".join(notes), fontsize=7, va="center")
+    ax.set(xlim=(0, END + 0.2), ylim=(-1.5, 1.05))
+    return ax
+
+
+def blocks(models, columns=2):
+    """`block` for several tuned models, with one legend -> Figure."""
+    rows = -(-len(models) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 1.35 * rows + 0.3), layout="constrained")
+    for ax in axes.flat[len(models) :]:
+        ax.axis("off")
+    for model, ax in zip(models, axes.flat, strict=False):
+        block(model, ax=ax)
+    kinds = {"frozen": FROZEN, "tuned in place (strip: bias only)": TUNED, "new and trained": NEW}
+    handles = [Patch(facecolor=color, edgecolor="0.4", label=label) for label, color in kinds.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _box(ax, left, middle, width, color, text="", height=0.7):
+    shape = FancyBboxPatch((left, middle - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.1")
+    shape.set(facecolor=color, edgecolor="0.4", linewidth=0.8)
+    ax.add_patch(shape)
+    ax.text(left + width / 2, middle, text, ha="center", va="center", fontsize=7)
+
+
+def _tuned(ax, place, names):
+    left, width, _ = BOXES[place]
+    if all(name.endswith("bias") for name in names):
+        ax.add_patch(Rectangle((left, -0.35), width, 0.17, color=TUNED))
+    else:
+        _box(ax, left, 0, width, TUNED)
+
+
+def _beside(ax, left, right):
+    ax.plot([left - 0.15, left - 0.15, right + 0.15, right + 0.15], [0, -0.8, -0.8, 0], color=NEW, linewidth=1.2)
+    middle = (left + right) / 2
+    _box(ax, middle - 0.45, -0.8, 0.9, NEW, height=0.45)

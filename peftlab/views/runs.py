@@ -1,0 +1,99 @@
+"""Runs compared: learning curves, accuracy against parameters."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from ..results.statistics import accuracy_interval
+from .style import axes_or_new, family_color, family_legend, method_color
+
+
+def curves(runs, column="loss", ax=None):
+    """One line a run over its epochs -> Axes. column: 'loss' (nats) or 'accuracy' on the training images."""
+    ax = axes_or_new(ax)
+    for run in runs:
+        table, name = run.curves, run.model.method.name
+        ax.plot(table["epoch"], table[column], marker="o", markersize=3, color=method_color(name), label=name)
+    ax.set(xlabel="epoch", ylabel=f"training {column}", title=runs[0].task.title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def parameters_accuracy(table, ax=None, chance=None):
+    """Test accuracy against trained parameters, head apart, with 95 % Wilson intervals over test images -> Axes.
+
+    table: ledger rows of one task. The axis is logarithmic above 1,000 and linear below, so that 0 has a place.
+    """
+    ax = axes_or_new(ax)
+    for i, row in enumerate(table.sort_values("parameters").itertuples()):
+        low, high = accuracy_interval(row.test_accuracy, row.test_images)
+        x, y = row.parameters, 100 * row.test_accuracy
+        ax.errorbar(x, y, yerr=[[y - 100 * low], [100 * high - y]], fmt="o", color=method_color(row.method), capsize=3)
+        beside = (6, 4 if i % 2 else -12)  # neighbours' names do not touch
+        ax.annotate(row.method, (x, y), xytext=beside, textcoords="offset points", fontsize=8)
+    if chance is not None:
+        ax.axhline(100 * chance, color="0.5", linestyle=":", linewidth=1)
+        ax.text(0.99, 100 * chance - 1, "chance", transform=ax.get_yaxis_transform(), ha="right", va="top", fontsize=7)
+    most = max(1000, table["parameters"].max())
+    ticks = [0, *(10**k for k in range(3, 10) if 10**k <= 5 * most)]
+    ax.set_xscale("symlog", linthresh=1000)
+    ax.set_xlim(-300, 8 * most)
+    ax.set_xticks(ticks, [f"{t:,}".replace(",000,000", " M").replace(",000", " k") for t in ticks], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="trained parameters without head", ylabel="test accuracy (%)", ylim=(0, 106))
+    names = table["task"] + np.where(table["synthetic"], " (synthetic)", "")
+    ax.set_title(", ".join(sorted(names.unique())), fontsize=10)
+    return ax
+
+
+COSTS = {
+    "parameters": "trained\nparameters",
+    "gflops_training": "GFLOPs a training\nstep and image",
+    "activation_mib": "activation memory\n(MiB)",
+    "peak_mib": "peak memory\n(MiB)",
+    "step_ms": "training step\n(ms)",
+    "latency_ms": "latency of one\nimage (ms)",
+}
+
+
+def costs(card):
+    """A cost card as bars, one panel a cost, coloured by family -> Figure. Parameters are on a logarithmic axis."""
+    figure, axes = plt.subplots(1, len(COSTS), figsize=(12, 0.6 + 0.32 * len(card)), sharey=True, layout="constrained")
+    for ax, (column, title) in zip(axes, COSTS.items(), strict=True):
+        values = card[column]
+        bars = ax.barh(card.index, values, color=[family_color(family) for family in card["family"]])
+        digits = 0 if values.max() >= 100 else 1 if values.max() >= 10 else 2
+        ax.bar_label(bars, [f"{v:,.{digits}f}" for v in values], padding=2, fontsize=7)
+        ax.set_title(title, fontsize=9)
+        ax.set(xlim=(0, 1.4 * values.max()), xticks=[])
+        if column == "parameters":
+            ax.set_xscale("symlog", linthresh=1000)
+            ax.set(xlim=(0, 500 * values.max()), xticks=[])
+            ax.minorticks_off()
+        for side in ("top", "right", "bottom"):
+            ax.spines[side].set_visible(False)
+    axes[0].invert_yaxis()
+    family_legend(figure, card["family"])
+    return figure
+
+
+def accuracies(table, methods, ax=None, chance=None):
+    """Test accuracy of methods on one task as dots with 95 % Wilson intervals over test images -> Axes.
+
+    table: ledger rows of one task, one a method. methods: {name: family} in the order wanted, first on top.
+    """
+    ax = axes_or_new(ax, (4.5, 0.8 + 0.25 * len(methods)))
+    for row in table.itertuples():
+        low, high = accuracy_interval(row.test_accuracy, row.test_images)
+        y, color = list(methods).index(row.method), family_color(methods[row.method])
+        ax.plot([100 * low, 100 * high], [y, y], color=color, linewidth=2)
+        ax.plot(100 * row.test_accuracy, y, "o", color=color)
+    if chance is not None:
+        ax.axvline(100 * chance, color="0.5", linestyle=":", linewidth=1)
+        ax.text(100 * chance, -0.9, " chance", fontsize=7, color="0.4", va="center")
+    ax.set_yticks(range(len(methods)), list(methods), fontsize=8)
+    ax.set(xlabel="test accuracy (%)", ylim=(len(methods) - 0.4, -1.3))
+    names = table["task"] + np.where(table["synthetic"], " (synthetic)", "")
+    ax.set_title(", ".join(sorted(names.unique())), fontsize=10)
+    return ax

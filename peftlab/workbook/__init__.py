@@ -1,0 +1,1 @@
+"""Notebooks executed, rendered, checked and explained: reports, house rules, exercises."""

@@ -1,0 +1,127 @@
+"""Exercises of notebook 08_compare."""
+
+import numpy as np
+
+from ...results.statistics import holm
+from .base import Exercise, agrees
+
+_GROUPS = (
+    ({"natural": [0.8, 0.6, 0.7], "structured": [0.2]},),
+    ({"natural": [0.9], "specialized": [0.5, 0.7], "structured": [0.1, 0.2, 0.3]},),
+)
+_P = (([0.01, 0.04, 0.03],), ([0.2, 0.001, 0.02, 0.04],), ([0.6, 0.9],))
+_POINTS = (
+    ([1, 2, 3, 4], [50, 70, 60, 80]),
+    ([5, 5, 1, 9], [60, 65, 40, 65]),
+    ([0, 10, 20], [30, 20, 10]),
+)
+_LOOKS = tuple(
+    {"val200": {lr: list(rng.random(4)) for lr in (1, 2, 3)}, "test": {lr: list(rng.random(4)) for lr in (1, 2, 3)}}
+    for rng in map(np.random.default_rng, range(4))
+)
+
+
+def _front(costs, values):
+    return [
+        i
+        for i in range(len(costs))
+        if not any(
+            c <= costs[i] and v >= values[i] and (c < costs[i] or v > values[i])
+            for c, v in zip(costs, values, strict=True)
+        )
+    ]
+
+
+def _set(reference):
+    """The points count, not their order."""
+    return lambda answer: all(set(answer(c, v)) == set(reference(c, v)) for c, v in _POINTS)
+
+
+def _reports(reference):
+    return agrees(reference, *[(looks["val200"], looks["test"]) for looks in _LOOKS])
+
+
+def _honest(val, test):
+    return test[max(val, key=lambda lr: val[lr][-1])][-1]
+
+
+EXERCISES = {
+    "compare.1": Exercise(
+        agrees(lambda groups: np.mean([np.mean(tasks) for tasks in groups.values()]), *_GROUPS),
+        "VTAB's groups hold 7, 4 and 8 tasks: the two averages of one table differ by points.",
+        (
+            (
+                agrees(lambda groups: np.mean([a for tasks in groups.values() for a in tasks]), *_GROUPS),
+                "that is the mean over tasks, where a large group weighs more; average each group first",
+            ),
+            (
+                agrees(lambda groups: np.mean([np.sum(tasks) for tasks in groups.values()]), *_GROUPS),
+                "a group's tasks are averaged, too, not added",
+            ),
+        ),
+    ),
+    "compare.2": Exercise(
+        agrees(holm, *_P),
+        "Holm never says more than Bonferroni would allow, and never less: no reason to use the latter.",
+        (
+            (
+                agrees(lambda p: np.minimum(1, np.array(p) * len(p)), *_P),
+                "that is Bonferroni: only the smallest p is multiplied by n; the next by n - 1, and so on",
+            ),
+            (
+                agrees(lambda p: np.array(p), *_P),
+                "uncorrected: with twenty methods one of them has p < 0.05 by chance",
+            ),
+            (
+                agrees(
+                    lambda p: np.minimum(1, np.array(p) * (len(p) - np.argsort(np.argsort(p, kind="stable")))), *_P
+                ),
+                "a larger p must not become smaller than one before it: take the running maximum",
+            ),
+        ),
+    ),
+    "compare.3": Exercise(
+        _set(_front),
+        "Whatever is not on the front is beaten by something no dearer.",
+        (
+            (
+                _set(lambda c, v: [int(np.argmax(v))]),
+                "that is the most accurate alone; a cheaper one may be the best for its budget",
+            ),
+            (
+                _set(lambda c, v: _front([-x for x in c], v)),
+                "cheap is good: a point is beaten by one that costs at most as much",
+            ),
+            (
+                _set(
+                    lambda c, v: [
+                        i for i in range(len(c)) if not any(b < c[i] and w > v[i] for b, w in zip(c, v, strict=True))
+                    ]
+                ),
+                "a point of the same cost is beaten by a better one, and one of the same accuracy by a cheaper one",
+            ),
+        ),
+    ),
+    "compare.4": Exercise(
+        _reports(_honest),
+        "The test split is read once, after everything has been decided.",
+        (
+            (
+                _reports(lambda val, test: max(max(epochs) for epochs in test.values())),
+                "that chooses learning rate and epoch on the test split",
+            ),
+            (
+                _reports(lambda val, test: max(epochs[-1] for epochs in test.values())),
+                "that chooses the learning rate on the test split; choose on val",
+            ),
+            (
+                _reports(lambda val, test: max(test[max(val, key=lambda lr: val[lr][-1])])),
+                "the learning rate is chosen rightly, but the epoch is chosen on the test split",
+            ),
+            (
+                _reports(lambda val, test: max(epochs[-1] for epochs in val.values())),
+                "that is the accuracy on val, which the choice has made too good; report the test split's",
+            ),
+        ),
+    ),
+}

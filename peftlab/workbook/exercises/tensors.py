@@ -1,0 +1,61 @@
+"""Exercises of notebook 02_trained_tensors."""
+
+import math
+
+from .base import Exercise, agrees
+
+_LAYERS = ((6, 192, 768), (12, 768, 3072), (2, 8, 24))
+_ACCURACIES = ((0.5, 100), (0.9, 500), (0.25, 64))
+
+EXERCISES = {
+    "tensors.1": Exercise(
+        agrees(lambda depth, width, hidden: depth * (7 * width + hidden) + 2 * width, *_LAYERS),
+        "About a thousandth of the weights.",
+        (
+            (
+                agrees(lambda depth, width, hidden: depth * (7 * width + hidden), *_LAYERS),
+                "two biases lie outside the blocks: the patch embedding's and the final LayerNorm's",
+            ),
+            (
+                agrees(lambda depth, width, hidden: depth * (5 * width + hidden) + 2 * width, *_LAYERS),
+                "each block also has two LayerNorms with a shift of their own",
+            ),
+            (
+                agrees(lambda depth, width, hidden: depth * (5 * width + hidden), *_LAYERS),
+                "the LayerNorms and the patch embedding have biases too",
+            ),
+            (
+                agrees(lambda depth, width, hidden: depth * 8 * width + 2 * width, *_LAYERS),
+                "the bias of fc1 is as long as the hidden layer, not as the width",
+            ),
+        ),
+    ),
+    "tensors.2": Exercise(
+        lambda a: dict(a) == {"linear": 6, "lora_last": 5, "bitfit": 0},
+        "What lies before the first trained tensor is computed once and kept.",
+        (
+            (lambda a: a["linear"] != 6, "for the linear probe nothing in the 6 blocks is trained"),
+            (lambda a: a["lora_last"] == 6, "LoRA in the last block changes that block's output"),
+            (lambda a: a["lora_last"] == 0, "with LoRA in the last block only, the blocks before it never change"),
+            (lambda a: a["bitfit"] != 0, "BitFit trains the bias of the patch embedding, before the first block"),
+        ),
+    ),
+    "tensors.3": Exercise(
+        agrees(lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy) / images), *_ACCURACIES),
+        "Four times the test images halve the error.",
+        (
+            (
+                agrees(lambda accuracy, images: accuracy * (1 - accuracy) / images, *_ACCURACIES),
+                "that is the variance; the standard error is its root",
+            ),
+            (
+                agrees(lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy)) / images, *_ACCURACIES),
+                "the number of images belongs under the root",
+            ),
+            (
+                agrees(lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy)), *_ACCURACIES),
+                "that is the spread of a single image; the mean over more images is steadier",
+            ),
+        ),
+    ),
+}

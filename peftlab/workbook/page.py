@@ -1,0 +1,241 @@
+"""An executed notebook -> one HTML page that needs nothing else: no network, no server, no script.
+
+Everything here is a pure function of the notebook; running notebooks and writing files is `reports.py`.
+"""
+
+import base64
+import copy
+import io
+import re
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jinja2
+from nbconvert import HTMLExporter
+from nbconvert.filters.ansi import strip_ansi
+from PIL import Image
+
+from .math import markdown_to_html, math_in_html
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def duration(seconds):
+    """3.2 s, 47 s, 12 min 05 s."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+TEMPLATES.filters["duration"] = duration
+
+
+class _Exporter(HTMLExporter):
+    def markdown2html(self, context, source):
+        folder = context.get("resources", {}).get("metadata", {}).get("path", "")
+        return markdown_to_html(source, context.get("cell", {}).get("attachments"), folder)
+
+    markdown2html.jinja_pass_arg = HTMLExporter.markdown2html.jinja_pass_arg
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cleaning: what made sense while the notebook ran, and is noise on paper.
+
+_PROGRESS_BAR = re.compile(
+    r"[^\r\n|]*\d+%\|[^|\r\n]*\|[^\[\r\n]*\[[^\]\r\n]*\]"  # "fit:  40%|####      | 2/5 [00:01<00:02, 1.9it/s]"
+    r"|(?:[^\r\n:]*: )?\d+\w*\s?\[\d+:\d\d, [^\]\r\n]*\]"  # "12it [00:01, 9.8it/s]", total unknown
+)
+
+
+def strip_progress(text):
+    """Remove progress bars from captured text; a warning printed in the middle of a bar stays."""
+    kept = []
+    for line in text.split("\n"):
+        segments = [_PROGRESS_BAR.sub("", s) for s in line.split("\r")]
+        shown = next((s for s in reversed(segments) if s.strip()), "")
+        if shown or not line:
+            kept.append(shown)
+    return "\n".join(kept)
+
+
+_NEEDS_SCRIPT = ("application/vnd.jupyter.widget-view+json", "application/javascript")
+
+
+def _clean_output(output):
+    """The output as a page can show it, or None when nothing of it is left."""
+    if output.output_type == "stream":
+        output.text = strip_progress(output.text)
+        return output if output.text.strip() else None
+    data = output.get("data", {})
+    if any(kind in data for kind in _NEEDS_SCRIPT):  # its static twin stands beside it
+        for kind in (*_NEEDS_SCRIPT, "text/plain"):
+            data.pop(kind, None)
+        if not data:
+            return None
+    if "text/latex" in data:
+        data["text/html"] = math_in_html(escape(data["text/latex"], quote=False))
+    return output
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def _for_paper(nb):
+    """A copy of the notebook, cleaned, with the page's cells only; a picture's alternative text is its section."""
+    nb = copy.deepcopy(nb)
+    nb.metadata.pop("widgets", None)
+    injected = any("injected-parameters" in tags(c) for c in nb.cells)
+    hidden = {"papermill-error-cell-tag"} | ({"parameters"} if injected else set())
+    nb.cells = [c for c in nb.cells if not hidden & set(tags(c))]
+    section, titled = "", False
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            section = next(iter(re.findall(r"^#+ (.*)", cell.source, re.M)[-1:]), section)
+            if not titled and cell.source.startswith("# "):  # the page's header shows it
+                cell.source, titled = cell.source.partition("\n")[2], True
+        elif cell.cell_type == "code":
+            cell.outputs = [o for o in map(_clean_output, cell.outputs) if o]
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output.metadata.setdefault("image/png", {}).setdefault("alt", f"Figure: {section or 'output'}")
+    return nb
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the index shows of a notebook.
+
+
+def title(nb, otherwise=""):
+    """The first level-one heading, without its Markdown marks."""
+    for cell in nb.cells:
+        if cell.cell_type == "markdown" and (m := re.search(r"^# +(.+)", cell.source, re.M)):
+            return re.sub(r"[`*_]", "", m[1]).strip()
+    return otherwise
+
+
+def objective(nb):
+    """The first paragraph of prose, with the list it may introduce (Markdown): by convention, what we are here for."""
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            blocks = re.split(r"\n\s*\n", re.sub(r"^#.*\n?", "", cell.source, flags=re.M).strip())
+            for block, after in zip(blocks, [*blocks[1:], ""], strict=True):
+                if block and block[0] not in "<!|-`>$":
+                    return f"{block}\n\n{after}" if re.match(r"\s*([-*]|1\.)\s", after) else block
+    return ""
+
+
+def thumbnail(nb, size=(720, 420)):
+    """The last picture of a cell tagged `thumbnail`, else of the notebook, made small: base64 PNG or None."""
+    pictures = [
+        (("thumbnail" in tags(cell)), output.data["image/png"])
+        for cell in nb.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    if not pictures:
+        return None
+    chosen = next((png for tagged, png in reversed(pictures) if tagged), pictures[-1][1])
+    image = Image.open(io.BytesIO(base64.b64decode(chosen))).convert("RGB")
+    image.thumbnail(size)
+    small = io.BytesIO()
+    image.save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def failure(nb, lines=14):
+    """-> (id of the cell that failed or None, end of its traceback in plain text)."""
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return cell.get("id"), "\n".join(strip_ansi("\n".join(output.traceback)).splitlines()[-lines:])
+    # A dead kernel leaves no traceback: the last cell that was begun is the one.
+    begun = [c for c in nb.cells if c.cell_type == "code" and c.metadata.get("papermill", {}).get("start_time")]
+    return (begun[-1].get("id") if begun else None), ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pages.
+
+
+def render_page(nb, record, previous=None, following=None, folder=""):
+    """The HTML page of an executed notebook. `previous` and `following` are (name, title) or None."""
+    exporter = _Exporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True
+    )
+    body, _ = exporter.from_notebook_node(_for_paper(nb), {"metadata": {"path": str(folder)}})
+    failed_cell, traceback = failure(nb)
+    return TEMPLATES.get_template("page.html").render(
+        body=body,
+        record=record,
+        previous=previous,
+        following=following,
+        failed_cell=failed_cell,
+        traceback=traceback,
+    )
+
+
+def card(name, nb, record=None):
+    """What `index.html` shows of one notebook; without a record it was not run."""
+    return {
+        "name": name,
+        "title": title(nb, name),
+        "objective": markdown_to_html(objective(nb)),
+        "record": record,
+        "thumbnail": record and thumbnail(nb),
+    }
+
+
+def render_index(cards, environment, command):
+    """The HTML of the index page."""
+    records = [c["record"] for c in cards if c["record"]]
+    return TEMPLATES.get_template("index.html").render(
+        cards=cards,
+        seconds=sum(r["seconds"] for r in records),
+        ok=sum(r["status"] == "ok" for r in records),
+        failed=sum(r["status"] == "failed" for r in records),
+        fast=any(r["profile"] == "fast" for r in records),
+        environment=environment,
+        command=command,
+    )
+
+
+class _References(HTMLParser):
+    """Collects everything that a browser would load by itself; links that a reader may click are not among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self._in_style = [], False
+
+    def handle_starttag(self, tag, attributes):
+        self._in_style = tag == "style"
+        for key, value in attributes:
+            loads = key in ("src", "srcset", "poster", "data") or (key == "href" and tag not in ("a", "area", "base"))
+            if loads and re.match(r"\s*(https?:)?//", value or "", re.I):
+                self.found.append(f"<{tag} {key}={value}>")
+            if key in ("style", "fill"):
+                self._styles(value or "")
+
+    def handle_data(self, text):
+        if self._in_style:
+            self._styles(text)
+            self._in_style = False
+
+    def _styles(self, css):
+        self.found += re.findall(r"(?:url\(|@import)\s*['\"]?\s*(?:https?:)?//[^'\")\s]+", css, re.I)
+
+
+def external_references(html):
+    """What the page would fetch from the network; empty for a self-contained page."""
+    parser = _References()
+    parser.feed(html)
+    parser.close()
+    return parser.found

@@ -1,0 +1,223 @@
+"""Run the workbook and publish it: papermill executes each notebook, `report_page.py` makes its HTML page.
+
+The folder `out` holds, for each notebook, NN_name.ipynb (as executed) and NN_name.html, and an index.html over all.
+The executed notebook is the record: pages and index are made from it alone, so a build of one notebook (`only="04"`)
+keeps what an earlier build left for the others.
+"""
+
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import nbformat
+import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient.exceptions import DeadKernelError
+
+from ..common.errors import PeftlabError, near
+from ..common.files import write_text
+from ..common.paths import REPOSITORY
+from . import page as report_page
+from .lint import parameter_problems
+
+PROFILES = ("fast", "full")
+LIBRARIES = ("peftlab", "torch", "timm", "numpy", "pandas", "matplotlib", "seaborn")
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """How the run of one notebook went. `error` is empty unless `status` is "failed"."""
+
+    name: str
+    title: str
+    status: str
+    seconds: float
+    profile: str
+    date: str
+    environment: str
+    error: str = ""
+
+    @property
+    def ok(self):
+        return self.status == "ok"
+
+
+class _ThisPython(AsyncKernelManager):
+    """A kernel of the Python that runs us, whatever kernelspecs this machine and user have registered."""
+
+    @property
+    def kernel_spec(self):
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        return KernelSpec(
+            # only the kernel's own log is silenced (it warns about TCP on each start); cells' output is not part of it
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"],
+            display_name="Python 3 (ipykernel)",
+            language="python",
+            # inline pictures even where the caller has set MPLBACKEND=Agg for itself, as CI does
+            env={
+                "PEFTLAB_HEADLESS": "1",
+                "PYTHONPATH": path,
+                "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            },
+        )
+
+
+def build_workbook(notebooks_folder, out, profile="fast", only=None, parameters=None):
+    """Execute the notebooks in the order of their numbers and write the site. Returns a PageResult for each one run.
+
+    Notebooks run in their own folder, as in JupyterLab. One that fails gets a page with its traceback, and the others
+    go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07".
+    `parameters` replaces values of the notebooks' parameters cells. On Ctrl-C the running notebook is dropped, what
+    is finished is published, and KeyboardInterrupt goes on to the caller.
+    """
+    out = Path(out).resolve()  # papermill changes the working directory while it runs
+    notebooks = find_notebooks(notebooks_folder)
+    selected = _select(notebooks, only)
+    values = {"profile": profile} | (parameters or {})
+    for path in selected:
+        check_parameters(path, values)
+    out.mkdir(parents=True, exist_ok=True)
+    environment = describe_environment()
+    results = []
+    try:
+        for i, path in enumerate(selected, 1):
+            _say(f"[{i}/{len(selected)}] {path.stem}: running")
+            nb, result = run_notebook(path, values, environment)
+            write_text(out / path.name, nbformat.writes(nb) + "\n")
+            results.append(result)
+            outcome = "ok" if result.ok else f"FAILED ({result.error})"
+            _say(f"[{i}/{len(selected)}] {path.stem}: {outcome}, {report_page.duration(result.seconds)}")
+    except KeyboardInterrupt:
+        _say("stopped by Ctrl-C; the notebooks finished so far are published")
+        raise
+    finally:
+        publish(notebooks, out, environment, values["profile"])
+        failed = sum(not r.ok for r in results)
+        total = report_page.duration(sum(r.seconds for r in results))
+        _say(f"{len(results)} run, {failed} failed, {total}: {out / 'index.html'}")
+    return results
+
+
+def find_notebooks(folder):
+    """The workbook's notebooks, NN_name.ipynb, in order. Others there are a reader's own and are left alone."""
+    folder = Path(folder).resolve()
+    found = sorted(p for p in folder.glob("*.ipynb") if re.match(r"\d\d_", p.name))
+    if not found:
+        raise PeftlabError(f"{folder}: no notebook named NN_name.ipynb there")
+    return found
+
+
+def _select(notebooks, only):
+    if only is None:
+        return notebooks
+    wanted = [w.strip().removesuffix(".ipynb") for w in str(only).split(",") if w.strip()]
+    names = [p.stem for p in notebooks]
+    for word in wanted:
+        if not any(name.startswith(word) for name in names):
+            raise PeftlabError(f"no notebook starts with {word!r}{near(word, names)}")
+    return [p for p in notebooks if any(p.stem.startswith(word) for word in wanted)]
+
+
+def check_parameters(path, values):
+    """Refuse, before anything runs, what papermill would only warn about."""
+    found, defaults = parameter_problems(nbformat.read(path, as_version=4))
+    if found:
+        raise PeftlabError(f"{path.name}: {'; '.join(found)}")
+    for name, value in values.items():
+        if name not in defaults:
+            raise PeftlabError(f"{path.name} has no parameter {name!r}{near(name, defaults)}")
+        default = defaults[name]
+        if None not in (default, value) and type(value) is not type(default):
+            raise PeftlabError(
+                f"parameter {name}: {value!r} must be of type {type(default).__name__}, like {default!r}"
+            )
+    if values["profile"] not in PROFILES:
+        raise PeftlabError(f"unknown profile {values['profile']!r}{near(values['profile'], PROFILES)}")
+
+
+def run_notebook(path, values, environment=""):
+    """Execute one notebook -> (the executed notebook, its PageResult). An error in it is a result, not raised."""
+    date, start, error = datetime.now().astimezone(), time.perf_counter(), ""
+    with tempfile.TemporaryDirectory() as scratch:
+        executed = Path(scratch) / path.name
+        try:
+            papermill.execute_notebook(
+                path,
+                executed,
+                parameters=parameter_problems(nbformat.read(path, as_version=4))[1] | values,
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=_ThisPython,
+                cwd=path.parent,
+                progress_bar=False,
+                start_timeout=120,
+            )
+        except papermill.PapermillExecutionError as e:
+            error = f"{e.ename}: {e.evalue}"
+        except DeadKernelError:
+            error = "DeadKernelError: the Python process of this notebook died; most often memory ran out"
+        except Exception as e:  # a kernel that does not start, say: the workbook goes on all the same
+            error = f"{type(e).__name__}: {e}"
+        nb = nbformat.read(executed if executed.exists() else path, as_version=4)
+    result = PageResult(
+        name=path.stem,
+        title=report_page.title(nb, path.stem),
+        status="failed" if error else "ok",
+        seconds=round(time.perf_counter() - start, 2),
+        profile=values["profile"],
+        date=f"{date:%Y-%m-%d %H:%M %Z}",
+        environment=environment,
+        error=error,
+    )
+    nb.metadata["peftlab"] = asdict(result)
+    return nb, result
+
+
+def publish(notebooks, out, environment, profile="fast"):
+    """Write the page of each notebook that `out` holds an executed copy of, and the index over all notebooks."""
+    done = {p.stem: nbformat.read(out / p.name, as_version=4) for p in notebooks if (out / p.name).exists()}
+    links = [(name, nb.metadata["peftlab"]["title"]) for name, nb in done.items()]
+    for previous, (name, _), following in zip([None, *links], links, [*links[1:], None], strict=False):
+        nb = done[name]
+        html = report_page.render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent)
+        for reference in report_page.external_references(html):
+            _say(f"note: {name}.html is not self-contained, it loads {reference}")
+        write_text(out / f"{name}.html", html)
+    cards = [
+        report_page.card(p.stem, done[p.stem], done[p.stem].metadata["peftlab"])
+        if p.stem in done
+        else report_page.card(p.stem, nbformat.read(p, as_version=4))
+        for p in notebooks
+    ]
+    command = f"peftlab workbook --profile {profile} --out {out.name}/"
+    write_text(out / "index.html", report_page.render_index(cards, environment, command))
+
+
+def describe_environment():
+    """One line: library versions, Python, platform, processor or GPU."""
+    import torch
+
+    versions = [f"{name} {v}" for name in LIBRARIES if (v := _version(name))]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores, no GPU"
+    system = f"{platform.system()} {platform.machine()}"
+    return " · ".join([*versions, f"Python {platform.python_version()}", system, device])
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _say(line):
+    """A line of progress, at once also where standard output is a pipe."""
+    print(line, flush=True)

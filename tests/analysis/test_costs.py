@@ -1,0 +1,152 @@
+"""The cost card: arithmetic against the closed form, memory against what can be counted by hand."""
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from peftlab import views
+from peftlab.analysis.costs import (
+    PeakBytes,
+    activation_bytes,
+    cost_card,
+    explicit_attention,
+    flops,
+    objective,
+    peak_bytes,
+)
+from peftlab.backbones.load import load_backbone
+from peftlab.cli import main
+from peftlab.common.errors import PeftlabError
+from peftlab.methods import METHODS, attach, create_method
+
+CLASSES = 3
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(0)
+    return load_backbone("test_vit", pretrained=False, img_size=64)
+
+
+def vit_flops(vit):
+    """Of one image: patch embedding, per block qkv, attention twice N x N x D, proj, fc1, fc2, and the head."""
+    D, H, n = vit.embed_dim, vit.blocks[0].mlp.fc1.out_features, vit.patch_embed.num_patches
+    N = n + vit.num_prefix_tokens
+    block = N * D * (3 * D + D + 2 * H) + 2 * N * N * D
+    return 2 * (n * D * vit.patch_embed.proj.weight[0].numel() + len(vit.blocks) * block + D * CLASSES)
+
+
+def test_forward_flops_equal_the_closed_form(backbone):
+    x = torch.randn(2, 3, 64, 64)
+    for method in ("linear", "full", "norm"):
+        model = attach(backbone, method, CLASSES)
+        forward, both = flops(model, x)
+        assert forward == 2 * vit_flops(model.vit)
+        assert all(p.grad is None for p in model.parameters())
+    assert both < 3 * forward  # norm: no gradients of weights
+    rank, D, N = 8, backbone.embed_dim, 17
+    model = attach(backbone, "lora", CLASSES, rank=rank)
+    down_and_up = 2 * N * (2 * rank) * (D + 3 * D)
+    assert flops(model, x[:1])[0] == vit_flops(model.vit) + len(backbone.blocks) * down_and_up
+
+
+def test_training_flops_are_ordered_as_theory_says(backbone):
+    x = torch.randn(1, 3, 64, 64)
+    forward, full = flops(attach(backbone, "full", CLASSES), x)
+    embedding = 2 * 16 * 64 * 3 * 16 * 16
+    assert full == 3 * forward - embedding  # each product has two gradients, but the images need none
+    linear = flops(attach(backbone, "linear", CLASSES), x)[1]
+    assert forward < linear < 1.01 * forward
+    last = flops(attach(backbone, "lora", CLASSES, last_blocks=1), x)[1]
+    assert linear < last < flops(attach(backbone, "lora", CLASSES), x)[1] < full
+
+
+def test_attention_is_fused_again_also_after_a_failure(backbone):
+    fused = [m for m in backbone.modules() if getattr(m, "fused_attn", False)]
+    assert fused
+    with pytest.raises(RuntimeError), explicit_attention(backbone):
+        assert not any(m.fused_attn for m in fused)
+        raise RuntimeError
+    assert all(m.fused_attn for m in fused)
+
+
+def test_activation_bytes_of_a_small_network():
+    """Linear keeps its input unless that is x, ReLU its output, cross-entropy the log-softmax and a scalar weight."""
+    model, x, y = (
+        nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)),
+        torch.randn(32, 8),
+        torch.zeros(32).long(),
+    )
+    expected = 4 * (32 * 16 + 32 * 4)
+    assert expected <= activation_bytes(model, x, y) <= expected + 16
+    model[0].requires_grad_(False)
+    assert expected - 4 * 32 * 16 <= activation_bytes(model, x, y) <= expected + 16
+
+
+def test_peak_follows_what_lives():
+    a = torch.zeros(1000)
+    with PeakBytes([a]) as memory:
+        b = a + 1
+        assert memory.now == 4000
+        view = b[10:].view(-1)
+        assert memory.now == 4000  # a view is no memory of its own
+        del b
+        assert memory.now == 4000
+        del view
+        assert memory.now == 0
+        c = [torch.ones(1000) for _ in range(3)]
+        a.add_(1)
+    assert memory.highest == 12000 and len(c) == 3
+
+
+def test_peak_of_full_tuning_holds_weights_gradients_and_two_moments(backbone):
+    x, y = torch.randn(1, 3, 64, 64), torch.tensor([0])
+    peaks = {m: peak_bytes(attach(backbone, m, CLASSES), x, y) for m in ("linear", "norm", "full")}
+    weights = 4 * sum(p.numel() for p in backbone.parameters())
+    assert peaks["linear"] < peaks["norm"] < peaks["full"]
+    assert peaks["full"] - peaks["norm"] > 2.9 * weights
+    assert peaks["linear"] >= weights
+
+
+def test_costs_are_those_of_the_methods_own_loss(backbone):
+    """GIST's second answer and its KLs are part of its step; a card without them would flatter it."""
+    x, y = torch.randn(4, 3, 64, 64), torch.zeros(4).long()
+    gist = attach(backbone, "gist", CLASSES, base_method="lora")
+    assert objective(gist, x, y).item() == pytest.approx(gist.loss(gist(x), y)["loss"].item())
+    assert objective(gist, x, y) > 1.3 * torch.nn.functional.cross_entropy(gist(x), y)
+    forward, both = flops(gist, x[:1])
+    plain = attach(backbone, "gist", CLASSES, base_method="lora")
+    object.__setattr__(plain.method, "loss", lambda vit, logits, y: create_method("lora").loss(vit, logits, y))
+    second_head = 2 * backbone.embed_dim * CLASSES
+    assert both - flops(plain, x[:1])[1] == 3 * second_head  # forward, gradient of the input and of the weight
+    assert activation_bytes(gist, x, y) > activation_bytes(plain, x, y)
+
+
+def test_card_has_every_method_and_is_drawn(backbone):
+    card = cost_card(backbone, num_classes=CLASSES, batch_size=2)
+    assert set(card.index) == set(METHODS)
+    assert card.loc["lora", "parameters"] == create_method("lora").count(backbone)
+    assert card.loc["linear", "parameters"] == 0 and card["head_parameters"].eq(64 * CLASSES + CLASSES).all()
+    assert (card.drop(columns=["family", "merged", "parameters"]) > 0).all(axis=None)
+    assert not card.loc["vpt", "merged"] and card.loc["ssf", "merged"]
+    assert card.loc["lora", "disk_kib"] > 4 * card.loc["lora", "parameters"] / 1024
+    assert isinstance(views.costs(card), Figure)
+    two = cost_card(backbone, {"thin": create_method("lora", rank=1), "wide": create_method("lora", rank=8)})
+    assert list(two.index) == ["thin", "wide"] and two["parameters"].iloc[1] == 8 * two["parameters"].iloc[0]
+
+
+def test_costs_command(capsys):
+    arguments = ["costs", "linear", "lora", "--backbone", "test_vit", "--random-weights", "--img-size", "64"]
+    assert main([*arguments, "--batch-size", "2", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "gflops_training" in out and "lora" in out and "test_vit (random weights)" in out
+    assert main([*arguments, "--batch-size", "2", "--csv"]) == 0
+    assert capsys.readouterr().out.startswith("method,family,parameters")
+    assert main(["costs", "lorra"]) == 2
+    assert "did you mean 'lora'" in capsys.readouterr().err
+
+
+def test_cost_card_refuses_what_attach_refuses(backbone):
+    with pytest.raises(PeftlabError, match="did you mean 'lora'"):
+        cost_card(backbone, ["lorra"])

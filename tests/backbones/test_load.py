@@ -1,0 +1,145 @@
+"""Loading backbones: embedded, timm ids, files; names that are wrong say so."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
+
+from peftlab.backbones.load import EMBEDDED, fingerprint, load_backbone, save_backbone
+from peftlab.backbones.preprocess import input_size, normalisation
+from peftlab.common.errors import PeftlabError
+
+
+def test_embedded_backbone_is_small_plain_and_frozen():
+    vit = load_backbone()
+    assert type(vit) is VisionTransformer and input_size(vit) == (64, 64) and vit.num_prefix_tokens == 1
+    assert vit.peftlab_name == "peftlab_vit_mini" and not vit.training
+    assert not any(p.requires_grad for p in vit.parameters())
+    file = EMBEDDED["peftlab_vit_mini"]
+    assert file.stat().st_size <= 12e6
+    assert file.with_suffix(".md").is_file()
+    assert vit(torch.zeros(1, 3, 64, 64)).isfinite().all()
+
+
+def test_model_card_states_the_weights_checksum():
+    import hashlib
+
+    file = EMBEDDED["peftlab_vit_mini"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in file.with_suffix(".md").read_text()
+
+
+def test_embedded_backbone_beats_random_weights_on_real_images(real_root):
+    from peftlab.analysis.probes import cls_and_patches, linear_probe_accuracy
+    from peftlab.tasks.load import load_task
+
+    task = load_task("eurosat", real_root)
+    labels = task.labels("train800val200")[:500], task.labels("test")[:300]
+
+    def accuracy(vit):
+        x = [
+            cls_and_patches(vit, task, s, limit=len(y))
+            for s, y in zip(("train800val200", "test"), labels, strict=True)
+        ]
+        return linear_probe_accuracy(x[0], labels[0], x[1], labels[1])
+
+    torch.manual_seed(0)
+    assert accuracy(load_backbone()) > accuracy(load_backbone(pretrained=False)) + 0.05
+
+
+def test_files_give_back_what_timm_computes(tmp_path):
+    torch.manual_seed(0)
+    source = timm.create_model("test_vit", num_classes=5).eval()
+    save_file({k: v.contiguous() for k, v in source.state_dict().items()}, tmp_path / "test_vit.safetensors")
+    x = torch.randn(2, 3, 160, 160)
+    loaded = load_backbone(str(tmp_path / "test_vit.safetensors"))
+    assert torch.equal(loaded.forward_features(x), source.forward_features(x))
+    (tmp_path / "test_vit.safetensors").rename(tmp_path / "mine.safetensors")
+    with pytest.raises(PeftlabError, match="architecture is unknown"):
+        load_backbone(str(tmp_path / "mine.safetensors"))
+    named = load_backbone(str(tmp_path / "mine.safetensors"), architecture="test_vit")
+    assert fingerprint(named) == fingerprint(loaded)
+    with pytest.raises(PeftlabError, match="do not fit the architecture"):
+        load_backbone(str(tmp_path / "mine.safetensors"), architecture="test_vit2")
+
+
+def test_own_files_remember_their_architecture(tmp_path):
+    torch.manual_seed(0)
+    shape = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2}
+    vit = VisionTransformer(**shape, num_classes=0).half().float().eval()
+    save_backbone(vit, tmp_path / "small.safetensors", shape)
+    loaded = load_backbone(str(tmp_path / "small.safetensors"))
+    assert fingerprint(loaded) == fingerprint(vit) and loaded.peftlab_name == "small"
+    larger = load_backbone(str(tmp_path / "small.safetensors"), img_size=64)
+    assert input_size(larger) == (64, 64) and larger.pos_embed.shape[1] == 1 + 64
+
+
+def test_npz_in_the_original_layout(tmp_path):
+    """The original ViT checkpoints are JAX arrays in npz files; a tiny one, written by hand, must load exactly."""
+    D, heads, H = 16, 2, 32
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    jax = {"embedding/kernel": draw(8, 8, 3, D), "embedding/bias": draw(D), "cls": draw(1, 1, D)}
+    jax |= {"Transformer/posembed_input/pos_embedding": draw(1, 1 + 16, D)}
+    jax |= {"Transformer/encoder_norm/scale": draw(D), "Transformer/encoder_norm/bias": draw(D)}
+    block = "Transformer/encoderblock_0/"
+    for name in ("query", "key", "value"):
+        attention = f"{block}MultiHeadDotProductAttention_1/{name}/"
+        jax |= {f"{attention}kernel": draw(D, heads, D // heads), f"{attention}bias": draw(heads, D // heads)}
+    attention = f"{block}MultiHeadDotProductAttention_1/out/"
+    jax |= {f"{attention}kernel": draw(heads, D // heads, D), f"{attention}bias": draw(D)}
+    jax |= {f"{block}MlpBlock_3/Dense_0/kernel": draw(D, H), f"{block}MlpBlock_3/Dense_0/bias": draw(H)}
+    jax |= {f"{block}MlpBlock_3/Dense_1/kernel": draw(H, D), f"{block}MlpBlock_3/Dense_1/bias": draw(D)}
+    for norm in ("LayerNorm_0", "LayerNorm_2"):
+        jax |= {f"{block}{norm}/scale": draw(D), f"{block}{norm}/bias": draw(D)}
+    np.savez(tmp_path / "vit.npz", **jax)
+
+    shape = {"patch_size": 8, "embed_dim": D, "depth": 1, "num_heads": heads, "mlp_ratio": 2}
+    timm.models.register_model(npz_vit := _entrypoint(shape))
+    vit = load_backbone(str(tmp_path / "vit.npz"), architecture=npz_vit.__name__)
+    assert np.array_equal(vit.blocks[0].mlp.fc1.weight.numpy(), jax[f"{block}MlpBlock_3/Dense_0/kernel"].T)
+    assert np.array_equal(vit.cls_token.numpy(), jax["cls"])
+
+
+def _entrypoint(shape):
+    def vit_npz_for_tests(pretrained=False, **kwargs):
+        return VisionTransformer(img_size=32, **shape, num_classes=kwargs["num_classes"])
+
+    vit_npz_for_tests.__module__ = "timm.models.vision_transformer"
+    return vit_npz_for_tests
+
+
+def test_wrong_names_say_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(PeftlabError, match="did you mean 'vit_base_patch16_224'"):
+        load_backbone("vit_base_patch16_225.augreg_in21k")
+    with pytest.raises(PeftlabError, match="vit_base_patch16_224.augreg_in21k"):
+        load_backbone("vit_base_patch16_224")
+    with pytest.raises(PeftlabError, match="no such weights file"):
+        load_backbone(str(tmp_path / "absent.safetensors"))
+    with pytest.raises(PeftlabError, match="needs a plain timm VisionTransformer"):
+        load_backbone("resnet18", pretrained=False)
+
+
+def test_offline_is_respected_and_said(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "import peftlab as pl\n"
+        "try:\n    pl.load_backbone('vit_tiny_patch16_224.augreg_in21k')\n"
+        "except pl.errors.PeftlabError as error:\n    print(error)"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "HF_HUB_OFFLINE is set" in out.stdout and "Download it once" in out.stdout
+
+
+def test_normalisation_is_the_backbones_own_or_named():
+    vit = load_backbone()
+    assert normalisation(vit)[0].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert normalisation(vit, "half")[1].flatten().tolist() == [0.5, 0.5, 0.5]

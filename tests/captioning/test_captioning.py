@@ -1,0 +1,451 @@
+"""Captioning: what a captioner reads, what it may not be moved by, how it writes, and how it is trained."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from peftlab.backbones.load import load_backbone
+from peftlab.captioning import Captioner, evaluate, fit, generate, load_language_model, write_captions
+from peftlab.captioning.captioner import IGNORED
+from peftlab.captioning.language_model import LanguageModel, rotate
+from peftlab.captioning.load import EMBEDDED
+from peftlab.captioning.metrics import token_losses
+from peftlab.captioning.tokens import WordTokenizer
+from peftlab.captioning.training import load
+from peftlab.common.errors import NotMergeable, PeftlabError
+from peftlab.common.files import write_json
+from peftlab.results.ledger import read_ledger
+from peftlab.tasks.captions import CaptionTask
+
+WORDS = ["red", "green", "blue", "a", "picture", "of", "what", "is", "there"]
+ADAPTED = [
+    ("context_peft", {"kind": kind, "rank": 2, "contexts": c})
+    for kind in ("lora", "bitfit", "ia3")
+    for c in ("one", "domain", "parity")
+]
+EVERY = [("connector", {}), ("full", {}), *ADAPTED]
+
+
+@pytest.fixture
+def vit():
+    return load_backbone("test_vit", pretrained=False, img_size=32)
+
+
+def tiny_lm(context_length=32):
+    torch.manual_seed(1)
+    lm = LanguageModel(WordTokenizer(WORDS), width=16, depth=2, heads=2, hidden=24, context_length=context_length)
+    lm.peftlab_name = "tiny"
+    with torch.no_grad():
+        for p in lm.parameters():
+            p += 0.2 * torch.randn_like(p)
+    return lm.requires_grad_(False).eval()
+
+
+def llama():
+    config = {"num_key_value_heads": 1, "intermediate_size": 24, "num_attention_heads": 2, "hidden_size": 16}
+    return "LlamaConfig", config | {"num_hidden_layers": 2, "max_position_embeddings": 32}
+
+
+def opt():
+    config = {"ffn_dim": 24, "num_attention_heads": 2, "hidden_size": 16, "word_embed_proj_dim": 16}
+    return "OPTConfig", config | {"num_hidden_layers": 2, "max_position_embeddings": 32}
+
+
+def gpt2():
+    return "GPT2Config", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+
+
+@pytest.fixture(scope="session")
+def hf_folder(tmp_path_factory):
+    """A maker of tiny Hugging Face models with a tokenizer of nine words, on disk as safetensors."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    def make(kind):
+        folder = tmp_path_factory.mktemp(kind.__name__)
+        vocabulary = {word: i for i, word in enumerate(["<s>", "</s>", *WORDS])}
+        tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<s>"))
+        tokenizer.pre_tokenizer = Whitespace()
+        fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+        name, options = kind()
+        torch.manual_seed(2)
+        special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+        config = getattr(transformers, name)(vocab_size=len(vocabulary), **options, **special)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.2 * torch.randn_like(p)
+        model.save_pretrained(folder), fast.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(params=[None, llama, opt, gpt2], ids=["embedded", "llama", "opt", "gpt2"])
+def lm(request):
+    if request.param is None:
+        return tiny_lm()
+    return load_language_model(str(request.getfixturevalue("hf_folder")(request.param)))
+
+
+def captioner(vit, lm, method="context_peft", **options):
+    """One whose trained parameters have all been moved, so that each matters."""
+    model = Captioner(vit, lm, method, grid=2, **options)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p += 0.1 * torch.randn_like(p)
+    return model
+
+
+def patches(n=3, width=64):
+    return torch.randn(n, 4, width, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def tiny_captions(tmp_path):
+    """24 images of three colours with two captions each, in COCO's layout."""
+    import numpy as np
+    from PIL import Image
+
+    rng, folder = np.random.default_rng(0), tmp_path / "tiny"
+    (folder / "annotations").mkdir(parents=True)
+    for split, n in (("train", 12), ("val", 6), ("test", 6)):
+        (folder / split).mkdir()
+        content = {"images": [], "annotations": []}
+        for i in range(n):
+            pixels = rng.integers(0, 80, (32, 32, 3), dtype=np.uint8)
+            pixels[..., i % 3] += 120
+            Image.fromarray(pixels).save(folder / split / f"{i}.png")
+            content["images"].append({"id": i, "file_name": f"{i}.png"})
+            for said in (WORDS[i % 3], f"a {WORDS[i % 3]} picture"):
+                content["annotations"].append({"image_id": i, "caption": said})
+        write_json(folder / "annotations" / f"captions_{split}.json", content)
+    return CaptionTask("tiny", folder, synthetic=True)
+
+
+# The embedded language model
+
+
+def test_embedded_model_is_small_and_knows_its_texts():
+    lm = load_language_model()
+    assert EMBEDDED["peftlab_lm_tiny"].stat().st_size <= 8e6
+    facts = json.loads(EMBEDDED["peftlab_lm_tiny"].with_suffix(".json").read_text())
+    assert sum(p.numel() for p in lm.parameters()) == facts["parameters"]
+    tokens = torch.tensor([[0, *lm.tokenizer.encode("the red cube is small . it is made of"), 1]])
+    best = lm(lm.embed(tokens[:, :-1]))[0][0, -1].argmax().item()
+    assert lm.tokenizer.words[best] in ("metal", "rubber")
+
+
+def test_rotary_positions_equal_hugging_faces():
+    modeling = pytest.importorskip("transformers.models.llama.modeling_llama")
+    x, at = torch.randn(2, 3, 5, 8), torch.arange(4, 9)
+    angle = at[:, None] * 10000 ** (-torch.arange(4) / 4)
+    cos, sin = (torch.cat([f(angle)] * 2, -1)[None] for f in (torch.cos, torch.sin))
+    torch.testing.assert_close(rotate(x, 4), modeling.apply_rotary_pos_emb(x, x, cos, sin)[0])
+
+
+def test_later_tokens_do_not_change_earlier_ones():
+    lm, x = tiny_lm(), torch.randn(1, 6, 16)
+    before = lm(x)[0]
+    x[:, 4] += 1
+    assert torch.equal(lm(x)[0][:, :4], before[:, :4]) and not torch.equal(lm(x)[0][:, 4:], before[:, 4:])
+
+
+def test_tokenizer_reads_and_writes():
+    tokenizer = WordTokenizer(["a", "cube", ",", "red"])
+    assert tokenizer.decode([0, *tokenizer.encode("A red cube, a cube"), 1]) == "a red cube , a cube"
+    with pytest.raises(PeftlabError, match="knows 4 words, and not dog, two of 'two dog'"):
+        tokenizer.encode("two dog")
+
+
+def test_saved_as_loaded(tmp_path):
+    from peftlab.captioning.load import save_language_model
+    from peftlab.common.files import read_tensors
+
+    lm = load_language_model()
+    save_language_model(lm, tmp_path / "lm.safetensors")
+    again, stored = read_tensors(tmp_path / "lm.safetensors")
+    tensors, original = read_tensors(EMBEDDED["peftlab_lm_tiny"])
+    assert stored == original and all(torch.equal(t, tensors[name]) for name, t in again.items())
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "missing.gguf"])
+def test_missing_language_model(name, monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(PeftlabError, match=f"cannot load the language model '{name}'.*peftlab_lm_tiny"):
+        load_language_model(name)
+
+
+# What a captioner reads
+
+
+@pytest.mark.parametrize(("method", "options"), EVERY, ids=str)
+def test_counts_start_and_what_moves(method, options, vit):
+    """At the start every method writes as the connector alone does; the frozen models stay bit for bit."""
+    lm = tiny_lm()
+    frozen = [*lm.state_dict().values(), *vit.state_dict().values()]
+    before = [t.clone() for t in frozen]
+    model, plain = (Captioner(vit, lm, m, grid=2, **o) for m, o in ((method, options), ("connector", {})))
+    assert model.method_parameters == model.count()
+    tokens, labels = model.encode(["a red picture", "is there"])
+    torch.testing.assert_close(model(patches(2), tokens), plain(patches(2), tokens), rtol=0, atol=1e-6)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    at_start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(patches(2), tokens).flatten(0, 1), labels.flatten(), ignore_index=IGNORED).backward()
+        optimizer.step()
+    for name, p in model.named_parameters():
+        assert torch.equal(p, at_start[name]) != p.requires_grad, name
+    assert all(torch.equal(t, was) for t, was in zip(frozen, before, strict=True))
+
+
+def test_all_weights_keep_what_is_tied(vit, hf_folder):
+    """GPT-2's output table is its input table, also when all weights are trained."""
+    lm = load_language_model(str(hf_folder(gpt2)))
+    model = Captioner(vit, lm, "full", grid=2)
+    assert model.method_parameters == model.count() == sum(p.numel() for p in lm.parameters())
+    assert model.lm.model.lm_head.weight is model.lm.model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("contexts", ["one", "domain", "parity"])
+def test_padding_never_changes_a_loss(contexts, vit, lm):
+    model = captioner(vit, lm, contexts=contexts)
+    texts = ["red", "what is there", "a picture of a red green blue picture"]
+    together, labels = token_losses(model, patches(), texts)
+    for i, text in enumerate(texts):
+        alone, _ = token_losses(model, patches()[i : i + 1], [text])
+        n = alone.shape[1]
+        torch.testing.assert_close(together[i, :n], alone[0], rtol=1e-4, atol=1e-5)
+        assert (together[i, n:] == 0).all() and (labels[i, n:] == IGNORED).all()
+
+
+def test_losses_are_those_of_the_caption_and_its_end_alone(vit):
+    """Against plain cross-entropy over the positions from the last image token on."""
+    model = captioner(vit, tiny_lm())
+    tokens, labels = model.encode(["a red picture"])
+    assert tokens.tolist() == labels.tolist() == [[*model.lm.tokenizer.encode("a red picture"), 1]]
+    model.give_contexts(0, 8)
+    everything = torch.cat([model.prompt(patches(1)), model.lm.embed(tokens[:, :-1])], 1)
+    logits = model.lm(everything)[0][0, 4:]  # begin and four image tokens: the last of them says the first word
+    expected = -logits.log_softmax(-1)[range(4), tokens[0]]
+    torch.testing.assert_close(token_losses(model, patches(1), ["a red picture"])[0][0], expected)
+
+
+def test_contexts_by_position(vit):
+    model = captioner(vit, tiny_lm())
+    model.give_contexts(0, 8)
+    assert model.contexts.numbers.tolist() == [1, 0, 0, 0, 0, 1, 1, 1]  # begin is text
+    model.give_contexts(5, 6)
+    assert model.contexts.numbers.tolist() == [1]
+
+
+def test_captions_that_do_not_fit(vit):
+    model = captioner(vit, tiny_lm(context_length=10))
+    with pytest.raises(PeftlabError, match="has 6 tokens, but a context of 10 leaves 5 behind 4 image tokens"):
+        model.encode(["red", "a red a red a red"])
+    assert model.encode(["a red a red a"])[0].shape == (1, 6)
+    with pytest.raises(PeftlabError, match="'' is empty"):
+        model.encode(["red", ""])
+    with pytest.raises(PeftlabError, match="4 image tokens leave no room in a context of 5"):
+        Captioner(vit, tiny_lm(context_length=5), grid=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("contextpeft", {}, "did you mean 'context_peft'"),
+        ("connector", {"rank": 2}, "'connector' has no options, but got rank"),
+        ("context_peft", {"contexts": "quadrant"}, "unknown contexts 'quadrant'"),
+        ("context_peft", {"rank": 17}, "rank is 17, but must lie between 1 and the width, 16"),
+        ("context_peft", {"last_blocks": 1}, "last_blocks is for ViTs"),
+        ("context_peft", {"rnak": 2}, "no option 'rnak'; did you mean 'rank'"),
+    ],
+)
+def test_impossible_methods(method, options, words, vit):
+    with pytest.raises(PeftlabError, match=words):
+        Captioner(vit, tiny_lm(), method, grid=2, **options)
+
+
+def test_image_tokens_are_the_patches_behind_the_prefix(vit, tiny_captions):
+    """And averages of them where the grid is coarser; against timm's own features."""
+    from peftlab.backbones.preprocess import prepare_for
+
+    x = prepare_for(vit, tiny_captions.pixels("val", (32, 32)))
+    with torch.no_grad():
+        expected = vit.forward_features(x)[:, 1:]
+    side = vit.patch_embed.grid_size[0]
+    fine, coarse = (Captioner(vit, tiny_lm(), grid=g).encode_images(tiny_captions, "val") for g in (None, 1))
+    assert fine.shape == (6, side**2, vit.embed_dim)
+    torch.testing.assert_close(fine, expected)
+    torch.testing.assert_close(coarse[:, 0], expected.mean(1))
+
+
+def test_merge(vit):
+    model, tokens = captioner(vit, tiny_lm(), contexts="one"), torch.tensor([[3, 4, 1]])
+    expected, plain = model(patches(1), tokens), model.merge()
+    assert not [m for m in plain.modules() if type(m).__module__.startswith("peftlab.methods")]
+    model.lm, model.contexts = plain, None
+    torch.testing.assert_close(model(patches(1), tokens), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(NotMergeable, match="only contexts='one' is one matrix"):
+        captioner(vit, tiny_lm()).merge()
+
+
+# Writing
+
+
+def without_cache(model, image, longest):
+    """Greedy, the whole sequence read again for every word."""
+    tokens = torch.empty(len(image), 0, dtype=torch.long)
+    for _ in range(longest):
+        end = torch.full((len(image), 1), model.lm.tokenizer.eos)
+        logits = model(image, torch.cat([tokens, end], 1))  # the last token is not read, only predicted
+        tokens = torch.cat([tokens, logits[:, -1].argmax(-1, keepdim=True)], 1)
+    eos = model.lm.tokenizer.eos
+    rows = [row[: row.index(eos)] if eos in row else row for row in tokens.tolist()]
+    return [model.lm.tokenizer.decode(row) for row in rows]
+
+
+@pytest.mark.parametrize("contexts", ["domain", "parity"])
+def test_cache_changes_nothing(contexts, vit, lm):
+    """Context numbers survive caching: the same words as when everything is read again at each step."""
+    model = captioner(vit, lm, contexts=contexts)
+    for _ in range(3):
+        image = torch.randn(4, 4, 64)
+        assert generate(model, image, max_new_tokens=9) == without_cache(model, image, 9)
+
+
+def test_logits_with_cache_equal_those_without(vit, lm):
+    model, tokens = captioner(vit, lm), torch.tensor([[3, 5, 2, 4, 1]]).expand(2, 5)
+    expected = model(patches(2), tokens)
+    logits, cache = model.read(model.prompt(patches(2)), last=1)
+    got = [logits]
+    for t in range(4):
+        logits, cache = model.read(model.lm.embed(tokens[:, t : t + 1]), 5 + t, cache, last=1)
+        got.append(logits)
+    torch.testing.assert_close(torch.cat(got, 1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_beams_of_every_word_are_exhaustive_search(vit, lm):
+    """With as many beams as words, two steps look at every pair; the best is found by scoring all of them."""
+    model, V, eos = captioner(vit, lm), len(WORDS) + 2, 1
+    image = patches(2)
+    for i, found in enumerate(generate(model, image, beams=V, max_new_tokens=2)):
+        pairs = torch.cartesian_prod(torch.arange(V), torch.arange(V))
+        log_p = model(image[i : i + 1].expand(len(pairs), -1, -1), pairs).log_softmax(-1)
+        each = log_p.gather(2, pairs[..., None])[..., 0]
+        total = torch.where(pairs[:, 0] == eos, torch.where(pairs[:, 1] == eos, each[:, 0], -torch.inf), each.sum(1))
+        best = pairs[total.argmax()].tolist()
+        assert found == model.lm.tokenizer.decode(best[: best.index(eos)] if eos in best else best)
+
+
+def beams_without_cache(model, image, beams, longest):
+    """Beam search over sequences of one image, each read anew."""
+    eos, kept = model.lm.tokenizer.eos, [((), 0.0)]
+    for _ in range(longest):
+        longer = [(row, score) for row, score in kept if eos in row]
+        for row, score in kept:
+            if eos not in row:
+                log_p = model(image, torch.tensor([[*row, eos]]))[0, -1].log_softmax(-1).tolist()
+                longer += [((*row, word), score + p) for word, p in enumerate(log_p)]
+        kept = sorted(longer, key=lambda each: -each[1])[:beams]
+    best = kept[0][0]
+    return model.lm.tokenizer.decode(best[: best.index(eos)] if eos in best else best)
+
+
+def test_beams_keep_their_own_caches(vit, lm):
+    """Beams that change places take their cached keys along."""
+    model, image = captioner(vit, lm), torch.randn(4, 4, 64)
+    expected = [beams_without_cache(model, each[None], 3, 6) for each in image]
+    assert generate(model, image, beams=3, max_new_tokens=6) == expected
+
+
+def test_generation_stops_at_the_context_length(vit):
+    model = captioner(vit, tiny_lm(context_length=8))
+    assert max(len(text.split()) for text in generate(model, patches(8), max_new_tokens=50)) <= 3
+
+
+def test_attention_is_causal_and_sums_to_one(vit, lm):
+    model = captioner(vit, lm)
+    tokens, _ = model.encode(["a red picture", "is there"])
+    maps = model.attention(patches(2), tokens)
+    assert len(maps) == 2 and all(m.shape == (2, 2, 8, 8) for m in maps)
+    for weights in maps:
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 8))
+        assert weights.triu(1).abs().max() == 0
+    torch.testing.assert_close(model(patches(2), tokens), model.read(model.embed_all(patches(2), tokens), last=4)[0])
+
+
+# Training
+
+
+def test_learns_and_records(vit, tiny_captions):
+    model = Captioner(vit, tiny_lm(), "full", grid=2)
+    start = evaluate(model, tiny_captions, "test")
+    assert start["captions"] == 12 and start["tokens"] == 6 * (1 + 1 + 3 + 1)
+    run = fit(model, tiny_captions, epochs=12, batch_size=4, lr=1e-2)
+    assert run.evaluate("test") == run.metrics["test_perplexity"] < start["perplexity"] / 2
+    row = read_ledger().iloc[0]
+    assert (row["method"], row["train_images"], row["language_model"]) == ("full", 12, "tiny")
+    assert row["test_captions"] == 12 and row["test_opened"] and not (run.folder / "state.safetensors").exists()
+    assert math.isclose(math.exp(row["test_loss"]), row["test_perplexity"])
+
+
+def test_perplexity_weighs_every_token_alike(vit, tiny_captions):
+    """Against one caption at a time."""
+    model = captioner(vit, tiny_lm())
+    image, total, n = model.encode_images(tiny_captions, "val"), 0.0, 0
+    for i, each in enumerate(tiny_captions.captions("val")):
+        for caption in each:
+            loss, _ = token_losses(model, image[i : i + 1], [caption])
+            total, n = total + loss.sum().item(), n + loss.shape[1]
+    assert math.isclose(evaluate(model, tiny_captions, "val", batch=5)["loss"], total / n, rel_tol=1e-5)
+
+
+def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeypatch, tmp_path):
+    import peftlab.training as training
+
+    how = {"epochs": 3, "batch_size": 4}
+    whole = fit(Captioner(vit, tiny_lm(), "context_peft", grid=2), tiny_captions, **how, runs=tmp_path / "whole").model
+    model, real, epochs = Captioner(vit, tiny_lm(), "context_peft", grid=2), training.save_state, []
+
+    def interrupted(*args):
+        real(*args)
+        epochs.append(1)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_state", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, tiny_captions, **how)
+    monkeypatch.setattr(training, "save_state", real)
+    again = Captioner(vit, tiny_lm(), "context_peft", grid=2)
+    run = fit(again, tiny_captions, **how)
+    assert len(run.curves) == 3
+    for (name, p), q in zip(again.named_parameters(), whole.parameters(), strict=True):
+        assert torch.equal(p, q), name
+    fresh = Captioner(vit, tiny_lm(), "context_peft", grid=2)
+    reused = fit(fresh, tiny_captions, **how, reuse=True)
+    assert reused.folder == run.folder and reused.record == run.record
+    assert all(torch.equal(p, q) for p, q in zip(fresh.parameters(), again.parameters(), strict=True))
+
+
+def test_another_captioners_weights_are_refused(vit, tiny_captions):
+    run = fit(Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1)
+    with pytest.raises(
+        PeftlabError, match="captioner.safetensors: not of a captioner like this one; 24 tensors differ"
+    ):
+        load(Captioner(vit, tiny_lm(), "context_peft", grid=2), run.folder)
+
+
+def test_writes_for_many_images(vit):
+    model = captioner(vit, tiny_lm())
+    written = write_captions(model, patches(5), batch=2, max_new_tokens=4)
+    assert written == generate(model, patches(5), max_new_tokens=4)

@@ -1,0 +1,490 @@
+"""The contracts of every method: a new one is checked by being registered."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+
+from peftlab.analysis.probes import distance_at_start
+from peftlab.backbones.load import MINI, load_backbone
+from peftlab.backbones.stages import stages
+from peftlab.common.errors import NotMergeable, PeftlabError
+from peftlab.common.files import write_tensors
+from peftlab.methods import FAMILIES, METHODS, Method, attach, create_method, load_adapter, register
+from peftlab.training.fit import fit
+
+BACKBONES = {
+    "embedded": lambda: load_backbone(),
+    "test_vit": lambda: load_backbone("test_vit", pretrained=False, img_size=64),
+    "registers, mean pooled": lambda: load_backbone("test_vit2", pretrained=False, img_size=64),
+    "patch pooled": lambda: _patch_pooled(),
+}
+CLASSES = 3
+
+# Every method as it is by default, and those that their options make another one of.
+CASES = {name: create_method(name) for name in sorted(METHODS)} | {
+    "adapter, pfeiffer": create_method("adapter", placement="pfeiffer"),
+    "bitfit, linear layers": create_method("bitfit", targets=("qkv", "o", "fc1", "fc2")),
+    "context_peft, biases of quarters": create_method("context_peft", kind="bitfit", contexts="quadrant"),
+    "context_peft, one": create_method("context_peft", contexts="one"),
+    "context_peft, one bias": create_method("context_peft", kind="bitfit", contexts="one"),
+    "context_peft, one factor": create_method("context_peft", kind="ia3", contexts="one"),
+    "context_peft, factors of a checkerboard": create_method("context_peft", kind="ia3", contexts="parity"),
+    "convpass, attention": create_method("convpass", sublayers=("attn",)),
+    "fact, tk": create_method("fact", form="tk", rank=4, scale=2.0),
+    "gift, all": create_method(
+        "gift",
+        rank=6,
+        targets=("qkv", "o", "fc1", "fc2"),
+        clusters=8,
+        hyper_blocks=2,
+        heads=2,
+        ratio=3,
+        clustering="softmax",
+        position=True,
+    ),
+    "gift_linear, all": create_method("gift_linear", rank=4, targets=("qkv", "o", "fc1", "fc2")),
+    "gist, prompts": create_method("gist", base_method="vpt", prompts=2),
+    "ia3, all": create_method("ia3", targets=("q", "k", "v", "o", "ff")),
+    "lora, all": create_method("lora", rank=2, alpha=3.0, targets=("q", "k", "v", "o", "fc1", "fc2")),
+    "lora, fused": create_method("lora", targets=("qkv",)),
+    "two_stage, mlp": create_method("two_stage", placement="mlp", channels=4),
+    "two_stage, q and v": create_method("two_stage", placement="qv", init="normal"),
+    "vpt, shallow": create_method("vpt", deep=False),
+}
+
+
+def _patch_pooled():
+    torch.manual_seed(1)
+    vit = VisionTransformer(32, 8, embed_dim=48, depth=3, num_heads=2, global_pool="avg", num_classes=0)
+    vit.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    vit.peftlab_name = "patch pooled"
+    return vit.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def backbone(request):
+    torch.manual_seed(0)
+    return BACKBONES[request.param]()
+
+
+@pytest.fixture(params=CASES)
+def method(request):
+    return CASES[request.param]
+
+
+def images(backbone, n=4):
+    return torch.randn(n, 3, *backbone.patch_embed.img_size, generator=torch.Generator().manual_seed(3))
+
+
+def snapshot(vit):
+    return {name: t.clone() for name, t in vit.state_dict().items()}
+
+
+def same(vit, state):
+    return vit.state_dict().keys() == state.keys() and all(
+        torch.equal(t, state[k]) for k, t in vit.state_dict().items()
+    )
+
+
+def hooks(vit):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in vit.modules())
+
+
+def train(model, steps=3):
+    """A few large steps, so that whatever can move does."""
+    x, y = images(model.backbone), torch.arange(4) % CLASSES
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model
+
+
+def without_effect(model, parameter):
+    """True if another value of a trained parameter gives the very same logits: nobody reads the tokens it acts on."""
+    x = images(model.backbone)
+    before = model(x)
+    with torch.no_grad():
+        parameter += 1
+        same = torch.equal(model(x), before)
+        parameter -= 1
+    return same
+
+
+def test_start_equals_frozen_backbone(backbone, method):
+    """Bit for bit where the definition says so, and nowhere else."""
+    model, x = attach(backbone, method, CLASSES), images(backbone)
+    same_features = torch.equal(model.vit.forward_features(x), backbone.forward_features(x))
+    assert same_features == method.identity_at_start
+
+
+@pytest.mark.parametrize("method", [m for m in CASES.values() if not m.identity_at_start], ids=repr)
+def test_the_others_start_near_the_embedded_backbone(method):
+    """As their docstrings say. Features of random weights are mostly noise and would say nothing."""
+    backbone = load_backbone()
+    assert 0 < distance_at_start(attach(backbone, method, CLASSES), images(backbone)) < 0.5
+    assert distance_at_start(attach(backbone, "lora", CLASSES), images(backbone)) == 0
+
+
+def test_only_trained_tensors_move(backbone, method):
+    before = snapshot(backbone)
+    model = attach(backbone, method, CLASSES)
+    shared = {id(p) for p in backbone.parameters()}
+    at_start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    train(model)
+    for name, p in model.named_parameters():
+        assert p.requires_grad == (id(p) not in shared), name
+        if torch.equal(p, at_start[name]) == p.requires_grad:
+            assert method.name == "context_peft" and name.startswith(f"vit.blocks.{len(backbone.blocks) - 1}."), name
+            assert without_effect(model, p), name
+    assert same(backbone, before)
+
+
+def test_count_equals_formula(backbone, method):
+    model = attach(backbone, method, CLASSES)
+    assert model.method_parameters == model.method.count(backbone)
+    assert model.head_parameters == backbone.embed_dim * CLASSES + CLASSES
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("linear", {}, 0),
+        ("full", {}, 85_798_656),
+        ("bitfit", {}, 102_912),
+        ("norm", {}, 38_400),
+        ("lora", {"rank": 8}, 294_912),
+        ("lora", {"rank": 4, "targets": ("q", "k", "v")}, 221_184),
+        ("lora", {"rank": 4, "targets": ("qkv",)}, 12 * 4 * (768 + 3 * 768)),
+        ("lora", {"rank": 4, "targets": ("o", "fc1", "fc2")}, 12 * 4 * (2 * 768 + 2 * (768 + 3072))),
+        ("bitfit", {"targets": ("qkv", "o", "fc1", "fc2")}, 82_944),
+        ("context_peft", {"contexts": "one"}, 12 * 13_824 * 8),
+        ("context_peft", {}, 2_654_208),
+        ("context_peft", {"kind": "bitfit", "contexts": "one"}, 82_944),
+        ("context_peft", {"kind": "bitfit"}, 165_888),
+        ("context_peft", {"kind": "ia3", "contexts": "one"}, 55_296),
+        ("context_peft", {"kind": "ia3"}, 110_592),
+        ("context_peft", {"kind": "ia3", "contexts": "quadrant"}, 5 * 55_296),
+        ("vpt", {"prompts": 5}, 46_080),
+        ("vpt", {"prompts": 5, "deep": False}, 3_840),
+        ("adapter", {"placement": "pfeiffer"}, 156_768),
+        ("adapter", {"placement": "houlsby"}, 2 * 156_768),
+        ("adaptformer", {}, 156_768),
+        ("adaptformer", {"bottleneck": 64}, 1_189_632),
+        ("ssf", {}, 205_824),
+        ("fact", {"form": "tk", "rank": 8}, 13_952),
+        ("fact", {"form": "tk", "rank": 32}, 86_528),
+        ("fact", {"form": "tt", "rank": 4}, 8_448),
+        ("fact", {"form": "tt", "rank": 16}, 61_440),
+        ("convpass", {"bottleneck": 8}, 327_552),
+        ("convpass", {"sublayers": ("attn",)}, 327_552 // 2),
+        ("ia3", {}, 12 * (2 * 768 + 3072)),
+        ("parallel", {}, 82_992),
+        ("parallel", {"bottleneck": 8}, 156_768),
+        ("gift_linear", {}, 24_576),
+        ("gift_linear", {"rank": 64}, 98_304),
+        ("gift", {}, 28_368),
+        ("gift", {"clusters": 64}, 27_824),
+        ("gift", {"rank": 32}, 60_736),
+        ("gift", {"rank": 96}, 231_168),
+        ("gift", {"position": True}, 28_368 + 768 * 16),
+        ("gift", {"last_blocks": 1}, 28_368),
+        ("gift", {"targets": ("o", "fc2")}, 2 * 28_368 + 2 * 16 * (3072 - 768)),
+        ("gist", {"base_method": "linear"}, 768),
+        ("gist", {"base_method": "parallel"}, 83_760),
+        ("gist", {"base_method": "lora", "rank": 8}, 294_912 + 768),
+        ("two_stage", {}, 150_144),
+        ("two_stage", {"align": False}, 111_744),
+        ("two_stage", {"align": False, "placement": "qv"}, 223_488),
+        ("two_stage", {"align": False, "channels": 32}, 12 * (32 * 32 + 32)),
+        ("full", {"last_blocks": 12}, 85_798_656 - 197 * 768 - 768 - (16 * 16 * 3 + 1) * 768),
+        ("norm", {"last_blocks": 1}, 3 * 2 * 768),
+    ],
+)
+def test_published_counts_on_vit_base(name, options, expected):
+    with torch.device("meta"):
+        vit = VisionTransformer(num_classes=10)
+    method = create_method(name, **options)
+    assert method.count(vit) == expected
+    vit.requires_grad_(False)
+    method.apply(vit)
+    counted = sum(p.numel() for key, p in vit.named_parameters() if p.requires_grad and not key.startswith("head."))
+    assert counted == expected
+
+
+def test_merged_is_plain_and_equal(backbone, method):
+    model, x = train(attach(backbone, method, CLASSES)), images(backbone)
+    untouched = snapshot(model.vit)
+    if method.not_mergeable:
+        with pytest.raises(NotMergeable, match=method.not_mergeable[:20]):
+            model.merge()
+        return
+    plain = model.merge()
+    assert type(plain) is VisionTransformer
+    assert not [m for m in plain.modules() if type(m).__module__.startswith("peftlab")]
+    assert (plain(x) - model(x)).abs().max() <= 1e-5
+    assert (plain(x) - attach(backbone, "linear", CLASSES)(x)).abs().max() > 1e-3  # the change is really in there
+    plain.blocks[0].attn.proj.weight.data += 1  # and the merged model owns its weights
+    assert same(model.vit, untouched)
+
+
+def test_round_trip_is_exact(backbone, method, tmp_path):
+    model = train(attach(backbone, method, CLASSES))
+    loaded = load_adapter(backbone, model.save(tmp_path / "adapter"))
+    assert torch.equal(loaded(images(backbone)), model(images(backbone)))
+
+
+def test_round_trip_in_a_fresh_process(tmp_path):
+    backbone = load_backbone()
+    models = {name: train(attach(backbone, method, CLASSES)) for name, method in CASES.items()}
+    for name, model in models.items():
+        model.save(tmp_path / name)
+    code = (
+        "import json, sys, torch, peftlab as pl\n"
+        "x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
+        "backbone = pl.load_backbone()\n"
+        "models = [pl.load_adapter(backbone, f'{sys.argv[1]}/{name}') for name in sys.argv[2:]]\n"
+        "print(json.dumps([model(x).flatten().tolist() for model in models]))"
+    )
+    out = subprocess.run([sys.executable, "-c", code, tmp_path, *models], capture_output=True, text=True, check=True)
+    assert json.loads(out.stdout) == [model(images(backbone)).flatten().tolist() for model in models.values()]
+
+
+def test_merged_models_load_without_peftlab(tmp_path):
+    """In plain timm, in a process that cannot import peftlab."""
+    backbone = load_backbone()
+    cases = {name: method for name, method in CASES.items() if not method.not_mergeable}
+    plain = {name: train(attach(backbone, method, CLASSES)).merge() for name, method in cases.items()}
+    for name, vit in plain.items():
+        write_tensors(tmp_path / f"{name}.safetensors", vit.state_dict())
+    code = (
+        "import json, sys, torch, timm\n"
+        "sys.modules['peftlab'] = None\n"
+        "from safetensors.torch import load_file\n"
+        "x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
+        "architecture, outputs = json.loads(sys.argv[2]), []\n"
+        "for name in sys.argv[3:]:\n"
+        "    vit = timm.models.VisionTransformer(**architecture).eval()\n"
+        "    vit.load_state_dict(load_file(f'{sys.argv[1]}/{name}.safetensors'))\n"
+        "    outputs.append(vit(x).flatten().tolist())\n"
+        "print(json.dumps(outputs))"
+    )
+    architecture = json.dumps(MINI | {"num_classes": CLASSES})
+    command = [sys.executable, "-c", code, tmp_path, architecture, *plain]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(out.stdout) == [vit(images(backbone)).flatten().tolist() for vit in plain.values()]
+
+
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"linear", "gist"}))
+def test_partial_depth_leaves_earlier_blocks_alone(backbone, name):
+    depth = len(backbone.blocks)
+    for k in (1, 2):
+        model = attach(backbone, name, CLASSES, last_blocks=k)
+        assert model.method_parameters == model.method.count(backbone) > 0
+        assert model.first_trainable_stage() == 1 + depth - k
+        same_features = torch.equal(
+            model.vit.forward_features(images(backbone)), backbone.forward_features(images(backbone))
+        )
+        assert same_features == model.method.identity_at_start
+        if not model.method.not_mergeable:
+            assert (train(model).merge()(images(backbone)) - model(images(backbone))).abs().max() <= 1e-5
+    for k in (0, depth + 1):
+        with pytest.raises(PeftlabError, match=f"last_blocks is {k}.*depth, {depth}"):
+            attach(backbone, name, CLASSES, last_blocks=k)
+
+
+def test_copies_are_independent(backbone, method):
+    model, x = train(attach(backbone, method, CLASSES)), images(backbone)
+    twin, before = copy.deepcopy(model), model(x)
+    assert torch.equal(twin(x), before)
+    train(twin)
+    assert torch.equal(model(x), before) and not torch.equal(twin(x), before)
+
+
+def test_every_method_says_what_it_is(method):
+    assert method.family in FAMILIES
+    for text in (method.title, method.idea, method.source, sys.modules[type(method).__module__].__doc__):
+        assert text.strip()
+    doc = sys.modules[type(method).__module__].__doc__
+    for word in ("Idea:", "Equation:", "Parameters", "Start:", "Merging:", "Source:"):
+        assert word in doc or (word, method.name) == ("Equation:", "full"), word
+
+
+def test_detach_restores(backbone, method):
+    before, count = snapshot(backbone), hooks(backbone)
+    model = attach(backbone, method, CLASSES)
+    with pytest.raises((RuntimeError, AssertionError)):
+        model(torch.randn(1, 5, 7, 7))  # a failing forward pass must leave nothing behind either
+    plain = train(model).detach()
+    assert plain is backbone and same(plain, before) and hooks(plain) == count
+    assert not any(p.requires_grad for p in plain.parameters())
+
+
+def test_stages_compose_to_the_model(backbone, method):
+    model, x = attach(backbone, method, CLASSES), images(backbone)
+    y = x
+    for stage in stages(model.vit):
+        y = stage.run(y)
+    assert torch.equal(y, model(x))
+    listed = [id(p) for stage in stages(model.vit) for p in stage.parameters]
+    assert sorted(listed) == sorted(id(p) for p in model.vit.parameters())
+
+
+def test_same_seed_same_row(method, tiny_task, tmp_path):
+    def row(folder):
+        model = attach(_patch_pooled(), method, CLASSES, seed=5)
+        run = fit(model, tiny_task, epochs=2, batch_size=8, seed=5, device="cpu", runs=tmp_path / folder)
+        run.evaluate("test")
+        return {k: v for k, v in run.record.items() if k not in ("seconds", "finished", "test_opened")}
+
+    assert row("a") == row("b")
+
+
+def test_damaged_adapters_are_refused(backbone, tmp_path):
+    from peftlab.common.files import read_tensors, write_tensors
+
+    model = attach(backbone, "norm", CLASSES)
+    file = model.save(tmp_path / "adapter") / "adapter.safetensors"
+    tensors = read_tensors(file)[0]
+    first = next(iter(tensors))
+    damages = [
+        ({k: v for k, v in tensors.items() if k != first}, "missing"),
+        (tensors | {"surplus": torch.zeros(1)}, "unexpected"),
+        (tensors | {first: torch.zeros(2, 3)}, "wrong shape"),
+    ]
+    for damaged, word in damages:
+        write_tensors(file, damaged)
+        with pytest.raises(PeftlabError, match=word):
+            load_adapter(backbone, file.parent)
+    file.unlink()
+    with pytest.raises(PeftlabError, match="no such file"):
+        load_adapter(backbone, file.parent)
+
+
+def test_an_adapter_knows_its_backbone(tmp_path):
+    a, b = _patch_pooled(), _patch_pooled()
+    folder = attach(a, "norm", CLASSES).save(tmp_path / "adapter")
+    load_adapter(b, folder)  # the same weights
+    b.cls_token.data += 1e-3
+    with pytest.raises(PeftlabError, match="trained on backbone"):
+        load_adapter(b, folder)
+
+
+def test_a_new_method_is_one_file():
+    """A toy method, written as a reader would in one cell, takes part in everything by being registered."""
+    from dataclasses import dataclass
+
+    from peftlab.methods import unfreeze
+
+    try:
+
+        @register("toy")
+        @dataclass(frozen=True)
+        class Toy(Method):
+            title, idea, family, source, lr = "Toy", "train the final norm", "selective", "here", 1e-2
+
+            def apply(self, vit):
+                unfreeze(vit.norm, "weight", "bias")
+
+            def count(self, backbone):
+                return 2 * backbone.embed_dim
+
+        backbone = load_backbone("test_vit", pretrained=False, img_size=64)
+        toy = Toy()
+        for contract in (test_start_equals_frozen_backbone, test_only_trained_tensors_move, test_count_equals_formula):
+            contract(backbone, toy)
+        test_merged_is_plain_and_equal(backbone, toy)
+        test_detach_restores(backbone, toy)
+        assert attach(backbone, "toy", CLASSES).first_trainable_stage() == 1 + len(backbone.blocks)
+    finally:
+        METHODS.pop("toy", None)
+
+
+def test_unknown_names_and_options_name_the_near_ones():
+    backbone = _patch_pooled()
+    with pytest.raises(PeftlabError, match="did you mean 'lora'"):
+        attach(backbone, "lorra", CLASSES)
+    with pytest.raises(PeftlabError, match="did you mean 'rank'"):
+        attach(backbone, "lora", CLASSES, ranks=8)
+    for option in ("rank", "last_blocks"):
+        with pytest.raises(PeftlabError, match=f"no option '{option}'"):
+            attach(backbone, "linear", CLASSES, **{option: 8})
+    for name, option in [
+        ("lora", "rank"),
+        ("fact", "rank"),
+        ("adapter", "bottleneck"),
+        ("adaptformer", "bottleneck"),
+        ("convpass", "bottleneck"),
+    ]:
+        with pytest.raises(PeftlabError, match=f"{option} is 2.5, but must be of type int"):
+            attach(backbone, name, CLASSES, **{option: 2.5})
+        for size in (0, 49):
+            with pytest.raises(PeftlabError, match=f"{option} is {size}.*the width, 48"):
+                attach(backbone, name, CLASSES, **{option: size})
+    with pytest.raises(PeftlabError, match="prompts is 0"):
+        attach(backbone, "vpt", CLASSES, prompts=0)
+    for name, options, message in [
+        ("lora", {"targets": ("fc3",)}, "target 'fc3'; did you mean 'fc"),
+        ("lora", {"targets": ("q", "q")}, "each once"),
+        ("ia3", {"targets": ()}, "at least one of q, k, v, o, ff"),
+        ("bitfit", {"targets": "norms"}, "did you mean 'norm'"),
+        ("convpass", {"sublayers": ("atn",)}, "did you mean 'attn'"),
+        ("adapter", {"placement": "houlsbi"}, "did you mean 'houlsby'"),
+        ("fact", {"form": "tx"}, "unknown form 'tx'"),
+        ("fact", {"scale": "much"}, "scale is 'much', but must be of type float"),
+        ("lora", {"alpha": "much"}, "alpha is 'much', but must be of type float | None"),
+        ("vpt", {"deep": "yes"}, "deep is 'yes', but must be of type bool"),
+        ("norm", {"last_blocks": "2"}, "last_blocks is '2', but must be of type int | None"),
+    ]:
+        with pytest.raises(PeftlabError, match=re.escape(message)):
+            attach(backbone, name, CLASSES, **options)
+    with pytest.raises(PeftlabError, match="num_classes is 1"):
+        attach(backbone, "linear", 1)
+
+
+def test_a_method_that_says_too_little_is_not_registered():
+    said = {"title": "T", "idea": "i", "source": "s", "lr": 1e-3}
+    with pytest.raises(PeftlabError, match="Vague lacks title, idea, family, source, lr; set them"):
+        register("vague")(type("Vague", (Method,), {}))
+    with pytest.raises(PeftlabError, match="unknown family 'additiv'; did you mean 'additive'"):
+        register("vague")(type("Vague", (Method,), said | {"family": "additiv"}))
+    assert "vague" not in METHODS
+
+
+def test_mixed_precision_changes_little(method):
+    """As CUDA devices train: matrices in bf16, the rest in fp32. Nothing crashes, gradients reach every parameter."""
+    backbone = load_backbone()
+    model, x = train(attach(backbone, method, CLASSES)), images(backbone)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(x)
+    assert (logits - model(x)).norm() < 0.05 * model(x).norm()
+    logits.float().logsumexp(1).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "ssf", "fact", "bitfit", "adapter", "adaptformer", "convpass"])
+def test_a_backbone_without_the_module_is_named(name):
+    backbone = _patch_pooled()
+    del backbone.blocks[1].mlp
+    with pytest.raises(PeftlabError, match=rf"{name} needs blocks\.1\.mlp.*, which patch pooled does not have"):
+        attach(backbone, name, CLASSES, **({"targets": ("fc1",)} if name == "lora" else {}))
+
+
+def test_weights_that_cannot_be_cut_are_named():
+    backbone = VisionTransformer(32, 8, embed_dim=48, depth=1, num_heads=2, mlp_ratio=1.5, num_classes=0)
+    with pytest.raises(PeftlabError, match="48 x 48 pieces, but mlp.fc1 is 72 x 48"):
+        attach(backbone, "fact", CLASSES)
+
+
+def test_ssf_needs_biases_to_merge_into():
+    backbone = VisionTransformer(32, 8, embed_dim=48, depth=1, num_heads=2, qkv_bias=False, num_classes=0)
+    with pytest.raises(NotMergeable, match="Linear has no bias"):
+        attach(backbone, "ssf", CLASSES).merge()

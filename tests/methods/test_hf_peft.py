@@ -1,0 +1,181 @@
+"""HF peft as an oracle (same weights in: same logits, same gradients), and adapters that go there and back."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from peftlab.backbones.load import load_backbone
+from peftlab.common.errors import PeftlabError
+from peftlab.methods import attach
+from peftlab.methods.core.hf_peft import export_hf, import_hf
+from peftlab.methods.core.model import share
+
+peft = pytest.importorskip("peft", reason="HF peft is not installed; pip install 'peftlab[hf]'")
+CLASSES = 3
+
+
+def norms(vit):
+    """A regular expression for every LayerNorm, wherever the final one stands."""
+    return "|".join(name for name, m in vit.named_modules() if isinstance(m, torch.nn.LayerNorm))
+
+
+CONFIGS = {
+    "lora": lambda vit: peft.LoraConfig(r=4, lora_alpha=6, target_modules=["qkv", "fc1"], modules_to_save=["head"]),
+    "ia3": lambda vit: peft.IA3Config(
+        target_modules=["qkv", "fc2"], feedforward_modules=["fc2"], modules_to_save=["head"]
+    ),
+    "norm": lambda vit: peft.LNTuningConfig(target_modules=norms(vit), modules_to_save=["head"]),
+}
+CASES = [
+    ("lora", {}),
+    ("lora", {"alpha": 3.0, "targets": ("q", "k", "v", "o", "fc1", "fc2")}),
+    ("lora", {"targets": ("qkv", "v"), "last_blocks": 2}),
+    ("ia3", {}),
+    ("ia3", {"targets": ("q", "o"), "last_blocks": 1}),
+    ("norm", {}),
+    ("norm", {"last_blocks": 2}),
+]
+
+
+@pytest.fixture(params=["test_vit", "test_vit2"])
+def backbone(request):
+    torch.manual_seed(0)
+    return load_backbone(request.param, pretrained=False, img_size=64)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def randomise(module):
+    with torch.no_grad():
+        for p in module.parameters():
+            if p.requires_grad:
+                p.normal_(0, 0.1)
+    return module
+
+
+def headed(backbone):
+    vit = share(backbone)
+    vit.reset_classifier(CLASSES)
+    return vit
+
+
+def theirs(backbone, name):
+    """HF peft around a timm ViT, every trained parameter random."""
+    return randomise(peft.get_peft_model(headed(backbone), CONFIGS[name](backbone))).eval()
+
+
+def gradients(model, x):
+    loss = F.cross_entropy(model(x), torch.arange(4) % CLASSES)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_same_weights_same_logits_and_gradients(name, backbone, x, tmp_path):
+    oracle = theirs(backbone, name)
+    oracle.save_pretrained(tmp_path)
+    ours = import_hf(backbone, tmp_path)
+    torch.testing.assert_close(ours(x), oracle(x), atol=1e-5, rtol=1e-5)
+    assert (ours(x) - attach(backbone, "linear", CLASSES)(x)).abs().max() > 1e-2
+
+    expected = {key.removeprefix("base_model.model."): g for key, g in gradients(oracle, x).items()}
+    found, compared = gradients(ours, x), 0
+    assert found
+    for key, g in found.items():
+        key = key.removeprefix("vit.")
+        if key.startswith("head."):
+            reference = expected[key.replace("head.", "head.modules_to_save.default.")]
+        elif name == "lora":  # blocks.0.attn.qkv.A.qkv
+            layer, matrix, _ = key.rsplit(".", 2)
+            reference = expected[f"{layer}.lora_{matrix}.default.weight"]
+        elif name == "ia3":  # blocks.0.attn.qkv.after.l.k
+            layer, _, _, part = key.rsplit(".", 3)
+            reference = expected[f"{layer}.ia3_l.default"].flatten()
+            reference = reference if part == "ff" else reference.chunk(3)["qkv".index(part)]
+        else:
+            layer, parameter = key.rsplit(".", 1)
+            reference = expected[f"{layer}.ln_tuning_layers.default.{parameter}"]
+        torch.testing.assert_close(g, reference, atol=1e-5, rtol=1e-4)
+        compared += reference.numel()
+    assert compared == sum(g.numel() for g in expected.values())
+
+
+def test_ranks_and_scales_that_differ_between_layers_are_imported(backbone, x, tmp_path):
+    config = peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=["qkv", "fc1"], rank_pattern={"fc1": 2}, alpha_pattern={"fc1": 12}
+    )
+    oracle = randomise(peft.get_peft_model(headed(backbone), config)).eval()
+    oracle.save_pretrained(tmp_path)
+    ours = import_hf(backbone, tmp_path, num_classes=CLASSES)
+    torch.testing.assert_close(ours.vit.forward_features(x), oracle.forward_features(x), atol=1e-5, rtol=1e-5)
+    assert ours.method.rank == 4
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_exported_adapters_work_in_hf_peft_and_come_back(name, options, backbone, x, tmp_path):
+    model = randomise(attach(backbone, name, CLASSES, **options))
+    folder = export_hf(model, tmp_path / "hf")
+    assert sorted(f.name for f in folder.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    loaded = peft.PeftModel.from_pretrained(headed(backbone), str(folder)).eval()
+    torch.testing.assert_close(loaded(x), model(x), atol=1e-5, rtol=1e-5)
+    back = import_hf(backbone, folder)
+    torch.testing.assert_close(back(x), model(x), atol=1e-5, rtol=1e-5)
+    assert back.method.last_blocks == options.get("last_blocks")
+    torch.testing.assert_close(back.merge()(x), loaded.merge_and_unload()(x), atol=1e-5, rtol=1e-5)
+
+
+def test_what_hf_peft_does_not_have_is_refused(backbone, tmp_path):
+    with pytest.raises(PeftlabError, match="ssf has no counterpart in HF peft; these have one: lora, ia3, norm"):
+        export_hf(attach(backbone, "ssf", CLASSES), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (lambda: peft.LoraConfig(target_modules=["qkv"], use_dora=True), "use_dora"),
+        (lambda: peft.LoraConfig(target_modules=["qkv"], bias="lora_only"), "bias='lora_only'"),
+        (lambda: peft.LoraConfig(target_modules=["qkv"], modules_to_save=["head", "norm"]), "stores norm"),
+        (lambda: peft.LoraConfig(target_modules=["qkv", "patch_embed.proj"]), "changes patch_embed.proj"),
+        (lambda: peft.LoraConfig(target_modules=["blocks.1.attn.qkv", "fc1"]), "other layers in some of the blocks"),
+        (lambda: peft.IA3Config(target_modules=["qkv", "fc1"], feedforward_modules=[]), "output of blocks.0.mlp.fc1"),
+        (lambda: peft.IA3Config(target_modules=["qkv"], feedforward_modules=["qkv"]), "input of blocks.0.attn.qkv"),
+        (lambda: peft.LNTuningConfig(target_modules=r"blocks\.\d+\.norm1"), "tunes 6 LayerNorms, but norm tunes 13"),
+        (lambda: peft.LoHaConfig(target_modules=["qkv"]), "LOHA has no counterpart"),
+    ],
+)
+def test_variants_that_compute_something_else_are_refused(config, message, tmp_path):
+    backbone = load_backbone("test_vit", pretrained=False, img_size=64)
+    peft.get_peft_model(headed(backbone), config()).save_pretrained(tmp_path)
+    with pytest.raises(PeftlabError, match=message):
+        import_hf(backbone, tmp_path, num_classes=CLASSES)
+
+
+def test_damaged_and_unsafe_folders_are_refused(backbone, tmp_path):
+    from peftlab.common.files import read_tensors, write_tensors
+
+    with pytest.raises(PeftlabError, match="adapter_config.json: no such file"):
+        import_hf(backbone, tmp_path / "nowhere")
+    theirs(backbone, "lora").save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = read_tensors(file)[0]
+    some = "base_model.model.blocks.0.attn.qkv.lora_A.weight"
+    for damaged, message in [
+        ({k: t for k, t in tensors.items() if k != some}, "missing.*blocks.0.attn.qkv.lora_A"),
+        (tensors | {"base_model.model.surplus": torch.zeros(1)}, "unexpected.*surplus"),
+        (tensors | {some: torch.zeros(2, 2)}, "does not fit"),
+        ({k: t for k, t in tensors.items() if "head" not in k}, "brings no head"),
+    ]:
+        write_tensors(file, damaged)
+        with pytest.raises(PeftlabError, match=message):
+            import_hf(backbone, tmp_path)
+    file.rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(PeftlabError, match="adapter_model.safetensors: no such file.*never as pickle"):
+        import_hf(backbone, tmp_path)

@@ -1,0 +1,91 @@
+"""Published numbers: complete, with source and protocol, and as their sources average them."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from peftlab.common.errors import DataError
+from peftlab.common.paths import REPOSITORY
+from peftlab.methods import METHODS
+from peftlab.results.published import FOLDER, published_means, read_results
+from peftlab.results.statistics import cube
+from peftlab.results.tables import comparison_table, markdown
+from peftlab.tasks.vtab1k import VTAB
+
+PUBLISHED = pd.read_csv(FOLDER / "published.csv", keep_default_na=False)
+AVERAGES = {"natural", "specialized", "structured", "mean over tasks", "mean over groups"}
+
+
+def test_every_number_has_its_source_and_protocol():
+    assert not (PUBLISHED[["row", "source", "protocol"]] == "").any(axis=None)
+    assert set(PUBLISHED["task"]) <= set(VTAB) | AVERAGES and set(PUBLISHED["method"]) <= set(METHODS) | {""}
+    assert PUBLISHED["accuracy"].between(0, 100).all() and not PUBLISHED.duplicated(["row", "source", "task"]).any()
+
+
+@pytest.mark.parametrize(
+    ("row", "groups", "over_groups", "over_tasks"),
+    [
+        ("full fine-tuning", (75.89, 83.38, 47.64), 68.9, 65.57),
+        ("linear probe", (69.07, 77.12, 26.85), 57.6, 52.99),
+        ("BitFit", (73.30, 78.25, 44.10), 65.2, 62.05),
+        ("VPT-shallow", (76.81, 79.67, 46.98), 67.8, 64.85),
+        ("VPT-deep", (78.49, 82.42, 55.00), 72.0, 69.43),
+        ("Adapter, h = 8", (79.01, 84.08, 58.49), 73.9, 71.44),
+        ("AdaptFormer, h = 8", (80.56, 84.88, 58.83), 74.7, 72.32),
+        ("LoRA, r = 8 on q and v", (79.49, 84.55, 59.78), 74.5, 72.25),
+        ("NOAH", (80.26, 84.88, 61.30), 75.5, 73.25),
+        ("FacT-TK, r <= 32", (80.64, 85.30, 60.71), 75.6, 73.23),
+        ("Convpass, h = 8", (81.71, 85.30, 62.66), 76.6, 74.45),
+    ],
+)
+def test_tasks_average_to_what_is_printed(row, groups, over_groups, over_tasks):
+    tasks = PUBLISHED[(PUBLISHED["row"] == row) & PUBLISHED["task"].isin(VTAB)].set_index("task")["accuracy"]
+    means = tasks.groupby(lambda name: VTAB[name].group).mean()
+    assert len(tasks) == 19 and tasks.mean() == pytest.approx(over_tasks, abs=0.006)
+    assert tuple(means[g] for g in ("natural", "specialized", "structured")) == pytest.approx(groups, abs=0.006)
+    assert means.mean() == pytest.approx(
+        over_groups, abs=0.11
+    )  # some were cut to one decimal, not rounded, or averaged after that
+
+
+def test_tables_are_read_by_name():
+    assert read_results("published").equals(pd.read_csv(FOLDER / "published.csv"))
+    with pytest.raises(DataError, match="has no table 'publishd'; did you mean 'published'"):
+        read_results("publishd")
+
+
+def test_published_means_are_those_of_the_sources():
+    means = published_means(read_results("published"))
+    of = lambda row, source: means[(means["row"] == row) & means["source"].str.startswith(source)]  # noqa: E731
+    assert of("BitFit", "FacT")["mean over tasks"].item() == pytest.approx(62.05, abs=0.006)
+    assert of("BitFit", "OSU")["mean over tasks"].item() == 72.18
+    assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
+
+
+@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection"])
+def test_measured_tables_are_what_their_grids_say(name):
+    table, grid = read_results(name), yaml.safe_load((REPOSITORY / "grids" / f"{name}.yaml").read_text())
+    rows = table if "evaluate_each_epoch" in grid else table[table["train_split"] == "train800val200"]
+    assert set(rows["label"]) == set(grid["methods"]) and set(rows["task"]) == set(grid["tasks"])
+    assert set(rows["seed"]) == set(grid["seeds"]) and set(rows["protocol"]) == {grid.get("protocol", "peftlab")}
+    assert not table["synthetic"].any() and rows["test_accuracy"].notna().all()
+    assert "img_size" not in grid or set(rows["img_size"]) == {grid["img_size"]}
+
+
+def test_the_comparison_is_complete_and_its_test_splits_were_opened_once():
+    table = read_results("comparison")
+    final = table[table["train_split"] == "train800val200"]
+    assert cube(final, "label")[0].shape == (19, 9, 3)
+    assert final["run"].is_unique and final["test_opened"].notna().all() and final["val_accuracy"].isna().all()
+    assert final.groupby("label")["lr"].nunique().eq(1).all()
+    assert table[table["train_split"] == "train800"]["test_opened"].isna().all()
+
+
+def test_runs_for_test_set_selection_say_so():
+    assert set(read_results("test_selection")["evaluated_each_epoch"]) == {"val200 test"}
+
+
+def test_readme_shows_the_measured_table():
+    table, costs = read_results("comparison"), read_results("costs").set_index("method")
+    final = table[table["train_split"] == "train800val200"]
+    assert markdown(comparison_table(final, costs=costs)) in (REPOSITORY / "README.md").read_text()

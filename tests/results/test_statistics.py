@@ -1,0 +1,118 @@
+"""Comparisons over tasks and seeds: against numbers worked out by hand and in the literature."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from peftlab.common.errors import PeftlabError
+from peftlab.results.statistics import averages, cube, holm, paired, ranks
+
+GROUPS = {"dtd": "natural", "cifar": "natural", "eurosat": "specialized", "dsprites_loc": "structured"}
+
+
+def ledger(score, methods=("a", "b", "c"), tasks=GROUPS, seeds=(0, 1, 2), synthetic=False):
+    """score(method, task, seed) -> accuracy"""
+    return pd.DataFrame(
+        [
+            {
+                "method": m,
+                "task": t,
+                "group": GROUPS[t],
+                "seed": s,
+                "synthetic": synthetic,
+                "test_accuracy": score(m, t, s),
+            }
+            for m, t, s in itertools.product(methods, tasks, seeds)
+        ]
+    )
+
+
+def noisy(m, t, s):
+    rng = np.random.default_rng([ord(m), *map(ord, t), s])
+    return {"a": 0.5, "b": 0.6, "c": 0.55}[m] + 0.05 * rng.standard_normal()
+
+
+def test_cube_is_complete_and_in_order():
+    table = ledger(lambda m, t, s: ord(m) + list(GROUPS).index(t) / 10 + s / 100).sample(frac=1, random_state=0)
+    values, names, tasks = cube(table)
+    assert values.shape == (3, 4, 3) and names == ["a", "b", "c"] and tasks == sorted(GROUPS)
+    assert values[1, tasks.index("eurosat"), 2] == pytest.approx(ord("b") + 0.2 + 0.02)
+
+
+def test_incomplete_double_and_mixed_ledgers_are_refused():
+    table = ledger(noisy)
+    with pytest.raises(PeftlabError, match="a on dtd, seed 0: 0 runs instead of one"):
+        cube(table[1:])
+    with pytest.raises(PeftlabError, match="a on dtd, seed 0: 2 runs instead of one"):
+        cube(pd.concat([table, table[:1]]))
+    with pytest.raises(PeftlabError, match="synthetic and real tasks are never averaged"):
+        averages(pd.concat([table, ledger(noisy, tasks=["eurosat"], synthetic=True)]))
+
+
+def test_both_averages_by_name():
+    """Natural has two tasks, the other groups one each."""
+    score = {"dtd": 0.1, "cifar": 0.3, "eurosat": 0.6, "dsprites_loc": 1.0}
+    row = averages(ledger(lambda m, t, s: score[t])).loc["a"]
+    assert row["mean over tasks"] == pytest.approx(0.5) and row["mean over groups"] == pytest.approx(
+        (0.2 + 0.6 + 1) / 3
+    )
+
+
+def test_bootstrap_covers_tasks_and_seeds():
+    """No spread, no width; spread over seeds alone agrees with scipy's bootstrap; the same seed, the same interval."""
+    row = averages(ledger(lambda m, t, s: 0.5)).loc["a"]
+    assert row["mean over tasks low"] == row["mean over tasks high"] == 0.5
+    table = ledger(noisy, tasks=["eurosat"], seeds=range(30))
+    ours = averages(table, resamples=20_000).loc["a"]
+    values = table[table["method"] == "a"]["test_accuracy"].to_numpy()
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=0).confidence_interval
+    assert ours["mean over tasks low"] == pytest.approx(theirs.low, abs=1e-3)
+    assert ours["mean over groups high"] == pytest.approx(theirs.high, abs=1e-3)
+    spread = averages(ledger(lambda m, t, s: list(GROUPS).index(t) / 10)).loc["a"]
+    assert spread["mean over tasks low"] < spread["mean over tasks"] < spread["mean over tasks high"]
+    assert averages(table).equals(averages(table))
+
+
+def test_paired_differences():
+    table = ledger(noisy)
+    per_task, over = paired(table, "a")
+    assert set(per_task["method"]) == {"b", "c"} and len(per_task) == 8
+    pick = lambda m: table[(table["method"] == m) & (table["task"] == "dtd")]["test_accuracy"].to_numpy()  # noqa: E731
+    row = per_task[(per_task["method"] == "b") & (per_task["task"] == "dtd")].iloc[0]
+    expected = stats.ttest_rel(pick("b"), pick("a")).confidence_interval()
+    assert (row["low"], row["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    means = table.groupby(["method", "task"])["test_accuracy"].mean()
+    assert over.loc["c", "p"] == stats.wilcoxon(means["c"] - means["a"]).pvalue
+    assert over.loc["b", "difference"] == pytest.approx((means["b"] - means["a"]).mean())
+    assert over.loc["b", "low"] < over.loc["b", "difference"] < over.loc["b", "high"]
+    shifted = table.assign(test_accuracy=table["test_accuracy"] + 0.1 * table["seed"])  # what a pair shares goes away
+    pd.testing.assert_frame_equal(paired(shifted, "a")[1], over)
+    with pytest.raises(PeftlabError, match="no baseline 'd'"):
+        paired(table, "d")
+
+
+def test_a_copy_of_the_baseline_is_no_discovery():
+    _, over = paired(ledger(lambda m, t, s: 0.5), "a")
+    assert over["p"].eq(1).all() and over["p (Holm)"].eq(1).all()
+
+
+def test_holm_by_hand():
+    """0.01, 0.04, 0.03, 0.005 of four: 4 x 0.005, 3 x 0.01, 2 x 0.03, then not less than that."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == pytest.approx([1, 1])
+
+
+def test_ranks_and_critical_differences():
+    """Demsar 2006, table 5: q at 0.05 is 2.343 for three methods, 2.728 for five, 3.164 for ten."""
+    table = ledger(lambda m, t, s: {"a": 0.1, "b": 0.3, "c": 0.3}[m])
+    found, p, critical = ranks(table)
+    assert found.to_dict() == {"b": 1.5, "c": 1.5, "a": 3.0} and list(found.index) == ["b", "c", "a"] and p < 0.05
+    for k, q in ((3, 2.343), (5, 2.728), (10, 3.164)):
+        names = "abcdefghij"[:k]
+        table = ledger(lambda m, t, s: (31 * ord(m) + 17 * ord(t[0]) + s) % 97 / 97, methods=names)
+        assert ranks(table)[2] == pytest.approx(q * np.sqrt(k * (k + 1) / (6 * 4)), rel=1e-3)
+    with pytest.raises(PeftlabError, match="three methods or more, not 2"):
+        ranks(ledger(noisy, methods="ab"))

@@ -1,0 +1,231 @@
+"""Sweeps: tuned on val200, tested once, resumable; the same on one process, several, and a cluster in trouble."""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pandas as pd
+import peftlab.sweep as sweeping
+import pytest
+import yaml
+
+from peftlab.backbones.load import load_backbone, save_backbone
+from peftlab.cli import main
+from peftlab.common.errors import PeftlabError
+from peftlab.results.ledger import read_ledger
+from peftlab.training.sweep import on_cluster, read_grid, sweep
+
+
+@pytest.fixture
+def grid_file(tiny_task, tmp_path):
+    """Writes a grid over one small real-shaped task; keys given replace those of the grid."""
+    root = tmp_path / "root"
+    shutil.copytree(tiny_task.folder, root / "eurosat")
+    (root / "eurosat" / "classes.txt").write_text("red\ngreen\nblue\n")
+    vit = load_backbone("test_vit", pretrained=False, img_size=32)
+    shape = {"img_size": 32, "patch_size": 16, "embed_dim": 64, "depth": 6, "num_heads": 2, "mlp_ratio": 3}
+    shape |= {"depth": len(vit.blocks), "patch_size": vit.patch_embed.patch_size[0]}
+    shape |= {"num_heads": vit.blocks[0].attn.num_heads, "mlp_ratio": vit.blocks[0].mlp.fc1.out_features / 64}
+    save_backbone(vit, tmp_path / "small.safetensors", shape)
+
+    def write(**changes):
+        content = {
+            "tasks": ["eurosat"],
+            "root": str(root),
+            "backbone": str(tmp_path / "small.safetensors"),
+            "seeds": [0, 1],
+            "recipe": {"epochs": 2, "batch_size": 16},
+            "methods": {"linear": {}, "lora": {"rank": [1, 2], "lr": [1e-3, 1e-2]}},
+        }
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(content | changes))
+        return tmp_path / "grid.yaml"
+
+    return write
+
+
+def comparable(table):
+    """A ledger without what may differ between two machines and moments."""
+    return table.drop(columns=["seconds", "finished", "test_opened"])
+
+
+def rows(runs):
+    return comparable(read_ledger(runs)).sort_values("run", ignore_index=True)
+
+
+def same(one, two):
+    return comparable(one).equals(comparable(two))
+
+
+def test_tuned_on_val_and_tested_once(grid_file, tmp_path):
+    table, failed = sweep(read_grid(grid_file()), tmp_path / "runs")
+    ledger = read_ledger(tmp_path / "runs")
+    tuning, final = (ledger[ledger["train_split"] == split] for split in ("train800", "train800val200"))
+    assert len(tuning) == 4 and set(tuning["seed"]) == {0} and tuning["test_accuracy"].isna().all()
+    assert len(final) == 4 and final["test_opened"].notna().all() and not failed
+    best = tuning[tuning["val_accuracy"] == tuning["val_accuracy"].max()]
+    chosen = final[final["method"] == "lora"]
+    assert len({(o, lr) for o, lr in zip(chosen["options"], chosen["lr"], strict=True)}) == 1
+    assert (chosen["options"].iloc[0], chosen["lr"].iloc[0]) in set(zip(best["options"], best["lr"], strict=True))
+    assert table.sort_values("run")["run"].tolist() == ledger.sort_values("run")["run"].tolist()
+    by_run = ledger.set_index("run").loc[table["run"]].reset_index()
+    assert by_run[table.columns.drop("label")].equals(table.drop(columns="label"))
+    assert (table["label"] == table["method"]).all()
+
+
+def test_one_choice_for_all_tasks(grid_file, tmp_path, monkeypatch):
+    """tune_on: the best mean over those tasks, for every task; a candidate that failed on one of them is out."""
+    grid = read_grid(grid_file(methods={"lora": {"lr": [1e-3, 1e-2, 1e-1]}}))
+    grid = dataclasses.replace(grid, tasks=["a", "b", "c"], tune_on=["a", "b"], seeds=[3, 4])
+    jobs = sweeping.tuning_jobs(grid)
+    assert [(j["task"], j["recipe"]["lr"]) for j in jobs] == [(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)]
+    scores = dict(zip([(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)], (0.2, 0.5, 0.9, 0.6, 0.4, 0), strict=True))
+    tuned = [j | {"accuracy": scores[j["task"], j["recipe"]["lr"]]} for j in jobs]
+    chosen = lambda results: [j["recipe"]["lr"] for j in sweeping.final_jobs(grid, results)]  # noqa: E731
+    assert chosen(tuned) == [1e-2] * 6 and chosen(tuned[::-1]) == [1e-2] * 6
+    assert [(j["seed"], j["task"]) for j in sweeping.final_jobs(grid, tuned)] == [
+        (s, t) for s in (3, 4) for t in "abc"
+    ]
+    failed = [j for j in tuned if j["recipe"]["lr"] == 1e-2 and j["task"] == "b"][0]
+    del failed["accuracy"]
+    assert chosen(tuned) == [1e-1] * 6
+    nothing = [{key: value for key, value in j.items() if key != "accuracy"} for j in tuned]
+    assert sweeping.final_jobs(grid, nothing) == []  # every candidate failed
+    alone = dataclasses.replace(grid, tasks=["a", "b"], tune_on=None, seeds=[3])
+    assert [j["recipe"]["lr"] for j in sweeping.final_jobs(alone, tuned)] == [1e-1, 1e-3]
+
+
+def test_looking_chooses_nothing(grid_file, tmp_path):
+    grid = read_grid(grid_file(evaluate_each_epoch=["val200", "test"], methods={"linear": {"lr": [1e-3, 1e-2]}}))
+    table, failed = sweep(grid, tmp_path / "runs")
+    assert len(table) == 2 * 2 * 2 and set(table["epoch"]) == {1, 2} and not failed  # rates, seeds, epochs
+    assert set(table["lr"]) == {1e-3, 1e-2} and set(table["train_split"]) == {"train800"}
+    assert set(table["evaluated_each_epoch"]) == {"val200 test"}
+    assert table["test_accuracy"].notna().all() and "test_accuracy" not in read_ledger(tmp_path / "runs")
+
+
+def test_given_again_it_trains_nothing(grid_file, tmp_path, monkeypatch):
+    import peftlab.training as training
+
+    grid = read_grid(grid_file())
+    first, _ = sweep(grid, tmp_path / "runs")
+    before = {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.*")}
+    monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained again"))
+    again, _ = sweep(grid, tmp_path / "runs")
+    assert again.equals(first) and before == {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.*")}
+
+
+def test_a_failure_is_recorded_and_the_rest_goes_on(grid_file, tmp_path):
+    methods = {"full": {"lr": [1e12, 1e-3]}, "norm": {"lr": 1e12}, "linear": {}}
+    grid = read_grid(grid_file(methods=methods, recipe={"epochs": 9}, seeds=[0]))
+    table, failed = sweep(grid, tmp_path / "runs")
+    final = table[table["train_split"] == "train800val200"]
+    assert final["label"].tolist() == ["full", "linear"] and final["lr"].iloc[0] == 1e-3
+    assert [job["label"] for job in failed] == ["full", "norm"]
+    record = json.loads(open(failed[0]["failure"]).read())
+    assert "the loss became nan" in record["error"] and "Traceback" in record["traceback"]
+    assert len(list((tmp_path / "runs" / "failures").iterdir())) == 2
+
+
+def test_the_same_run_under_two_names_is_made_once(grid_file, tmp_path):
+    methods = {"one": {"method": "lora", "rank": 2}, "other": {"method": "lora", "rank": 2}}
+    table, _ = sweep(read_grid(grid_file(methods=methods, seeds=[0])), tmp_path / "runs")
+    assert (
+        table["label"].tolist() == ["one", "other"]
+        and table["run"].nunique() == len(read_ledger(tmp_path / "runs")) == 1
+    )
+
+
+def test_processes_change_nothing(grid_file, tmp_path):
+    grid = read_grid(grid_file())
+    one, _ = sweep(grid, tmp_path / "one")
+    two, _ = sweep(grid, tmp_path / "two", processes=2)
+    assert same(one, two) and rows(tmp_path / "one").equals(rows(tmp_path / "two"))
+
+
+def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
+    """Three worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
+    distributed = pytest.importorskip("distributed")
+    grid = read_grid(grid_file(recipe={"epochs": 12, "batch_size": 4}))
+    serial, _ = sweep(grid, tmp_path / "serial")
+    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster:
+        victim = next(iter(cluster.workers.values())).process.process.pid
+
+        def kill():
+            while len(list((tmp_path / "runs").glob("*/run.json"))) < 2:
+                time.sleep(0.02)
+            os.kill(victim, signal.SIGKILL)
+            killed.set()
+
+        killed = threading.Event()
+        threading.Thread(target=kill, daemon=True).start()
+        with on_cluster(cluster.scheduler_address):
+            table, failed = sweep(grid, tmp_path / "runs", processes=3)
+    assert killed.is_set() and not failed
+    assert same(table, serial) and rows(tmp_path / "runs").equals(rows(tmp_path / "serial"))
+    assert not list((tmp_path / "runs").rglob("*.part*")) and not list((tmp_path / "runs").rglob("state.*"))
+
+
+def test_no_cluster_there(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(sweeping, "PATIENCE", 1)
+    with pytest.raises(PeftlabError, match="no Dask scheduler at tcp://127.0.0.1:1"), on_cluster("tcp://127.0.0.1:1"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"taks": []}, "unknown key 'taks'; did you mean 'tasks'"),
+        ({"methods": {"lorra": {}}}, "unknown method 'lorra'; did you mean 'lora'"),
+        ({"methods": {"lora": {"rnak": 2}}}, "no option 'rnak'"),
+        ({"methods": {}}, "must not be empty"),
+        ({"recipe": {"epoch": 2}}, "unknown entry 'epoch' of recipe; did you mean 'epochs'"),
+        ({"tasks": ["eurosta"]}, "unknown task 'eurosta'; did you mean 'eurosat'"),
+        ({"tune_on": ["dtdd"]}, "unknown task 'dtdd'; did you mean 'dtd'"),
+        ({"protocol": "nohea"}, "unknown protocol 'nohea'"),
+    ],
+)
+def test_grids_with_mistakes(changes, words, grid_file):
+    with pytest.raises(PeftlabError, match=words):
+        read_grid(grid_file(**changes))
+
+
+def test_costs_of_a_grid(grid_file, capsys):
+    """One row a label, of the first of its combinations, on the grid's backbone."""
+    methods = {"linear": {}, "thin": {"method": "lora", "rank": [1, 8]}}
+    assert main(["costs", "--grid", str(grid_file(methods=methods)), "--csv", "--classes", "3"]) == 0
+    card = pd.read_csv(io.StringIO(capsys.readouterr().out)).set_index("method")
+    width, depth = 64, 6
+    assert card["parameters"].to_dict() == {"linear": 0, "thin": 2 * depth * 2 * width}
+
+
+def test_few_images(grid_file, tmp_path):
+    table, _ = sweep(read_grid(grid_file(methods={"linear": {}}, train_images=7, seeds=[0])), tmp_path / "runs")
+    assert table["train_images"].tolist() == [7]
+
+
+@pytest.mark.parametrize("text", ["tasks: [a", "- a", "tasks: [eurosat]"])
+def test_files_that_are_no_grids(text, tmp_path):
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(PeftlabError, match="grid.yaml: (cannot be read as YAML|a grid names its tasks and methods)"):
+        read_grid(tmp_path / "grid.yaml")
+    with pytest.raises(PeftlabError, match="nowhere.yaml: cannot be read"):
+        read_grid(tmp_path / "nowhere.yaml")
+
+
+def test_command(grid_file, tmp_path, capsys):
+    file = grid_file(methods={"linear": {}, "two layers": {"method": "lora", "targets": [["q", "v"]], "lr": 1e12}})
+    csv = tmp_path / "all.csv"
+    assert main(["sweep", str(file), "--runs", str(tmp_path / "runs"), "--csv", str(csv)]) == 1
+    written = pd.read_csv(csv)
+    assert written["label"].tolist() == ["linear", "linear"] and written["test_accuracy"].notna().all()
+    out = capsys.readouterr().out
+    assert "linear" in out and "95 % intervals" in out and out.count("failed: two layers on eurosat, seed") == 2
+    assert main(["sweep", str(file), "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    assert main(["sweep", str(file), "--backend", "dask"]) == 2
+    assert sweeping.RECIPE == ("epochs", "batch_size", "lr", "weight_decay")

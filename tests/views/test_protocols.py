@@ -1,0 +1,72 @@
+"""Pictures of what the protocol does: places and gains are those of the tables."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from peftlab.results.test_selection import HABITS
+from peftlab.views import comparison, protocols
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def ledger(scores):
+    return pd.DataFrame(
+        [
+            {"label": m, "task": t, "group": "natural", "seed": s, "synthetic": True, "test_accuracy": a + s / 100}
+            for m, a in scores.items()
+            for t in ("dtd", "cifar")
+            for s in range(2)
+        ]
+    )
+
+
+TABLES = {
+    "ours": ledger({"lora": 0.7, "norm": 0.6, "ssf": 0.5}),
+    "theirs": ledger({"lora": 0.6, "norm": 0.7, "ssf": 0.5}),
+}
+
+
+def test_places_and_their_agreement():
+    table = protocols.places(TABLES, "label")
+    assert table["ours"].to_dict() == {"lora": 1, "norm": 2, "ssf": 3} and table.loc["norm", "theirs"] == 1
+    ax = protocols.rank_shifts(TABLES, "label")
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["ours", "theirs\nτ = 0.33"]  # 2 of 3 pairs agree
+    assert {tuple(line.get_ydata()) for line in ax.lines} == {(1, 2), (2, 1), (3, 3)}
+    assert {"lora  1", "2  lora", "norm  2", "1  norm"} <= {t.get_text() for t in ax.texts}
+
+
+def test_gains_by_task_and_habit():
+    rng = np.random.default_rng(0)
+    rows = [(t, h, s, rng.random()) for t in ("dtd", "pets") for h in HABITS for s in range(3)]
+    gains = pd.DataFrame(rows, columns=["task", "habit", "seed", "gain"]).assign(synthetic=True)
+    ax = protocols.selection_gain(gains)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["dtd (synthetic)", "pets (synthetic)"]
+    means = gains[gains["habit"] != HABITS[0]].groupby(["task", "habit"])["gain"].mean()
+    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
+    assert sorted(drawn) == pytest.approx(sorted(means))
+
+
+def test_published_and_ours_keep_to_their_sides():
+    ours = pd.DataFrame(
+        {"mean over tasks": [0.4, 0.5, 0.3], "mean over tasks low": 0.2, "mean over tasks high": 0.6},
+        index=["lora", "norm", "mine"],
+    )
+    published = pd.DataFrame(
+        {
+            "method": ["lora", "norm", "lora", "other"],
+            "source": ["A", "A", "B", "A"],
+            "mean over tasks": [72, 70, 74, 60],
+        }
+    )
+    theirs, measured = comparison.beside_published(ours, published)
+    assert [t.get_text() for t in theirs.get_yticklabels()] == ["lora", "norm"]
+    assert {text.get_text() for text in theirs.figure.legends[0].get_texts()} == {"A", "B"}
+    points = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in theirs.lines}
+    assert points == {"A": ([72, 70], [0, 1]), "B": ([74], [0])}
+    assert [line.get_xdata()[0] for line in measured.lines if len(line.get_xdata()) == 1] == [40, 50]

@@ -1,0 +1,415 @@
+"""The report site: one build over good, failing and dying notebooks, looked at from all sides; refusals; Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from peftlab.common.errors import PeftlabError
+from peftlab.workbook import math as report_math
+from peftlab.workbook import page as report_page
+from peftlab.workbook.lint import KERNELSPEC
+from peftlab.workbook.run import _ThisPython, build_workbook, check_parameters, find_notebooks
+
+PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
+GOOD_TEXT = r"""# 00 A good one
+
+We see that $W' = W + \tfrac{\alpha}{r} BA$ is all there is.
+
+$$\begin{aligned} y &= Wx \\ &\sim \operatorname{softmax}(z) \end{aligned}$$
+
+Code keeps its dollars: `echo $HOME$`, and
+
+```python
+price = "$5$"
+```
+
+| method | rank |
+|---|---|
+| LoRA, $\lvert r \rvert = 8$ | 8 |
+
+<details><summary>Solution: $r = 4$</summary>
+
+Because $r \ll d$.
+
+</details>
+
+Read [LoRA](https://arxiv.org/abs/2106.09685).
+"""
+FIGURE = """import matplotlib.pyplot as plt, numpy as np
+fig, ax = plt.subplots(figsize=(6, 3))
+ax.plot(np.sin(np.linspace(0, 9, 200)), label="loss"); ax.legend()
+plt.show()"""
+NOISE = """import sys, warnings, os
+from tqdm import tqdm
+for _ in tqdm(range(3), desc="fit", file=sys.stderr, leave=False): pass
+for _ in tqdm(iter(range(3)), file=sys.stderr): pass
+warnings.warn("a real warning")
+print("headless:", os.environ["PEFTLAB_HEADLESS"], "profile:", profile, "seed:", seed)"""
+WIDGET = """import ipywidgets
+display(ipywidgets.IntSlider(description="rank"))"""
+
+
+def notebook(folder, name, *cells, parameters=PARAMETERS):
+    """Write a notebook; strings are code cells."""
+    cells = [c if not isinstance(c, str) else new_code_cell(c) for c in cells]
+    if parameters is not None:
+        cells.insert(1, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    nb = new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC})
+    nbformat.write(nb, folder / name)
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """One build of four notebooks, written to disk out of order -> (folder of the site, results, printed lines)."""
+    root = tmp_path_factory.mktemp("workbook")
+    folder = root / "notebooks"
+    folder.mkdir()
+    dying = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    notebook(folder, "03_last.ipynb", new_markdown_cell("# 03 Last\n\nStill runs."), "print('reached the last')")
+    notebook(folder, "02_dies.ipynb", new_markdown_cell("# 02 Dies"), dying)
+    notebook(folder, "01_fails.ipynb", new_markdown_cell("# 01 Fails"), "print('before')", "1 / 0", "print('after')")
+    notebook(
+        folder,
+        "00_good.ipynb",
+        new_markdown_cell(GOOD_TEXT),
+        FIGURE,
+        NOISE,
+        WIDGET,
+        "import pandas\npandas.DataFrame({'a': [1.5]})",
+    )
+    notebook(folder, "scratch.ipynb", new_markdown_cell("a reader's own"), "1 / 0", parameters=None)
+    lines = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "Agg")  # as CI sets it; the pages must have their pictures all the same
+        patch.setattr("peftlab.workbook.run._say", lines.append)
+        results = build_workbook(folder, root / "site", parameters={"seed": 7})
+    return root / "site", results, lines
+
+
+def page(site, name):
+    return (site[0] / f"{name}.html").read_text()
+
+
+def visible_text(html):
+    """What a reader can see of a page: no markup, no styles."""
+    return re.sub(r"<[^>]+>", "", re.sub(r"(?s)<style.*?</style>", "", html))
+
+
+def test_notebooks_run_in_the_order_of_their_names(site):
+    assert [r.name for r in site[1]] == ["00_good", "01_fails", "02_dies", "03_last"]
+    assert [r.status for r in site[1]] == ["ok", "failed", "failed", "ok"]
+    assert not all(r.ok for r in site[1])
+    assert any("01_fails: FAILED (ZeroDivisionError" in line for line in site[2])
+    assert "4 run, 2 failed" in site[2][-1]
+
+
+def test_failed_notebook_is_kept_with_its_traceback(site):
+    html = page(site, "01_fails")
+    assert "ZeroDivisionError: division by zero" in html and 'role="alert"' in html
+    target = re.search(r'href="#(cell-id=[^"]+)"', html)[1]
+    assert f'id="{target}"' in html, "the banner's link leads to the cell"
+    assert "before" in visible_text(html) and "papermill" not in visible_text(html).lower()
+    executed = nbformat.read(site[0] / "01_fails.ipynb", 4)
+    assert executed.metadata.peftlab.error.startswith("ZeroDivisionError")
+
+
+def test_killed_kernel_is_a_failed_page_and_not_a_hang(site):
+    assert "DeadKernelError" in site[1][2].error
+    assert site[1][2].seconds < 30
+    assert "memory ran out" in page(site, "02_dies") and "Go to the cell" in page(site, "02_dies")
+    assert "reached the last" in page(site, "03_last")
+
+
+@pytest.mark.parametrize("name", ["00_good", "01_fails", "02_dies", "03_last", "index"])
+def test_page_is_self_contained_and_well_nested(site, name):
+    html = page(site, name)
+    assert report_page.external_references(html) == []
+    assert "<script" not in html
+    nesting = Nesting()
+    nesting.feed(html)
+    assert nesting.open == [] and nesting.errors == []
+
+
+class Nesting(HTMLParser):
+    """Whether the tags of a page close in the order in which they opened."""
+
+    void = {"meta", "link", "img", "br", "hr", "input", "col"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.errors = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if tag not in self.void and (not self.open or self.open.pop() != tag):
+            self.errors.append((tag, self.getpos()))
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example/x.js"></script>',
+        '<img alt="" src="//cdn.example/x.png">',
+        '<link rel="stylesheet" href="http://fonts.example/a.css">',
+        "<style>@font-face { src: url('https://fonts.example/a.woff') }</style>",
+        '<style>@import "https://fonts.example/a.css";</style>',
+        '<p style="background: url(//x.example/a.png)">',
+    ],
+)
+def test_external_references_are_seen(html):
+    assert report_page.external_references(html)
+
+
+def test_links_that_only_a_reader_follows_are_no_external_references():
+    assert not report_page.external_references(
+        '<a href="https://arxiv.org">paper</a><math xmlns="http://www.w3.org/">'
+    )
+
+
+def test_formulas_become_mathml_and_code_keeps_its_dollars(site):
+    html = page(site, "00_good")
+    assert html.count("<math") == 5
+    assert html.count('display="block"') == 1 and html.count("<th>method</th>") == 1
+    text = visible_text(html)
+    assert "$HOME$" in text and '"$5$"' in text
+    assert text.count("$") == 4, "no formula is left as its source"
+
+
+def test_aligned_formulas_have_their_rows(site):
+    formula = re.search(r'(?s)<math[^>]*display="block".*?</math>', page(site, "00_good"))[0]
+    assert formula.count("<mtr>") == 2 and "\N{TILDE OPERATOR}" in formula
+
+
+def test_a_formula_beyond_us_stays_readable():
+    assert "nosuchmacro" in report_math.markdown_to_html(r"so $\nosuchmacro{x}$ here")
+    assert report_math.unknown_math(r"\nosuchmacro{x}") == r"\nosuchmacro"
+    assert report_math.unknown_math(r"\frac{a}{b} \& c") is None
+
+
+def test_solutions_stay_foldable(site):
+    [details] = re.findall(r"(?s)<details>.*?</details>", page(site, "00_good"))
+    assert "<summary>Solution: <math" in details and "Because <math" in details
+
+
+def test_pictures_in_raw_html_are_embedded_and_leave_details_open(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"png")
+    html = report_math.markdown_to_html('<details><img src="x.png" alt="">\n\nhidden\n\n</details>', folder=tmp_path)
+    assert 'src="data:image/png;base64,' in html and html.index("hidden") < html.index("</details>")
+
+
+def test_bars_and_widgets_are_gone_and_warnings_stay(site):
+    text = visible_text(page(site, "00_good"))
+    assert "it/s" not in text and "0%" not in text
+    assert "UserWarning: a real warning" in text
+    assert "IntSlider" not in text.replace("ipywidgets.IntSlider(", "")
+    assert "widget-view" not in page(site, "00_good")
+
+
+@pytest.mark.parametrize(
+    "raw, clean",
+    [
+        ("\r  0%|          | 0/5 [00:00<?, ?it/s]\r100%|####| 5/5 [00:01<00:00, 3.1it/s, loss=0.3]\r      \r", ""),
+        (" 50%|#####     | 5/10 [00:00<00:00]/x.py:3: UserWarning: foo\nnext\n", "/x.py:3: UserWarning: foo\nnext\n"),
+        ("steps: 12it [00:01, 9.8it/s]\nhello\n", "hello\n"),
+        ("accuracy 50% | table | 3\n\n[12:30] fine\n", "accuracy 50% | table | 3\n\n[12:30] fine\n"),
+    ],
+)
+def test_strip_progress(raw, clean):
+    assert report_page.strip_progress(raw) == clean
+
+
+def test_parameters_reach_the_notebook_and_the_page_says_fast(site):
+    text = visible_text(page(site, "00_good"))
+    assert "headless: 1 profile: fast seed: 7" in text
+    assert "small runs for teaching, not results to cite" in text
+    assert 'profile = "full"' not in text, "the defaults that were not used are not shown"
+
+
+def test_page_has_picture_with_alternative_text_and_navigation(site):
+    html = page(site, "01_fails")
+    assert 'rel="prev" href="00_good.html"' in html and 'rel="next" href="02_dies.html"' in html
+    picture = re.search(r"<img[^>]*data:image/png[^>]*>", page(site, "00_good"))[0]
+    assert 'alt="Figure: A good one"' in picture or 'alt="Figure: 00 A good one"' in picture
+    assert page(site, "00_good").count("<h1") == 1
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(3.21, "3.2 s"), (47.4, "47 s"), (59.7, "1 min 00 s"), (725, "12 min 05 s")]
+)
+def test_duration(seconds, text):
+    assert report_page.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("# 00 A\n\nWhat for.\n\nMore.", "What for."),
+        (
+            "# 00 A\n\n> quote\n\n**Objectives.** You can\n\n- see\n- say\n\nMore.",
+            "**Objectives.** You can\n\n- see\n- say",
+        ),
+        ("# 00 A", ""),
+    ],
+)
+def test_objective_is_the_first_paragraph_with_its_list(text, expected):
+    assert report_page.objective(new_notebook(cells=[new_markdown_cell(text)])) == expected
+
+
+def test_index_lists_every_notebook(site):
+    html = page(site, "index")
+    for name in ("00_good", "01_fails", "02_dies", "03_last"):
+        assert f'<a href="{name}.html">' in html
+    assert html.count("data:image/png") == 1
+    assert "is all there is" in html and "<math" in html
+    assert "2 of 4 ran" in html and "2 failed" in html and "scratch" not in html
+    assert "torch 2" in html and "peftlab workbook --profile fast" in html
+
+
+def test_no_partial_files(site):
+    names = sorted(p.name for p in site[0].iterdir())
+    stems = ["00_good", "01_fails", "02_dies", "03_last"]
+    assert names == sorted([f"{s}{e}" for s in stems for e in (".html", ".ipynb")] + ["index.html"])
+
+
+# --- refusals: before any kernel starts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"seeds": 1}, "no parameter 'seeds'; did you mean 'seed'"),
+        ({"seed": "1"}, "must be of type int"),
+        ({"profile": "quick"}, "unknown profile 'quick'"),
+    ],
+)
+def test_bad_parameters_are_refused(tmp_path, values, message):
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"))
+    with pytest.raises(PeftlabError, match=message):
+        build_workbook(tmp_path, tmp_path / "site", parameters=values)
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    "cells, message",
+    [
+        ([], "0 cells carry"),
+        ([PARAMETERS] * 2, "2 cells carry"),
+        ([PARAMETERS.replace("0", "1 + f()")], "not a literal"),
+    ],
+)
+def test_notebook_without_one_literal_parameters_cell_is_refused(tmp_path, cells, message):
+    cells = [new_code_cell(c, metadata={"tags": ["parameters"]}) for c in cells]
+    path = notebook(tmp_path, "00_a.ipynb", *cells, parameters=None)
+    with pytest.raises(PeftlabError, match=f"00_a.ipynb: .*{message}"):
+        check_parameters(path, {"profile": "fast"})
+
+
+def test_empty_folder_and_unknown_only_are_refused(tmp_path):
+    with pytest.raises(PeftlabError, match="no notebook named"):
+        find_notebooks(tmp_path)
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"))
+    with pytest.raises(PeftlabError, match="no notebook starts with '07'"):
+        build_workbook(tmp_path, tmp_path / "site", only="07")
+
+
+def test_the_kernel_is_this_python_whatever_is_registered(tmp_path, monkeypatch):
+    fake = tmp_path / "kernels" / "python3"
+    fake.mkdir(parents=True)
+    (fake / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert _ThisPython(kernel_name="python3").format_kernel_cmd()[0] == sys.executable
+
+
+def test_thumbnail_prefers_the_tagged_cell():
+    def picture(color):
+        from base64 import b64encode
+        from io import BytesIO
+
+        from PIL import Image
+
+        png = BytesIO()
+        Image.new("RGB", (900, 900), color).save(png, "PNG")
+        data = {"image/png": b64encode(png.getvalue()).decode()}
+        return [nbformat.v4.new_output("display_data", data)]
+
+    tagged = new_code_cell(outputs=picture("red"), metadata={"tags": ["thumbnail"]})
+    nb = new_notebook(cells=[tagged, new_code_cell(outputs=picture("blue"))])
+    red = report_page.thumbnail(nb)
+    tagged.metadata.tags = []
+    nb = new_notebook(cells=[tagged, new_code_cell(outputs=picture("blue"))])
+    assert red and red != report_page.thumbnail(nb)
+    assert report_page.thumbnail(new_notebook()) is None
+
+
+# --- Ctrl-C and builds of a part -------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_keeps_what_is_finished_and_a_later_build_adds_to_it(tmp_path, capfd):
+    folder, site, pid = tmp_path / "notebooks", tmp_path / "site", tmp_path / "kernel.pid"
+    folder.mkdir()
+    sleeping = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)"
+    notebook(folder, "00_a.ipynb", new_markdown_cell("# 00 A"), "print('first')")
+    notebook(folder, "01_b.ipynb", new_markdown_cell("# 01 B"), sleeping)
+    notebook(folder, "02_c.ipynb", new_markdown_cell("# 02 C"), "print('third')")
+    threading.Thread(target=press_ctrl_c_once_it_exists, args=[pid], daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        build_workbook(folder, site)
+    log = "".join(capfd.readouterr())
+    assert "stopped by Ctrl-C" in log and "Traceback" not in log and "WARNING" not in log
+    assert sorted(p.name for p in site.iterdir()) == ["00_a.html", "00_a.ipynb", "index.html"]
+    assert 'rel="next"' not in (site / "00_a.html").read_text()
+    assert (site / "index.html").read_text().count("not run yet") == 2
+    assert not kernel_runs(int(pid.read_text())), "the kernel of the dropped notebook is stopped"
+
+    results = build_workbook(folder, site, only="02")
+    assert [r.name for r in results] == ["02_c"]
+    assert (site / "index.html").read_text().count("not run yet") == 1
+    assert 'rel="next" href="02_c.html"' in (site / "00_a.html").read_text(), "the earlier page knows the new one"
+
+
+def press_ctrl_c_once_it_exists(path):
+    for _ in range(600):
+        if path.exists() and path.read_text():
+            return os.kill(os.getpid(), signal.SIGINT)  # the main thread handles it, as it does the key
+
+        time.sleep(0.1)
+
+
+def kernel_runs(pid):
+    return subprocess.run(["ps", "-p", str(pid)], capture_output=True).returncode == 0
+
+
+def test_a_crash_while_writing_leaves_the_old_page_and_no_partial_file(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    from peftlab.workbook import run as reports
+
+    target = tmp_path / "page.html"
+    target.write_text("old")
+
+    def half(self, text, **_):
+        with self.open("w") as f:
+            f.write(text[:2])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="disk full"):
+        reports.write_text(target, "new text")
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

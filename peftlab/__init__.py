@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from .methods import METHODS, attach, load_adapter
     from .methods.core import importance
     from .methods.core.describe import source
-    from .results import statistics, test_selection
+    from .results import selection, statistics
     from .results.ledger import read_ledger
     from .results.published import read_results
     from .tasks.load import available_tasks, load_task, pick_tasks
@@ -30,7 +30,7 @@ _PUBLIC = {
     "importance": "methods.core.importance",
     "shift": "analysis.shift",
     "statistics": "results.statistics",
-    "test_selection": "results.test_selection",
+    "selection": "results.selection",
     "views": "views",
     "METHODS": "methods:METHODS",
     "attach": "methods:attach",
@@ -69,10 +69,11 @@ __all__ = [
     "pick_tasks",
     "read_ledger",
     "read_results",
+    "selection",
     "shift",
     "source",
     "statistics",
-    "test_selection",
+
     "views",
 ]
 

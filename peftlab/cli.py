@@ -12,11 +12,18 @@ from .common.errors import PeftlabError
 def methods(args):
     import pandas as pd
 
-    from .methods import METHODS
+    from .methods import METHODS, create_method
+    from .methods.core.describe import options, source
 
-    rows = [(name, m.family, m.title, m.idea, m.lr, m.source) for name, m in sorted(METHODS.items())]
+    if args.name:
+        table = options(args.name)
+        print(source(args.name).text)
+        print("\nOptions (-o name=value)\n" + (table.to_string(index=False) if len(table) else "none"))
+        return
+    rows = [(name, m.family, m.title, m.idea, create_method(name).lr, m.source) for name, m in sorted(METHODS.items())]
     columns = ["method", "family", "title", "idea", "default lr", "source"]
     print(pd.DataFrame(rows, columns=columns).to_string(index=False))
+    print("\nOne method with its equation and options: peftlab methods NAME")
 
 
 def tasks(args):
@@ -177,21 +184,27 @@ def data_audit(args):
     return 1 if result.problems else 0
 
 
-def workbook(args):
-    from .common.paths import REPOSITORY
+def workbook(args: argparse.Namespace) -> int:
+    from .workbook.lessons import LESSONS
     from .workbook.run import build_workbook
 
-    pages = build_workbook(REPOSITORY / "notebooks", args.out, profile=args.profile, only=args.only)
+    pages = build_workbook(LESSONS, args.out, profile=args.profile, only=args.only)
     return 0 if all(page.ok for page in pages) else 1
 
 
-def lab(args):
-    from jupyterlab.labapp import main
+def init(args: argparse.Namespace) -> None:
+    from .workbook.lessons import copy_lessons, lesson_folder
 
-    from .common.paths import REPOSITORY
+    folder = lesson_folder(args.folder)
+    print(*copy_lessons(folder), f"the lessons are in {folder}; open them with: peftlab lab {folder}", sep="\n")
 
-    sys.argv = ["jupyter-lab", f"--notebook-dir={REPOSITORY / 'notebooks'}"]
-    main()
+
+def lab(args: argparse.Namespace) -> None:
+    from .workbook.lessons import copy_lessons, lesson_folder, open_lab
+
+    folder = lesson_folder(args.folder)
+    print(*copy_lessons(folder), f"your copy of the lessons: {folder}", sep="\n", flush=True)
+    open_lab(folder)
 
 
 def parser():
@@ -206,7 +219,8 @@ def parser():
         new.set_defaults(run=run)
         return new
 
-    command("methods", methods, "list the methods")
+    new = command("methods", methods, "list the methods, or show one with its equation and options")
+    new.add_argument("name", nargs="?", metavar="NAME", help="one method")
     command("tasks", tasks, "list the tasks, and which are on disk")
     command("backbones", backbones, "list the backbones")
 
@@ -268,7 +282,11 @@ def parser():
     new.add_argument("--profile", choices=["fast", "full"], default="fast")
     new.add_argument("--only", help="only notebooks whose name begins so, as 02")
     new.add_argument("--out", type=Path, default=Path("reports"))
-    command("lab", lab, "open the workbook in JupyterLab")
+
+    new = command("init", init, "copy the lessons into a folder of your own; what you changed there stays")
+    new.add_argument("folder", type=Path, metavar="DIR")
+    new = command("lab", lab, "open your copy of the lessons in JupyterLab")
+    new.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="default: this one if it has them, else lab/")
     return top
 
 

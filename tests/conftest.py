@@ -5,7 +5,11 @@ import signal
 
 import pytest
 import torch
-from support import REAL
+from jaxtyping import install_import_hook
+
+install_import_hook("peftlab", "typecheck.check")  # before anything imports peftlab
+
+from support import REAL  # noqa: E402
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, which some of them send themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)

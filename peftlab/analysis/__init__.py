@@ -1,1 +1,1 @@
-"""What views and notebooks measure on models: costs, attention, clusters, changes, shift, probes."""
+"""What views and notebooks measure on models: attention, changes, clusters, costs, comparisons, shift, probes."""

@@ -5,42 +5,50 @@ maps of an image. Recipe of the released visualiser (see methods/gift_linear.py)
 before the residual add, patches only; bilinear upsampling; each map stretched to [0, 1]; zero below 0.5.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from torch import Tensor, nn
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
+from ..backbones.types import Pixels, ViT
 from ..common.errors import PeftlabError, check_choice
 from ..methods.core.layers import LINEARS
+from ..methods.core.model import PeftModel
 from ..methods.gift_linear import GeneratedLinear
 from ..results.statistics import mean_interval
 
 THRESHOLD = 0.5
 
 
-def _layer(vit, layer, target):
+def _layer(vit: ViT, layer: int, target: str) -> nn.Module:
     check_choice("target", target, LINEARS)
     return vit.blocks[layer].get_submodule(LINEARS[target])
 
 
 @torch.inference_mode()
-def layer_output(model, pixels, layer=-1, target="o"):
-    """f [B, h, w, d_out]: a linear layer's output for the patches of uint8 images [B, H, W, 3], on the CPU.
+def layer_output(
+    model: PeftModel | ViT, pixels: Pixels, layer: int = -1, target: str = "o"
+) -> Float[Tensor, "batch rows columns d_out"]:
+    """f: a linear layer's output for the patches of images, on the CPU.
 
-    model: a PeftModel or a ViT. By default the output projection of the last block's attention.
+    By default the output projection of the last block's attention.
     """
-    vit = getattr(model, "vit", model)
+    vit: ViT = getattr(model, "vit", model)
     (tokens,) = outputs(vit, [_layer(vit, layer, target)], prepare_for(vit, pixels))
     return tokens[:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size).cpu()
 
 
 @torch.inference_mode()
-def assignment(model, layer=-1, target="o"):
-    """C [d_out, M] of a layer of a model tuned with gift or gift_linear, on the CPU.
+def assignment(model: PeftModel, layer: int = -1, target: str = "o") -> Float[Tensor, "d_out clusters"]:
+    """C of a layer of a model tuned with gift or gift_linear, on the CPU.
 
     Raises PeftlabError where the layer's change is not generated.
     """
@@ -54,8 +62,40 @@ def assignment(model, layer=-1, target="o"):
     return generator.clusters(generator.weights())[module.index].cpu()
 
 
-def cluster_maps(model, pixels, layer=-1, target="o", residual=True, centred=False):
-    """The M cluster maps f C of each image, [B, M, h, w].
+@torch.inference_mode()
+def generator_steps(model: PeftModel, layer: int = -1) -> dict[str, Float[Tensor, "d_out _"]]:
+    """What the generator of a gift model makes of one layer: W, tokens U, clusters C, attention A, change; on the CPU.
+
+    The layer is the output projection of a block's attention; A is the mean over heads.
+    """
+    linear, seen = model.vit.blocks[layer].attn.proj, []
+    generator, index = linear.shared[0], linear.index
+    weights, paca = generator.weights(), generator.blocks[-1].attn
+    hook = paca.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    try:
+        tokens = generator(weights)
+    finally:
+        hook.remove()
+    U = seen[0]
+    steps = {
+        "W": weights[index],
+        "tokens U": U[index],
+        "clusters C": paca.assignment(U)[index],
+        "attention A": paca.attention(U, paca.soft_clusters(U))[index].mean(0),
+        "change": generator.recover(tokens)[index],
+    }
+    return {name: step.cpu() for name, step in steps.items()}
+
+
+def cluster_maps(
+    model: PeftModel,
+    pixels: Pixels,
+    layer: int = -1,
+    target: str = "o",
+    residual: bool = True,
+    centred: bool = False,
+) -> Float[Tensor, "batch clusters rows columns"]:
+    """The M cluster maps f C of each image.
 
     residual=False: f of the frozen layers, C as trained. centred=True (not in the recipe): each patch of f less its
     mean over channels, as the next LayerNorm sees it. What all channels share raises all maps alike, where C > 0.
@@ -64,71 +104,101 @@ def cluster_maps(model, pixels, layer=-1, target="o", residual=True, centred=Fal
     return maps_of(f - f.mean(-1, keepdim=True) if centred else f, assignment(model, layer, target))
 
 
-def maps_of(f, C):
-    """Features f [B, h, w, D] read along the columns of C [D, M] -> maps [B, M, h, w]."""
+def maps_of(
+    f: Float[Tensor, "batch rows columns channels"], C: Float[Tensor, "channels clusters"]
+) -> Float[Tensor, "batch clusters rows columns"]:
+    """Features f read along the columns of C: one map a column.
+
+    >>> maps_of(torch.ones(2, 8, 8, 192), torch.ones(192, 96)).shape
+    torch.Size([2, 96, 8, 8])
+    """
     return (f @ C).movedim(-1, 1)
 
 
-def stretch(maps):
-    """Each map [.., h, w] from its least to its greatest value -> [0, 1]; a constant map becomes 0."""
+def stretch(maps: Float[Tensor, "*maps rows columns"]) -> Float[Tensor, "*maps rows columns"]:
+    """Each map from its least to its greatest value -> [0, 1]; a constant map becomes 0.
+
+    >>> stretch(torch.tensor([[-1.0, 0.0], [1.0, 3.0]]))
+    tensor([[0.0000, 0.2500],
+            [0.5000, 1.0000]])
+    """
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     return (maps - low) / (high - low).clamp_min(1e-12)
 
 
-def highlight(maps, size):
-    """Maps [B, M, h, w] as the recipe shows them on images of `size`: upsampled, stretched, zero below 0.5."""
+def highlight(
+    maps: Float[Tensor, "batch clusters rows columns"], size: Sequence[int]
+) -> Float[Tensor, "batch clusters height width"]:
+    """Maps as the recipe shows them on images of `size` (height, width): upsampled, stretched, zero below 0.5."""
     large = stretch(F.interpolate(maps, size=size, mode="bilinear", align_corners=False))
     return torch.where(large >= THRESHOLD, large, 0.0)
 
 
-def winners(maps):
-    """Number of the cluster whose stretched map is highest at each patch, [B, h, w]: a hard segmentation."""
+def winners(maps: Float[Tensor, "batch clusters rows columns"]) -> Int64[Tensor, "batch rows columns"]:
+    """Number of the cluster whose stretched map is highest at each patch: a hard segmentation."""
     return stretch(maps).argmax(1)
+
+
+def busiest(maps: Float[Tensor, "batch clusters rows columns"], n: int) -> Int64[Tensor, " busiest"]:
+    """Numbers of the n clusters that win most patches over all images, the busiest first."""
+    return torch.bincount(winners(maps).flatten(), minlength=maps.shape[1]).argsort(descending=True, stable=True)[:n]
 
 
 # --- the same maps from elsewhere: controls ---
 
 
-def pca_maps(f, n):
-    """n maps: the first n/2 principal components of features f [B, h, w, D], each with both signs."""
+def pca_maps(f: Float[Tensor, "batch rows columns channels"], n: int) -> Float[Tensor, "batch maps rows columns"]:
+    """n maps: the first n/2 principal components of features f, each with both signs."""
     components = PCA(min(n // 2, f.shape[-1]), random_state=0).fit(f.flatten(0, 2).numpy()).components_
     return maps_of(f, torch.from_numpy(np.concatenate([components, -components]).T).float())
 
 
-def kmeans_maps(f, n):
-    """n maps, 1 where a patch of f [B, h, w, D] belongs to the cluster and 0 elsewhere; clustered over all images."""
+def kmeans_maps(f: Float[Tensor, "batch rows columns channels"], n: int) -> Float[Tensor, "batch maps rows columns"]:
+    """n maps, 1 where a patch of f belongs to the cluster and 0 elsewhere; clustered over all images."""
     labels = KMeans(n, n_init=1, random_state=0).fit_predict(f.flatten(0, 2).numpy())
     return F.one_hot(torch.from_numpy(labels).long(), n).unflatten(0, f.shape[:3]).movedim(-1, 1).float()
 
 
-def random_maps(f, n):
-    """n maps: features f [B, h, w, D] along n random directions."""
+def random_maps(f: Float[Tensor, "batch rows columns channels"], n: int) -> Float[Tensor, "batch maps rows columns"]:
+    """n maps: features f along n random directions."""
     return maps_of(f, torch.randn(f.shape[-1], n, generator=torch.Generator().manual_seed(0)))
 
 
 # --- the measure ---
 
 
-def iou(regions, objects):
-    """Intersection over union of bool regions [M, H, W] with bool objects [O, H, W] -> [O, M]."""
+def iou(
+    regions: Bool[Tensor, "regions height width"], objects: Bool[Tensor, "objects height width"]
+) -> Float[Tensor, "objects regions"]:
+    """Intersection over union of every region with every object.
+
+    >>> left, top = torch.tensor([[[True, False], [True, False]]]), torch.tensor([[[True, True], [False, False]]])
+    >>> iou(left, top)  # 1 pixel in common, 3 in all
+    tensor([[0.3333]])
+    """
     a, b = objects.flatten(1).float(), regions.flatten(1).float()
     both = a @ b.T
     return both / (a.sum(1, keepdim=True) + b.sum(1) - both).clamp_min(1)
 
 
-def drawn_coarsely(objects, grid):
-    """Bool objects [O, H, W] as maps of their coverage on a grid of patches, [O, h, w]: what no map has to guess."""
+def drawn_coarsely(
+    objects: Bool[Tensor, "objects height width"], grid: Sequence[int]
+) -> Float[Tensor, "objects rows columns"]:
+    """Objects as maps of their coverage on a grid of patches: what no map has to guess."""
     cell = [n // g for n, g in zip(objects.shape[1:], grid, strict=True)]
     return F.avg_pool2d(objects[:, None].float(), cell)[:, 0]
 
 
-def iou_table(sources, objects):
-    """How well maps find objects -> DataFrame, a row a source.
+def iou_table(
+    sources: Mapping[str, Float[Tensor, "batch _clusters rows columns"]],
+    objects: Sequence[Bool[Tensor, "_objects height width"]],
+) -> pd.DataFrame:
+    """How well maps find objects; a row a source.
 
-    sources: {label: maps [B, M, h, w]}; objects: for each image bool [O, H, W]. best: of all M maps the one with the
-    highest IoU, chosen anew for each object *by looking at the answer*; low, high: Student's 95 % interval of its mean
-    over images. one_for_all: a single map, chosen on every second image, measured on the others. The last row says how
-    far the recipe itself gets: the objects' own coverage of the patches, handed over as their maps.
+    sources: {label: maps}; objects: those of each image. best: of all maps the one with the highest IoU, chosen anew
+    for each object *by looking at the answer*; low, high: Student's 95 % interval of its mean over images.
+    one_for_all: a single map, chosen on every second image, measured on the others. The last row says how far the
+    recipe itself gets: the objects' own coverage of the patches, handed over as their maps.
     """
     size, rows = objects[0].shape[1:], []
     for label, maps in sources.items():

@@ -6,30 +6,35 @@ One table, the cost card: a row a method, units in the column names. Everything 
 import statistics
 import time
 import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.preprocess import input_size
+from ..backbones.types import ViT
 from ..common.progress import progress
-from ..methods import FAMILIES, METHODS, PeftModel, attach, create_method
+from ..methods import FAMILIES, METHODS, Method, PeftModel, attach, create_method
 from ..training.loop import parameter_groups
 from ..training.precision import pick_device
 
 MIB = 2**20
+Inputs: TypeAlias = Shaped[Tensor, "batch ..."]  # images, or whatever the model reads
 
 
 @contextmanager
-def explicit_attention(model):
+def explicit_attention(model: nn.Module) -> Iterator[None]:
     """Attention as two matrix products and a softmax: older FlopCounterModes count the fused CPU kernel as 0."""
-    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)]
+    fused: list[Any] = [m for m in model.modules() if getattr(m, "fused_attn", False)]
     for m in fused:
         m.fused_attn = False
     try:
@@ -39,17 +44,20 @@ def explicit_attention(model):
             m.fused_attn = True
 
 
-def objective(model, x, y):
+def objective(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
     """The scalar that training minimises: the method's own loss, or cross-entropy for a model that is not ours."""
     logits = model(x)
     return model.loss(logits, y)["loss"] if isinstance(model, PeftModel) else F.cross_entropy(logits, y)
 
 
-def flops(model, x):
-    """(forward, forward and backward) floating point operations for images x [B, 3, H, W].
+def flops(model: nn.Module, x: Inputs) -> tuple[int, int]:
+    """(forward, forward and backward) floating point operations for some images.
 
     Matrix products and convolutions, a multiplication and an addition each counted as one; element-wise work, which
     takes time but next to no arithmetic, is left out, as is usual.
+
+    >>> flops(nn.Linear(12, 2), torch.zeros(1, 12))  # 12 x 2 products and sums, as many for the gradient of the weight
+    (48, 96)
     """
     with explicit_attention(model), FlopCounterMode(display=False) as forward, torch.no_grad():
         model(x)
@@ -59,16 +67,22 @@ def flops(model, x):
     return forward.get_total_flops(), both.get_total_flops()
 
 
-def _storages(tensors):
+def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
     """{address: bytes} of the memory behind some tensors; views share theirs."""
     return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
 
 
-def activation_bytes(model, x, y):
-    """Bytes that autograd keeps from the forward to the backward pass, model weights and the images left out."""
-    known, kept = _storages([*model.parameters(), *model.buffers(), x, y]), {}
+def activation_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) -> int:
+    """Activation memory: what autograd keeps from the forward to the backward pass, weights and images left out.
 
-    def pack(tensor):
+    >>> layer = nn.Linear(4, 2)
+    >>> activation_bytes(nn.Sequential(nn.ReLU(), layer), torch.ones(8, 4), torch.zeros(8, dtype=torch.long))
+    196
+    """
+    known: dict[int, int] = _storages([*model.parameters(), *model.buffers(), x, y])
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
         kept.update(_storages([tensor]))
         return tensor
 
@@ -84,18 +98,20 @@ class PeakBytes(TorchDispatchMode):
     The CPU has no torch.cuda.max_memory_allocated. Work space inside of a kernel is not seen.
     """
 
-    def __init__(self, known):
+    def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.live, self.now, self.highest = dict(_storages(known)), 0, 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._follow(tensor.untyped_storage())
         return result
 
-    def _follow(self, storage):
+    def _follow(self, storage: torch.UntypedStorage) -> None:
         address, size = storage.data_ptr(), storage.nbytes()
         if address in self.live or size == 0:
             return
@@ -104,15 +120,20 @@ class PeakBytes(TorchDispatchMode):
         self.highest = max(self.highest, self.now)
         weakref.finalize(storage, self._gone, address)
 
-    def _gone(self, address):
+    def _gone(self, address: int) -> None:
         self.now -= self.live.pop(address)
 
 
-def training_step(model, x, y, objective=objective):
+def training_step(
+    model: nn.Module,
+    x: Inputs,
+    y: Int64[Tensor, " batch"],
+    objective: Callable[[nn.Module, Tensor, Tensor], Tensor] = objective,
+) -> tuple[Callable[[], None], torch.optim.Optimizer]:
     """(a function that makes one step of AdamW on one batch, its optimizer)."""
     optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=1e-4), lr=1e-6)
 
-    def step():
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         objective(model, x, y).backward()
         optimizer.step()
@@ -120,7 +141,7 @@ def training_step(model, x, y, objective=objective):
     return step, optimizer
 
 
-def peak_bytes(model, x, y):
+def peak_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) -> int:
     """The highest memory of a training step: weights, optimizer state, activations, gradients."""
     step, optimizer = training_step(model, x, y)
     step()  # makes the optimizer's state
@@ -136,11 +157,11 @@ def peak_bytes(model, x, y):
     return memory.highest + sum(_storages(known).values())
 
 
-def seconds(work, device, at_least=0.5):
+def seconds(work: Callable[[], Any], device: torch.device, at_least: float = 0.5) -> float:
     """Median time of a call, over as many as fit into `at_least` seconds but five or more, after one to warm up."""
     work()
     wait = torch.cuda.synchronize if device.type == "cuda" else torch.mps.synchronize if device.type == "mps" else None
-    times = []
+    times: list[float] = []
     while sum(times) < at_least or len(times) < 5:
         began = time.perf_counter()
         work()
@@ -150,22 +171,28 @@ def seconds(work, device, at_least=0.5):
     return statistics.median(times)
 
 
-def disk_bytes(model):
+def disk_bytes(model: PeftModel) -> int:
     """Size of the saved adapter with its head."""
     with TemporaryDirectory() as folder:
-        return sum(file.stat().st_size for file in Path(model.save(folder)).iterdir())
+        return sum(file.stat().st_size for file in model.save(folder).iterdir())
 
 
-def costs(backbone, method, num_classes=10, batch_size=32, device=None):
+def costs(
+    backbone: ViT,
+    method: Method,
+    num_classes: int = 10,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+) -> dict[str, Any]:
     """One row of the cost card as a dict; see `cost_card`."""
-    device = pick_device(device)
-    model = attach(backbone.to(device), method, num_classes)
-    x = torch.randn(batch_size, 3, *input_size(model.vit), generator=torch.Generator().manual_seed(0)).to(device)
-    y = torch.arange(batch_size, device=device) % num_classes
+    where = pick_device(device)
+    model = attach(backbone.to(where), method, num_classes)
+    x = torch.randn(batch_size, 3, *input_size(model.vit), generator=torch.Generator().manual_seed(0)).to(where)
+    y = torch.arange(batch_size, device=where) % num_classes
     forward, both = flops(model, x[:1])
     final = model.vit if method.not_mergeable else model.merge()
     with torch.inference_mode():
-        latency = seconds(lambda: final(x[:1]), device)
+        latency = seconds(lambda: final(x[:1]), where)
     return {
         "family": method.family,
         "parameters": model.method_parameters,
@@ -175,23 +202,29 @@ def costs(backbone, method, num_classes=10, batch_size=32, device=None):
         "gflops_training": both / 1e9,
         "activation_mib": activation_bytes(model, x, y) / MIB,
         "peak_mib": peak_bytes(model, x, y) / MIB,
-        "step_ms": 1000 * seconds(training_step(model, x, y)[0], device),
+        "step_ms": 1000 * seconds(training_step(model, x, y)[0], where),
         "latency_ms": 1000 * latency,
         "merged": not method.not_mergeable,
     }
 
 
-def cost_card(backbone, methods=None, num_classes=10, batch_size=32, device=None):
-    """What each method costs on a backbone -> DataFrame, a row a method, ordered by family.
+def cost_card(
+    backbone: ViT,
+    methods: Iterable[str] | Mapping[str, Method] | None = None,
+    num_classes: int = 10,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+) -> pd.DataFrame:
+    """What each method costs on a backbone; a row a method, ordered by family.
 
     methods: names, or {label: Method} for options other than the defaults; None: all. GFLOPs are for one image, steps
     and memory for a batch, nothing cached. latency_ms: one image through the merged model, or through the tuned one
     where merging is impossible. Times are medians taken one method after another; for ratios take steps in turns, as
     benchmarks/ do.
     """
-    if not isinstance(methods, dict):
+    if not isinstance(methods, Mapping):
         methods = {name: create_method(name) for name in methods or METHODS}
-    methods = dict(sorted(methods.items(), key=lambda item: FAMILIES.index(item[1].family)))
-    bar = progress(methods.items(), desc="costs", unit="method")
+    ordered = sorted(methods.items(), key=lambda item: FAMILIES.index(item[1].family))
+    bar = progress(ordered, desc="costs", unit="method")
     rows = [{"method": label} | costs(backbone, m, num_classes, batch_size, device) for label, m in bar]
     return pd.DataFrame(rows).set_index("method")

@@ -2,35 +2,67 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
+from ..backbones.preprocess import prepare_for
+from ..backbones.types import Images, Pixels, ViT
+from ..methods.core.model import PeftModel
+from ..tasks.task import Task
 from ..training.evaluate import features
 
 
-def knn_accuracy(train_x, train_y, test_x, test_y, k=5):
-    """Top-1 of the vote of the k nearest training images by cosine distance; nothing is trained."""
+def knn_accuracy(
+    train_x: Float[np.ndarray, "train features"],
+    train_y: Int64[np.ndarray, " train"],
+    test_x: Float[np.ndarray, "test features"],
+    test_y: Int64[np.ndarray, " test"],
+    k: int = 5,
+) -> float:
+    """Top-1 of the vote of the k nearest training images by cosine distance; nothing is trained.
+
+    >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 1])
+    >>> knn_accuracy(x, y, np.array([[9.0, 1.0], [1.0, 2.0]]), y, k=1)
+    1.0
+    """
     return KNeighborsClassifier(k, metric="cosine").fit(train_x, train_y).score(test_x, test_y)
 
 
-def linear_probe_accuracy(train_x, train_y, test_x, test_y, C=0.01):
+def linear_probe_accuracy(
+    train_x: Float[np.ndarray, "train features"],
+    train_y: Int64[np.ndarray, " train"],
+    test_x: Float[np.ndarray, "test features"],
+    test_y: Int64[np.ndarray, " test"],
+    C: float = 0.01,
+) -> float:
     """Top-1 of logistic regression on standardised features. C: inverse strength of its L2 penalty."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
     return model.fit(train_x, train_y).score(test_x, test_y)
 
 
-def cls_and_patches(vit, task, split, limit=None):
-    """Final CLS token and mean patch token, concatenated -> array [n, 2 D]. Needs a CLS token."""
+def cls_and_patches(
+    vit: ViT, task: Task, split: str, limit: int | None = None
+) -> Float[np.ndarray, "images two_channels"]:
+    """Final CLS token and mean patch token, concatenated. Needs a CLS token. limit: only the first so many images."""
     tokens = features(vit, task, split, stop=-2, limit=limit)
     tokens = vit.norm(tokens.to(next(vit.parameters()).device)).detach().cpu()
     return np.concatenate([tokens[:, 0], tokens[:, vit.num_prefix_tokens :].mean(1)], axis=1)
 
 
+@torch.inference_mode()
+def patch_tokens(vit: ViT, pixels: Pixels) -> Float[Tensor, "batch rows columns channels"]:
+    """Final patch tokens as a grid, prefix tokens left out."""
+    tokens = vit.forward_features(prepare_for(vit, pixels))[:, vit.num_prefix_tokens :]
+    return tokens.reshape(len(tokens), *vit.patch_embed.grid_size, -1).cpu()
+
+
 @torch.no_grad()
-def distance_at_start(model, x):
-    """How far a method's features are from the frozen backbone's on images x [B, 3, H, W], before any training.
+def distance_at_start(model: PeftModel, x: Images) -> float:
+    """How far a method's features are from the frozen backbone's, before any training.
 
     ||f - f0|| / ||f0|| over the pooled features; exactly 0 for methods that start at the backbone.
     """

@@ -3,49 +3,61 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import timm
 from timm.models import load_checkpoint
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import nn
 
 from ..common.errors import PeftlabError, near
 from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
 from .protocols import NORMALISATIONS
+from .types import ViT
 
 EMBEDDED = {"peftlab_vit_mini": REPOSITORY / "data" / "backbones" / "peftlab_vit_mini.safetensors"}
 MINI = {"img_size": 64, "patch_size": 8, "embed_dim": 192, "depth": 6, "num_heads": 3}
 
 
-def load_backbone(name="peftlab_vit_mini", pretrained=True, img_size=None, architecture=None):
+def load_backbone(
+    name: str = "peftlab_vit_mini",
+    pretrained: bool = True,
+    img_size: int | tuple[int, int] | None = None,
+    architecture: str | None = None,
+) -> ViT:
     """Load a VisionTransformer without head, frozen and in eval mode.
 
     name: 'peftlab_vit_mini' (embedded, 64 px), a timm id with its tag such as
         'vit_base_patch16_224.augreg_in21k', or a local .safetensors / .npz file.
     pretrained: False gives the architecture with random weights (a control, or a fast test).
-    img_size: side in pixels, if other than the checkpoint's; position embeddings are resampled.
+    img_size: side in pixels, or (height, width), if other than the checkpoint's; position embeddings are resampled.
     architecture: timm name of a local file's architecture; by default the file's own stem, or what peftlab stored.
     Raises PeftlabError with the near names; with HF_HUB_OFFLINE=1 only what is already on disk is used.
+
+    >>> vit = load_backbone()
+    >>> vit.peftlab_name, vit.embed_dim, len(vit.blocks), sum(p.numel() for p in vit.parameters())
+    ('peftlab_vit_mini', 192, 6, 2719296)
     """
     size = {} if img_size is None else {"img_size": img_size}
     path = EMBEDDED.get(name, Path(name).expanduser())
     is_file = name in EMBEDDED or path.suffix in (".safetensors", ".npz")
-    vit = _from_file(path, pretrained, architecture, size) if is_file else _from_timm(name, pretrained, size)
-    if not isinstance(vit, VisionTransformer):
-        raise PeftlabError(f"{name!r} is a {type(vit).__name__}; peftlab needs a plain timm VisionTransformer")
-    vit.requires_grad_(False).eval()
+    loaded = _from_file(path, pretrained, architecture, size) if is_file else _from_timm(name, pretrained, size)
+    if not isinstance(loaded, VisionTransformer):
+        raise PeftlabError(f"{name!r} is a {type(loaded).__name__}; peftlab needs a plain timm VisionTransformer")
+    vit: ViT = loaded.requires_grad_(False).eval()
     vit.peftlab_name = path.stem if is_file else name.removeprefix("timm/")
     if not pretrained:
         vit.peftlab_name += " (random weights)"
     return vit
 
 
-def _from_file(path, pretrained, architecture, size):
+def _from_file(path: Path, pretrained: bool, architecture: str | None, size: dict[str, Any]) -> nn.Module:
     if not path.is_file():
         raise PeftlabError(f"{path}: no such weights file. Check the path; embedded backbones: {', '.join(EMBEDDED)}")
     tensors, stored = read_tensors(path) if path.suffix == ".safetensors" else ({}, None)
     if architecture is None and stored:
-        vit = VisionTransformer(**(stored["architecture"] | size), num_classes=0)
+        vit: ViT = VisionTransformer(**(stored["architecture"] | size), num_classes=0)
         mean, std = NORMALISATIONS[stored["normalisation"]]
         side = vit.patch_embed.img_size[0]
         vit.pretrained_cfg = {"mean": mean, "std": std, "input_size": (3, side, side)}
@@ -70,7 +82,7 @@ def _from_file(path, pretrained, architecture, size):
     return vit
 
 
-def _from_timm(name, pretrained, size):
+def _from_timm(name: str, pretrained: bool, size: dict[str, Any]) -> nn.Module:
     model = name.removeprefix("timm/")
     base = model.split(".")[0]
     if not timm.is_model(base):
@@ -91,20 +103,27 @@ def _from_timm(name, pretrained, size):
         ) from error
 
 
-def _offline():
+def _offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
 
 
-def save_backbone(vit, path, architecture, normalisation="imagenet"):
-    """Write a plain VisionTransformer as fp16 safetensors with what `load_backbone` needs to rebuild it."""
+def save_backbone(vit: ViT, path: str | Path, architecture: dict[str, Any], normalisation: str = "imagenet") -> None:
+    """Write a plain VisionTransformer as fp16 safetensors with what `load_backbone` needs to rebuild it.
+
+    architecture: keywords of VisionTransformer. normalisation: a key of protocols.NORMALISATIONS.
+    """
     tensors = {name: t.half() for name, t in vit.state_dict().items()}
     write_tensors(path, tensors, {"architecture": architecture, "normalisation": normalisation})
 
 
-def fingerprint(vit):
-    """12 hex digits over all weights: two backbones with the same digits compute the same function."""
+def fingerprint(model: nn.Module) -> str:
+    """12 hex digits over names and values of all weights: where they are the same, so are the weights.
+
+    >>> fingerprint(load_backbone()) == fingerprint(load_backbone())
+    True
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(vit.state_dict().items()):
+    for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

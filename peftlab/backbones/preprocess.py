@@ -1,27 +1,37 @@
 """From the pixels of an image to what a ViT reads: input size, normalisation."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from .protocols import NORMALISATIONS, Preprocessing
+from .types import Images, Pixels, ViT
 
 
-def prepare(pixels, vit, preprocessing, device):
-    """uint8 [B, H, W, 3] -> normalised float [B, 3, H, W] on the device."""
+def prepare(pixels: Pixels, vit: ViT, preprocessing: Preprocessing, device: torch.device) -> Images:
+    """Pixels 0 to 255 -> normalised images on the device."""
     mean, std = (t.to(device) for t in normalisation(vit, preprocessing.normalisation))
     return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
-def prepare_for(vit, pixels):
-    """uint8 [B, h, w, 3] as this ViT was pre-trained to read them -> [B, 3, H, W] on its device."""
+def prepare_for(vit: ViT, pixels: Pixels) -> Images:
+    """Pixels 0 to 255 -> images as this ViT was pre-trained to read them, on its device."""
     return prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
 
 
-def input_size(vit):
+def input_size(vit: ViT) -> tuple[int, int]:
     """(height, width) in pixels."""
     return tuple(vit.patch_embed.img_size)
 
 
-def normalisation(vit, kind="backbone"):
-    """(mean, std), each [3, 1, 1], for a kind of protocols.NORMALISATIONS or the backbone's own."""
+def normalisation(vit: ViT, kind: str = "backbone") -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """(mean, std) of the channels, for a kind of protocols.NORMALISATIONS or the backbone's own.
+
+    >>> from peftlab.backbones.load import load_backbone
+    >>> vit = load_backbone("test_vit", pretrained=False)
+    >>> mean, std = normalisation(vit, "half")
+    >>> [((value - mean) / std).flatten().tolist() for value in (0, 1)]  # black, white
+    [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
+    """
     mean, std = (vit.pretrained_cfg["mean"], vit.pretrained_cfg["std"]) if kind == "backbone" else NORMALISATIONS[kind]
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

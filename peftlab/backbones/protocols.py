@@ -6,7 +6,9 @@ differences between methods. So a protocol has a name, a source and a hash, and 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from ..common.errors import PeftlabError, check_choice
 
@@ -50,10 +52,10 @@ class Protocol:
     source: str
     preprocessing: Preprocessing = Preprocessing()
     recipe: Recipe = Recipe()
-    rates: dict = field(default_factory=dict, hash=False)
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
-    def hash(self):
+    def hash(self) -> str:
         """12 hex digits over everything that influences a result; the name and source do not.
 
         Nor do `rates`: the one that a run used stands in its recipe.
@@ -61,13 +63,19 @@ class Protocol:
         content = [asdict(self.preprocessing), asdict(self.recipe)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
-    def learning_rate(self, method):
+    def learning_rate(self, method: Any) -> float:
         """The recipe's, else the one found for the method or its base method, else the method's own default."""
-        base = getattr(method, "base_method", method)
+        base = method.base_method or method
         return self.recipe.lr or self.rates.get(base.name) or method.lr
 
-    def with_recipe(self, **changes):
-        """The same protocol with some of the recipe's fields replaced; `None` leaves a field as it is."""
+    def with_recipe(self, **changes: Any) -> "Protocol":
+        """The same protocol with some of the recipe's fields replaced; `None` leaves a field as it is.
+
+        Raises PeftlabError with the near names for an unknown field, for fewer than one epoch or image and for a
+        learning rate of zero or less.
+        """
+        for name in changes:
+            check_choice("setting", name, asdict(self.recipe))
         changes = {key: value for key, value in changes.items() if value is not None}
         recipe = replace(self.recipe, **changes)
         for name in ("epochs", "batch_size"):
@@ -122,8 +130,15 @@ PROTOCOLS = {
 }
 
 
-def get_protocol(protocol):
-    """A Protocol by name; a Protocol is returned as it is. Raises PeftlabError with the near names."""
+def get_protocol(protocol: str | Protocol) -> Protocol:
+    """A Protocol by name; a Protocol is returned as it is. Raises PeftlabError with the near names.
+
+    >>> gift = get_protocol("gift")
+    >>> gift.recipe.epochs, gift.preprocessing
+    (100, Preprocessing(interpolation='bilinear', normalisation='half'))
+    >>> gift.with_recipe(epochs=10).hash == gift.hash
+    False
+    """
     if isinstance(protocol, Protocol):
         return protocol
     check_choice("protocol", protocol, PROTOCOLS)

@@ -1,11 +1,13 @@
 """Where adapters go in a language model: its linear layers by role, and the contexts of its tokens."""
 
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from ..common.errors import PeftlabError
-from ..methods.core.contexts import WHOLE
+from ..methods.core.contexts import WHOLE, Site
 from ..methods.core.layers import QKV
+from .interface import CausalLM
 
 # The ends of layer names in the embedded model, Llama and its relatives (SmolLM, Mistral, Qwen), OPT and GPT-2.
 ROLES = {
@@ -21,28 +23,37 @@ ROLES = {
 
 
 class GivenContexts(nn.Module):
-    """The contexts of the tokens that are passing through: `numbers`, set before, [T] or [B, T], in 0 .. count - 1."""
+    """The contexts of the tokens that are passing through: `numbers`, set before, in 0 .. count - 1."""
 
-    def __init__(self, count):
+    numbers: Int64[Tensor, "*batch tokens"] | None
+
+    def __init__(self, count: int) -> None:
         super().__init__()
         self.count, self.numbers = count, None
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "... tokens width"]) -> Float[Tensor, "... tokens contexts"]:
+        """-> 0/1 mask, one 1 a token."""
         numbers = self.numbers
+        assert numbers is not None, "the captioner gives contexts before it reads"
         if x.ndim == 2:  # OPT lays the tokens of all sequences one below another for its MLP
             numbers = numbers.expand(len(x) // numbers.shape[-1], -1).flatten()
         return F.one_hot(numbers, self.count).to(x.dtype)
 
 
-def sites(lm):
-    """(block, {path: (targets, role)}) for every block of a language model, as `methods.contexts` reads them.
+def sites(lm: CausalLM) -> list[Site]:
+    """(block, {path: (targets, role)}) for every block of a language model, as `methods.core.contexts` reads them.
 
     Raises PeftlabError for linear layers whose names tell no role.
+
+    >>> from peftlab.captioning import load_language_model
+    >>> block, layers = sites(load_language_model())[0]
+    >>> {path: role for path, (_, role) in layers.items()}
+    {'attn.q': 'q', 'attn.k': 'k', 'attn.v': 'v', 'attn.o': 'o', 'mlp.up': 'up', 'mlp.down': 'down'}
     """
     return [(block, _layers(block, lm)) for block in lm.blocks]
 
 
-def _layers(block, lm):
+def _layers(block: nn.Module, lm: CausalLM) -> dict[str, tuple[tuple[str, ...], str]]:
     paths = [path for path, module in block.named_modules() if isinstance(module, nn.Linear)]
     role = {path: next((r for r, ends in ROLES.items() if path.endswith(ends)), None) for path in paths}
     strange = [path for path in paths if role[path] is None]
@@ -52,4 +63,4 @@ def _layers(block, lm):
             f"{lm.peftlab_name}: cannot tell what the layers {', '.join(strange or paths)} of {type(block).__name__} "
             f"do. Known names end with: {known}. Take a model of the Llama, OPT or GPT-2 kind"
         )
-    return {path: (QKV if r == "qkv" else WHOLE, r) for path, r in role.items()}
+    return {path: (QKV if r == "qkv" else WHOLE, r) for path, r in role.items() if r}

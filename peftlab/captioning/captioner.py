@@ -1,45 +1,65 @@
 """A frozen ViT, a linear connector, and a frozen language model that reads image and text tokens.
 
 [BOS] [image tokens] [caption] -> the last image token predicts the first word, the last word the end. One training
-stage; the connector is always trained, as in the paper, and beside it nothing, adapters, or the whole language model.
+stage; the connector is always trained, as in the paper, and with it nothing, adapters, or the whole language model.
 Ours, on request: what the connector reads is standardised by channel. Patch tokens of a ViT share a large common part.
 It soon becomes a prompt that sets the style, which helps short trainings on photographs, but hides what differs.
 Source: Hadji-Kyriacou & Arandjelovic 2023, arXiv 2312.08900, section 3.
 """
 
 import copy
+from collections.abc import Sequence
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
+from ..backbones.types import ViT
 from ..common.errors import NotMergeable, PeftlabError, check_choice
 from ..methods import create_method
+from ..methods.context_peft import ContextPEFT
 from ..methods.core.base import check_size
 from ..methods.core.contexts import count_one, insert, merge_one
 from ..methods.core.model import share
+from ..tasks.captions import CaptionTask
 from ..training.evaluate import features
 from .adapt import GivenContexts, sites
+from .interface import Cache, CausalLM, Embeddings, TokenNumbers
 
 METHODS = ("connector", "context_peft", "full")
 CONTEXTS = {"one": 1, "domain": 2, "parity": 2}
 IMAGE, TEXT = 0, 1  # context numbers of 'domain'; the token that begins a text is text
 IGNORED = -100  # the label of padding
 
+Patches: TypeAlias = Float[Tensor, "batch patches width"]  # image tokens, as the connector reads them
+
 
 class Standardise(nn.Module):
-    """x [.., D] -> (x - mean) / std by channel. Nothing changes before `estimate` was called."""
+    """x -> (x - mean) / std by channel. Nothing changes before `estimate` was called.
 
-    def __init__(self, width):
+    >>> standardise, patches = Standardise(3), torch.tensor([1.0, 2.0, 3.0]) * torch.randn(100, 16, 3) + 5
+    >>> standardise.estimate(patches)
+    >>> x = standardise(patches).flatten(0, 1)
+    >>> bool(x.mean(0).abs().max() < 1e-4), bool((x.std(0) - 1).abs().max() < 1e-2)
+    (True, True)
+    """
+
+    mean: Float[Tensor, " width"]
+    std: Float[Tensor, " width"]
+
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
 
-    def estimate(self, x):
-        """Take the statistics of patches [n, P, D]."""
-        self.mean.copy_(x.mean((0, 1))), self.std.copy_(x.std((0, 1)))
+    def estimate(self, x: Patches) -> None:
+        """Take the statistics of patches."""
+        self.mean.copy_(x.mean((0, 1)))
+        self.std.copy_(x.std((0, 1)))
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return (x - self.mean) / self.std
 
 
@@ -48,12 +68,22 @@ class Captioner(nn.Module):
 
     vit, lm: frozen; neither is changed, and frozen tensors are shared with them. method: 'connector' (nothing else is
     trained), 'context_peft' with its options kind, rank, contexts ('one', 'domain': image and text, 'parity': odd and
-    even positions), or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages. standardise: what
-    the connector reads, by channel, with the statistics of the training images. seed: of all that is new.
-    Raises PeftlabError for unknown names and images that leave no room for words.
+    even token positions), or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages.
+    standardise: what the connector reads, by channel, with the statistics of the training images. seed: of all that is
+    new. Raises PeftlabError for unknown names, and for image tokens that fill the context length.
     """
 
-    def __init__(self, vit, lm, method="connector", *, grid=None, standardise=False, seed=0, **options):
+    def __init__(
+        self,
+        vit: ViT,
+        lm: CausalLM,
+        method: str = "connector",
+        *,
+        grid: int | None = None,
+        standardise: bool = False,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
         super().__init__()
         check_choice("method", method, METHODS)
         self.frozen = (vit, lm)  # in a tuple, so that their parameters are not registered a second time
@@ -61,78 +91,89 @@ class Captioner(nn.Module):
         self.image_tokens, self.standardise = self.grid**2, standardise
         if self.image_tokens + 2 > lm.context_length:
             raise PeftlabError(
-                f"{self.image_tokens} image tokens leave no room in a context of {lm.context_length} tokens"
+                f"{self.image_tokens} image tokens leave none for a caption in a context length of {lm.context_length}"
             )
-        self.method, self.options, self.contexts = method, {}, None
-        self.lm = copy.deepcopy(lm).requires_grad_(True) if method == "full" else share(lm)
+        self.method = method
+        self.adapter: ContextPEFT | None = None
+        self.contexts: GivenContexts | None = None
+        self.lm: CausalLM = copy.deepcopy(lm).requires_grad_(True) if method == "full" else share(lm)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             linear = nn.Linear(vit.embed_dim, lm.embedding_width)
             self.connector = nn.Sequential(Standardise(vit.embed_dim), nn.Dropout(0.1), linear)
             if method == "context_peft":
-                self._adapt(create_method(method, **options))
+                self._adapt(cast(ContextPEFT, create_method(method, **options)))
             elif options:
                 raise PeftlabError(f"method {method!r} has no options, but got {', '.join(options)}")
         self.eval()
 
-    def _adapt(self, method):
-        check_choice("contexts", method.contexts, CONTEXTS)
-        check_size("rank", method.rank, self.lm.embedding_width)
-        if method.last_blocks is not None:
+    def _adapt(self, adapter: ContextPEFT) -> None:
+        check_choice("contexts", adapter.contexts, CONTEXTS)
+        check_size("rank", adapter.rank, self.lm.embedding_width)
+        if adapter.last_blocks is not None:
             raise PeftlabError("last_blocks is for ViTs; in captioning, context_peft adapts every block")
-        self.adapter, self.options = method, {k: getattr(method, k) for k in ("kind", "rank", "contexts")}
-        self.contexts = GivenContexts(CONTEXTS[method.contexts])
-        insert(method.kind, method.rank, sites(self.lm), self.contexts)
+        self.adapter, self.contexts = adapter, GivenContexts(CONTEXTS[adapter.contexts])
+        insert(adapter.kind, adapter.rank, sites(self.lm), self.contexts)
 
     @property
-    def title(self):
+    def options(self) -> dict[str, Any]:
+        """Those of the adapter that mean something here; {} without one."""
+        every = {} if self.adapter is None else self.adapter.options()
+        return {name: value for name, value in every.items() if name != "last_blocks"}
+
+    @property
+    def title(self) -> str:
         """'connector', 'full', or as 'lora, rank 8, by domain'."""
-        if self.contexts is None:
+        if self.adapter is None:
             return self.method
         kind = f"lora, rank {self.adapter.rank}" if self.adapter.kind == "lora" else self.adapter.kind
         return f"{kind}, {'agnostic' if self.adapter.contexts == 'one' else f'by {self.adapter.contexts}'}"
 
     @property
-    def method_parameters(self):
+    def method_parameters(self) -> int:
         """Trained parameters without the connector."""
         return sum(p.numel() for p in self.lm.parameters() if p.requires_grad)
 
     @property
-    def connector_parameters(self):
+    def connector_parameters(self) -> int:
+        """Trained parameters of the connector."""
         return sum(p.numel() for p in self.connector.parameters())
 
-    def count(self):
+    def count(self) -> int:
         """The closed form of `method_parameters`."""
-        vit, lm = self.frozen
-        if self.method == "context_peft":
-            return self.contexts.count * count_one(self.adapter.kind, self.adapter.rank, sites(lm))
+        _, lm = self.frozen
+        if self.adapter is not None:
+            return CONTEXTS[self.adapter.contexts] * count_one(self.adapter.kind, self.adapter.rank, sites(lm))
         return sum(p.numel() for p in lm.parameters()) if self.method == "full" else 0
 
-    def encode_images(self, task, split, limit=None):
-        """Image tokens of a split [n, grid * grid, D], on the CPU; what of each image the connector reads."""
+    def encode_images(
+        self, task: CaptionTask, split: str, limit: int | None = None
+    ) -> Float[Tensor, "images patches width"]:
+        """Image tokens of a split, grid * grid each, on the CPU; what of each image the connector reads."""
         vit, _ = self.frozen
         x = vit.norm(features(vit, task, split, stop=-2, limit=limit, device=self.device).to(self.device))
         x = x[:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size).permute(0, 3, 1, 2)
         return F.adaptive_avg_pool2d(x, self.grid).flatten(2).transpose(1, 2).cpu()
 
     @property
-    def device(self):
-        return self.connector[2].weight.device
+    def device(self) -> torch.device:
+        """Where the connector is, and with it all else."""
+        return next(self.connector.parameters()).device
 
-    def encode(self, captions):
-        """Captions -> (tokens [n, T] with their end, padded; the same with IGNORED for padding).
+    def encode(self, captions: Sequence[str]) -> tuple[TokenNumbers, TokenNumbers]:
+        """Captions -> (tokens with their end, padded; the same with IGNORED for padding).
 
-        Raises PeftlabError for an empty caption and for one that the context has no room for.
+        Raises PeftlabError for an empty caption and for one that goes beyond the context length.
         """
-        room, tokenizer = self.lm.context_length - 1 - self.image_tokens, self.lm.tokenizer
+        most, tokenizer = self.lm.context_length - 1 - self.image_tokens, self.lm.tokenizer
         rows = [tokenizer.encode(caption) for caption in captions]
         for caption, row in zip(captions, rows, strict=True):
             if not row:
                 raise PeftlabError(f"the caption {caption!r} is empty. Leave the image out, or write one")
-            if len(row) > room:
+            if len(row) > most:
                 raise PeftlabError(
-                    f"the caption {caption[:60]!r} has {len(row)} tokens, but a context of "
-                    f"{self.lm.context_length} leaves {room} behind {self.image_tokens} image tokens. "
+                    f"the caption {caption[:60]!r} has {len(row)} tokens, but a context length of "
+                    f"{self.lm.context_length} leaves {most} behind {self.image_tokens} image tokens. "
                     "Shorten it, or take a smaller grid"
                 )
         tokens = torch.full((len(rows), max(map(len, rows)) + 1), tokenizer.eos)
@@ -142,44 +183,50 @@ class Captioner(nn.Module):
             labels[i, : len(row) + 1] = tokens[i, : len(row) + 1]
         return tokens.to(self.device), labels.to(self.device)
 
-    def prompt(self, patches):
-        """What stands before a caption: patches [B, P, D] -> embeddings [B, 1 + P, E]."""
+    def prompt(self, patches: Patches) -> Float[Tensor, "batch 1+patches embed"]:
+        """What stands before a caption: embeddings of begin and image."""
         begin = torch.full((len(patches), 1), self.lm.tokenizer.bos, device=self.device)
         return torch.cat([self.lm.embed(begin), self.connector(patches.to(self.device))], dim=1)
 
-    def give_contexts(self, start, stop):
-        """Tell the adapters which context each position from start to stop - 1 belongs to."""
-        if self.contexts is None:
+    def give_contexts(self, start: int, stop: int) -> None:
+        """Tell the adapters which context each token position from start to stop - 1 belongs to."""
+        if self.adapter is None or self.contexts is None:
             return
         at = torch.arange(start, stop, device=self.device)
         image = (at >= 1) & (at <= self.image_tokens)
         numbers = {"one": 0 * at, "domain": torch.where(image, IMAGE, TEXT), "parity": at % 2}
         self.contexts.numbers = numbers[self.adapter.contexts]
 
-    def read(self, embeddings, start=0, cache=None, last=None):
-        """Embeddings [B, T, E] of the positions from `start` on -> (logits [B, last, words], cache)."""
+    def read(
+        self, embeddings: Embeddings, start: int = 0, cache: Cache = None, last: int | None = None
+    ) -> tuple[Float[Tensor, "batch last words"], Cache]:
+        """Embeddings of the token positions from `start` on -> (logits of the last `last`, or of all; cache)."""
         self.give_contexts(start, start + embeddings.shape[1])
         return self.lm(embeddings, cache, last)
 
-    def embed_all(self, patches, tokens):
-        """Embeddings of begin, image and all tokens but the last, [B, P + T, E]: what predicts `tokens`."""
+    def embed_all(
+        self, patches: Patches, tokens: Int64[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch patches+tokens embed"]:
+        """Embeddings of begin, image and all tokens but the last: what predicts `tokens`."""
         return torch.cat([self.prompt(patches), self.lm.embed(tokens[:, :-1])], dim=1)
 
-    def forward(self, patches, tokens):
-        """Patches [B, P, D], tokens [B, T] -> logits [B, T, words]: each token's, given the image and those before."""
+    def forward(self, patches: Patches, tokens: Int64[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens words"]:
+        """-> logits of each token, given the image and the tokens before."""
         return self.read(self.embed_all(patches, tokens), last=tokens.shape[1])[0]
 
-    def attention(self, patches, tokens):
-        """Attention weights of each block over begin, image and tokens: a list of [B, H, P + T, P + T]."""
+    def attention(
+        self, patches: Patches, tokens: Int64[Tensor, "batch tokens"]
+    ) -> list[Float[Tensor, "batch heads patches+tokens patches+tokens"]]:
+        """Attention weights of each block over begin, image and all tokens but the last."""
         self.give_contexts(0, self.image_tokens + tokens.shape[1])
         return self.lm.attention(self.embed_all(patches, tokens))
 
-    def merge(self):
+    def merge(self) -> CausalLM:
         """-> the language model as a plain one computing the same. Raises NotMergeable with the reason."""
-        if self.method == "context_peft" and self.contexts.count > 1:
+        if self.adapter is not None and self.adapter.not_mergeable:
             raise NotMergeable(f"context_peft cannot be merged: {self.adapter.not_mergeable}")
         plain = copy.deepcopy(self.lm)
-        if self.method == "context_peft":
+        if self.adapter is not None:
             layers = [each for _, each in sites(self.frozen[1])]
             with torch.no_grad():
                 merge_one(list(zip(plain.blocks, layers, strict=True)))

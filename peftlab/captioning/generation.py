@@ -3,15 +3,16 @@
 import torch
 
 from ..common.progress import progress
+from .captioner import Captioner, Patches
 
 
 @torch.no_grad()
-def generate(model, patches, beams=1, max_new_tokens=30):
-    """Captions of images -> list of texts. patches [B, P, D], as `model.encode_images` gives them.
+def generate(model: Captioner, patches: Patches, beams: int = 1, max_new_tokens: int = 30) -> list[str]:
+    """Captions of images, a text each. patches: as `model.encode_images` gives them.
 
     beams 1 is greedy. The best beam is the one with the highest summed log-probability, ended or cut at
-    `max_new_tokens`; no length penalty. Every position's context is given once, when it passes; cached keys keep what
-    they were made with.
+    `max_new_tokens` or at the context length; no length penalty. Every token position's context is given once, when it
+    passes; cached keys keep what they were made with.
     """
     eos, start = model.lm.tokenizer.eos, 1 + model.image_tokens
     max_new_tokens = min(max_new_tokens, model.lm.context_length - start)
@@ -33,11 +34,13 @@ def generate(model, patches, beams=1, max_new_tokens=30):
         kept = (best // log_p.shape[1] + beams * torch.arange(len(patches), device=best.device)[:, None]).flatten()
         tokens = torch.cat([tokens[kept], (best % log_p.shape[1]).reshape(-1, 1)], dim=1)
         cache = model.lm.pick(cache, kept)
-    best = tokens.unflatten(0, (-1, beams))[:, 0].tolist()  # topk sorts: the first beam is the best
-    return [model.lm.tokenizer.decode(row[: row.index(eos)] if eos in row else row) for row in best]
+    written = tokens.unflatten(0, (-1, beams))[:, 0].tolist()  # topk sorts: the first beam is the best
+    return [model.lm.tokenizer.decode(row[: row.index(eos)] if eos in row else row) for row in written]
 
 
-def write_captions(model, patches, beams=1, max_new_tokens=30, batch=64):
+def write_captions(
+    model: Captioner, patches: Patches, beams: int = 1, max_new_tokens: int = 30, batch: int = 64
+) -> list[str]:
     """`generate` for many images, a batch at a time, with a progress bar."""
     parts = progress(patches.split(batch), desc="writing captions", unit="batch")
     return [text for part in parts for text in generate(model, part, beams, max_new_tokens)]

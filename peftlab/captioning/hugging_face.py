@@ -1,47 +1,56 @@
-"""Causal language models of Hugging Face transformers behind the names of `LanguageModel`."""
+"""Causal language models of Hugging Face transformers as `CausalLM`s."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from ..common.errors import PeftlabError
+from .interface import Cache, CausalLM, Embeddings, TokenNumbers
 
 
 class HFTokenizer:
     """A Hugging Face tokenizer that adds neither begin nor end by itself."""
 
-    def __init__(self, tokenizer, name):
+    def __init__(self, tokenizer: Any, name: str) -> None:
         self.tokenizer, self.eos = tokenizer, tokenizer.eos_token_id
         if self.eos is None:
             raise PeftlabError(f"{name}: its tokenizer has no end-of-text token, so no caption could end")
         self.bos = self.eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def decode(self, tokens):
+    def decode(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
-class HFLanguageModel(nn.Module):
-    """Any causal model that `AutoModelForCausalLM` loads from safetensors or GGUF; see `LanguageModel`.
+class HFLanguageModel(nn.Module, CausalLM):
+    """Any causal model that `AutoModelForCausalLM` loads from safetensors or GGUF.
 
     name: an id of the hub, a folder, or a .gguf file. No code that comes with a model is run, no pickle is read.
     Raises PeftlabError when transformers is missing, the model cannot be loaded, or has no list of decoder blocks.
     """
 
-    def __init__(self, name):
+    model: Any  # of a class of transformers
+    blocks: nn.ModuleList  # a part of it
+
+    def __init__(self, name: str) -> None:
         super().__init__()
+        self.peftlab_name = Path(name).stem
         try:
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError:
             raise PeftlabError(f"{name!r} needs transformers: pip install 'peftlab[multimodal]'") from None
         path = Path(name).expanduser()
-        place, options = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (name, {})
-        how = options if options else {"use_safetensors": True}
+        gguf = path.suffix == ".gguf"
+        place, file = (path.parent, {"gguf_file": path.name}) if gguf else (name, {})
+        how: dict[str, Any] = file or {"use_safetensors": True}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+            tokenizer = AutoTokenizer.from_pretrained(place, **file)
             self.model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **how)
         except (OSError, ValueError, ImportError) as error:
             raise PeftlabError(
@@ -55,26 +64,24 @@ class HFLanguageModel(nn.Module):
             for child, layer in list(module.named_children()):
                 if type(layer).__name__ == "Conv1D":  # GPT-2's linear layers, stored transposed
                     setattr(module, child, _linear(layer))
-        if not self.blocks:
-            raise PeftlabError(f"{name!r}: found no list of decoder blocks in {type(self.model).__name__}")
-
-    @property
-    def blocks(self):
-        """The decoder blocks, first to last."""
         lists = [m for m in self.model.modules() if isinstance(m, nn.ModuleList)]
-        depth = self.model.config.num_hidden_layers
-        return next((blocks for blocks in lists if len(blocks) == depth), [])
+        blocks = next((each for each in lists if len(each) == self.model.config.num_hidden_layers), None)
+        if not blocks:
+            raise PeftlabError(f"{name!r}: found no list of decoder blocks in {type(self.model).__name__}")
+        self.__dict__["blocks"] = blocks  # past nn.Module, so that the blocks are not registered a second time
 
-    def embed(self, tokens):
+    def embed(self, tokens: TokenNumbers) -> Embeddings:
         return self.model.get_input_embeddings()(tokens)
 
-    def forward(self, embeddings, cache=None, last=None):
+    def forward(
+        self, embeddings: Embeddings, cache: Cache = None, last: int | None = None
+    ) -> tuple[Float[Tensor, "batch last words"], Cache]:
         out = self.model(
             inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=0 if last is None else last
         )
         return out.logits, out.past_key_values
 
-    def attention(self, embeddings):
+    def attention(self, embeddings: Embeddings) -> list[Float[Tensor, "batch heads tokens tokens"]]:
         usual = self.model.config._attn_implementation
         self.model.set_attn_implementation("eager")  # the fused kernels never form the weights
         try:
@@ -84,12 +91,12 @@ class HFLanguageModel(nn.Module):
         return list(out.attentions)
 
     @staticmethod
-    def pick(cache, rows):
+    def pick(cache: Cache, rows: Int64[Tensor, " rows"]) -> Cache:
         cache.reorder_cache(rows)
         return cache
 
 
-def _linear(conv):
+def _linear(conv: Any) -> nn.Linear:
     """GPT-2's Conv1D as the nn.Linear that computes the same."""
     linear = nn.Linear(*conv.weight.shape)
     linear.weight, linear.bias = nn.Parameter(conv.weight.detach().T.contiguous()), conv.bias

@@ -7,13 +7,31 @@ Sources: Touvron et al. 2023, arXiv 2307.09288 (Llama 2); Su et al. 2021, arXiv 
 2020, arXiv 2002.05202 (SwiGLU); biases and the two projections: Hadji-Kyriacou & Arandjelovic 2023, arXiv 2312.08900.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ..backbones.types import Tokens
+from .interface import CausalLM, Embeddings, TokenNumbers
+from .tokens import WordTokenizer
+
+KeysValues: TypeAlias = tuple[Float[Tensor, "_batch heads _sofar head"], Float[Tensor, "_batch heads _sofar head"]]
 
 
-def rotate(x, start):
-    """Rotary positions: x [B, H, T, d], whose first token stands at position `start`; pairs (i, i + d/2) turn."""
+def rotate(x: Float[Tensor, "batch heads tokens head"], start: int) -> Float[Tensor, "batch heads tokens head"]:
+    """Rotary positions: the first token of x stands at position `start`; pairs of channels (i, i + d/2) turn.
+
+    A query and a key that stand 3 apart give the same product wherever they stand:
+
+    >>> q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+    >>> near, far = (rotate(q, at + 3) @ rotate(k, at).mT for at in (0, 50))
+    >>> torch.allclose(near, far, atol=1e-4)
+    True
+    """
     half = x.shape[-1] // 2
     speed = 10000 ** (-torch.arange(half, device=x.device) / half)
     angle = (start + torch.arange(x.shape[2], device=x.device))[:, None] * speed
@@ -23,15 +41,20 @@ def rotate(x, start):
 
 
 class CausalAttention(nn.Module):
-    def __init__(self, width, heads):
+    """Attention of each token to itself and those before it; positions are rotary."""
+
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, x, cache=None, seen=None):
-        """x [B, T, D] -> (y [B, T, D], (k, v) of all tokens so far). seen: a list that takes the weights, if given.
+    def forward(
+        self, x: Tokens, cache: KeysValues | None = None, weights: list[Tensor] | None = None
+    ) -> tuple[Tokens, KeysValues]:
+        """-> (attended x, keys and values of all tokens so far).
 
-        cache: k and v [B, H, T before, d] of the tokens before x; their keys already are at their positions.
+        cache: of the tokens before x; its keys already are at their positions. weights: a list that takes the
+        attention weights [batch, heads, tokens, tokens so far], if given.
         """
         q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         before = 0 if cache is None else cache[0].shape[2]
@@ -40,44 +63,63 @@ class CausalAttention(nn.Module):
             k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
         causal = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(before)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=causal)
-        if seen is not None:
+        if weights is not None:
             scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-            seen.append(scores.masked_fill(~causal, -torch.inf).softmax(-1))
+            weights.append(scores.masked_fill(~causal, -torch.inf).softmax(-1))
         return self.o(y.transpose(1, 2).flatten(2)), (k, v)
 
 
 class SwiGLU(nn.Module):
     """x -> down(silu(gate) * value), where gate and value are the halves of up(x)."""
 
-    def __init__(self, width, hidden):
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch tokens width"]) -> Float[Tensor, "*batch tokens width"]:
         gate, value = self.up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * value)
 
 
 class DecoderBlock(nn.Module):
-    def __init__(self, width, heads, hidden):
+    """Causal attention and SwiGLU, each behind a LayerNorm and added to the residual stream."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.norm1, self.attn = nn.LayerNorm(width), CausalAttention(width, heads)
         self.norm2, self.mlp = nn.LayerNorm(width), SwiGLU(width, hidden)
 
-    def forward(self, x, cache=None, seen=None):
-        y, cache = self.attn(self.norm1(x), cache, seen)
+    def forward(
+        self, x: Tokens, cache: KeysValues | None = None, weights: list[Tensor] | None = None
+    ) -> tuple[Tokens, KeysValues]:
+        """As `CausalAttention.forward`."""
+        y, after = self.attn(self.norm1(x), cache, weights)
         x = x + y
-        return x + self.mlp(self.norm2(x)), cache
+        return x + self.mlp(self.norm2(x)), after
 
 
-class LanguageModel(nn.Module):
-    """A causal language model with what captioning asks of one; `HFLanguageModel` answers to the same names.
+class LanguageModel(nn.Module, CausalLM):
+    """A small causal language model whose cache is a list with the keys and values of each block.
 
-    tokenizer: words and their numbers. context_length: most positions. embedding_width: of what `forward` reads.
+    The size of the paper's, without room for its weights:
+
+    >>> with torch.device("meta"):
+    ...     paper = LanguageModel(WordTokenizer([str(i) for i in range(50_270)]), 768, 12, 12, 3072)
+    >>> sum(p.numel() for p in paper.parameters())
+    153196032
     """
 
-    def __init__(self, tokenizer, width=192, depth=4, heads=6, hidden=384, context_length=128):
+    def __init__(
+        self,
+        tokenizer: WordTokenizer,
+        width: int = 192,
+        depth: int = 4,
+        heads: int = 6,
+        hidden: int = 384,
+        context_length: int = 128,
+    ) -> None:
         super().__init__()
+        self.peftlab_name = type(self).__name__  # until it gets one
         self.tokenizer, self.context_length, self.embedding_width = tokenizer, context_length, width
         self.embedding = nn.Embedding(len(tokenizer.words), width)
         self.enter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
@@ -89,30 +131,30 @@ class LanguageModel(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
 
-    def embed(self, tokens):
-        """Token numbers [B, T] -> embeddings [B, T, D]."""
+    def embed(self, tokens: TokenNumbers) -> Embeddings:
         return self.embedding(tokens)
 
-    def forward(self, embeddings, cache=None, last=None, seen=None):
-        """Embeddings [B, T, D] -> (logits [B, T, words] of the last `last` positions, or all; cache).
-
-        cache: what the call before gave, one (k, v) a block: embeddings then are the tokens that follow.
-        seen: a list that takes each block's attention weights [B, H, T, T so far].
-        """
+    def forward(
+        self,
+        embeddings: Embeddings,
+        cache: list[KeysValues] | None = None,
+        last: int | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> tuple[Float[Tensor, "batch last words"], list[KeysValues]]:
+        """As `CausalLM.forward`. weights: a list that takes each block's attention weights."""
         x, after = self.enter(embeddings), []
-        for block, before in zip(self.blocks, cache or [None] * len(self.blocks), strict=True):
-            x, kv = block(x, before, seen)
+        caches: Sequence[KeysValues | None] = cache or [None] * len(self.blocks)
+        for block, before in zip(self.blocks, caches, strict=True):
+            x, kv = block(x, before, weights)
             after.append(kv)
         x = self.leave(x if last is None else x[:, -last:])
         return x @ self.embedding.weight.T, after
 
-    def attention(self, embeddings):
-        """Attention weights of every block for embeddings [B, T, D] -> a list of [B, H, T, T]; rows sum to 1."""
-        seen = []
-        self(embeddings, last=1, seen=seen)
-        return seen
+    def attention(self, embeddings: Embeddings) -> list[Float[Tensor, "batch heads tokens tokens"]]:
+        weights: list[Tensor] = []
+        self(embeddings, last=1, weights=weights)
+        return weights
 
     @staticmethod
-    def pick(cache, rows):
-        """The cache of some sequences, in a new order; rows [n]."""
+    def pick(cache: list[KeysValues], rows: Int64[Tensor, " rows"]) -> list[KeysValues]:
         return [(k[rows], v[rows]) for k, v in cache]

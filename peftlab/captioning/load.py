@@ -4,34 +4,39 @@ from pathlib import Path
 
 from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
-from .language_model import LanguageModel
+from .interface import CausalLM
+from .language_model import DecoderBlock, LanguageModel
 from .tokens import WordTokenizer
 
 SCENES_CAPTIONER = REPOSITORY / "data" / "captioners" / "scenes"
 EMBEDDED = {"peftlab_lm_tiny": REPOSITORY / "data" / "language_models" / "peftlab_lm_tiny.safetensors"}
 
 
-def load_language_model(name="peftlab_lm_tiny"):
+def load_language_model(name: str = "peftlab_lm_tiny") -> CausalLM:
     """A frozen causal language model in eval mode.
 
     name: 'peftlab_lm_tiny' (embedded), a Hugging Face id, a folder with a model and its tokenizer, or a .gguf file;
     the last three need `pip install 'peftlab[multimodal]'`. Raises PeftlabError when it cannot be had.
+
+    >>> lm = load_language_model()
+    >>> lm.context_length, lm.embedding_width, len(lm.blocks)
+    (128, 192, 4)
     """
-    if name in EMBEDDED:
-        tensors, stored = read_tensors(EMBEDDED[name])
-        model = LanguageModel(WordTokenizer(stored["words"]), **stored["architecture"])
-        model.load_state_dict({key: t.float() for key, t in tensors.items()})
-    else:
+    if name not in EMBEDDED:
         from .hugging_face import HFLanguageModel
 
-        model = HFLanguageModel(name)
-    model.peftlab_name = name if name in EMBEDDED else Path(name).stem
+        return HFLanguageModel(name).requires_grad_(False).eval()
+    tensors, stored = read_tensors(EMBEDDED[name])
+    model = LanguageModel(WordTokenizer(stored["words"]), **stored["architecture"])
+    model.load_state_dict({key: t.float() for key, t in tensors.items()})
+    model.peftlab_name = name
     return model.requires_grad_(False).eval()
 
 
-def save_language_model(model, file):
+def save_language_model(model: LanguageModel, file: str | Path) -> None:
     """Write an embedded model as fp16 safetensors with its words and shape."""
     first = model.blocks[0]
+    assert isinstance(first, DecoderBlock)
     architecture = {
         "width": model.embedding_width,
         "depth": len(model.blocks),

@@ -3,30 +3,37 @@
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from ..common.errors import PeftlabError
 from ..common.progress import progress
+from ..tasks.captions import CaptionTask
 from ..tasks.synthetic import grammar
-from .captioner import IGNORED
+from .captioner import IGNORED, Captioner, Patches
+from .interface import CausalLM, TokenNumbers
 
 
-def token_losses(model, patches, captions):
-    """(-log p of every token in nats [n, T], its labels [n, T]); one caption for each row of patches [n, P, D]."""
+def token_losses(
+    model: Captioner, patches: Patches, captions: Sequence[str]
+) -> tuple[Float[Tensor, "batch tokens"], TokenNumbers]:
+    """(-log p of every token in nats, its labels); one caption an image. Padding has label IGNORED and loss 0."""
     tokens, labels = model.encode(captions)
     logits = model(patches, tokens).float()
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none").view(
-        labels.shape
-    ), labels
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    return losses.view(labels.shape), labels
 
 
 @torch.no_grad()
-def text_loss(lm, text, before=None):
+def text_loss(lm: CausalLM, text: str, before: Float[Tensor, "versions tokens embed"] | None = None) -> float:
     """Mean loss in nats of each token of a text and its end, as a language model alone reads it.
 
-    before: embeddings [B, P, E] that stand between begin and text, in B versions; None: nothing.
+    before: embeddings that stand between begin and text, in several versions; None: nothing.
     """
     tokenizer = lm.tokenizer
     device = next(lm.parameters()).device
@@ -41,7 +48,7 @@ def text_loss(lm, text, before=None):
 
 
 @torch.no_grad()
-def evaluate(model, task, split, batch=32):
+def evaluate(model: Captioner, task: CaptionTask, split: str, batch: int = 32) -> dict[str, float]:
     """-> {'perplexity', 'loss': nats a token, 'tokens', 'captions'} over all captions of a split, ends included."""
     model.eval()
     patches = model.encode_images(task, split)
@@ -50,30 +57,37 @@ def evaluate(model, task, split, batch=32):
     for first in progress(range(0, len(pairs), batch), desc=f"{task.title} {split}", unit="batch"):
         rows, captions = zip(*pairs[first : first + batch], strict=True)
         losses, labels = token_losses(model, patches[list(rows)], captions)
-        total, tokens = total + losses.double().sum().item(), tokens + (labels != IGNORED).sum().item()
+        total, tokens = total + losses.double().sum().item(), tokens + int((labels != IGNORED).sum())
     loss = total / tokens
     return {"perplexity": math.exp(loss), "loss": loss, "tokens": tokens, "captions": len(pairs)}
 
 
 @torch.no_grad()
-def word_accuracy(model, patches, captions):
-    """Share of tokens that are the likeliest at their place, given the right ones before: teacher-forced."""
+def word_accuracy(model: Captioner, patches: Patches, captions: Sequence[str]) -> float:
+    """Share of tokens that are the likeliest at their token position, given the right ones before: teacher-forced."""
     tokens, labels = model.encode(captions)
     return (model(patches, tokens).argmax(-1) == labels)[labels != IGNORED].float().mean().item()
 
 
-def attribute_accuracy(captions, scenes):
+def attribute_accuracy(captions: Sequence[str], scenes: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
     """Shares of true statements -> {attribute: mean, .., 'everything': share of captions without any error}.
 
     captions: one text a scene; scenes: their factors, as `task.factors(split)` gives them. See `grammar.score`.
+
+    >>> cube = {"size": "small", "colour": "red", "material": "metal", "shape": "cube", "centre": (0, 0)}
+    >>> ball = {"size": "large", "colour": "blue", "material": "rubber", "shape": "sphere", "centre": (3, 0)}
+    >>> said = "a small red metal cube left of a large blue metal sphere"
+    >>> shares = attribute_accuracy([said], [[cube, ball]])
+    >>> shares["colour"], shares["material"], shares["relation"], shares["everything"]
+    (1.0, 0.5, 1.0, 0.0)
     """
-    total = Counter()
+    total: Counter[str] = Counter()
     for caption, objects in zip(captions, scenes, strict=True):
         total.update(grammar.score(caption, objects))
     return {name: value / len(captions) for name, value in total.items()}
 
 
-def caption_scores(captions, references):
+def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """{'BLEU-4', 'CIDEr'} of captions against several references each, by pycocoevalcap.
 
     Words are lower-case, punctuation is dropped; COCO's own tokenizer (Java) differs in details. CIDEr weighs words by
@@ -91,5 +105,5 @@ def caption_scores(captions, references):
     return {"BLEU-4": float(bleu), "CIDEr": float(Cider().compute_score(truth, said)[0])}
 
 
-def _plain(caption):
+def _plain(caption: str) -> str:
     return " ".join(re.findall(r"[a-z0-9']+", caption.lower()))

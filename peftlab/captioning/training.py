@@ -1,23 +1,27 @@
 """fit: train a captioner and keep a record of it; the loop is the one of classification."""
 
 import json
-from dataclasses import asdict
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ..backbones.load import fingerprint
 from ..backbones.protocols import Protocol, Recipe
+from ..backbones.types import ViT
 from ..common.errors import PeftlabError
 from ..common.files import read_tensors, write_tensors
-from ..common.paths import runs_folder
-from ..results.ledger import read_record, run_id
+from ..methods.core.model import load_tensors
+from ..tasks.captions import CaptionTask
 from ..training.loop import train
 from ..training.precision import pick_device
-from ..training.run import Run, finish
+from ..training.run import Run
+from ..training.spec import RunSpec
 from .captioner import IGNORED, Captioner
+from .interface import CausalLM
 from .load import SCENES_CAPTIONER
 from .metrics import evaluate
 
@@ -29,70 +33,73 @@ PROTOCOL = Protocol(
 LEARNING_RATES = {"connector": 2e-2, "lora": 5e-3, "bitfit": 2e-2, "ia3": 2e-2, "full": 1e-3}
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaptionSpec(RunSpec):
+    """A RunSpec with the language model that is adapted."""
+
+    language_model: str
+    language_weights: str  # fingerprint
+
+
 class CaptionRun(Run):
-    """A trained captioner with its record; evaluate(split) gives and records the perplexity."""
+    """A captioner in training or trained, with its record; evaluate(split) gives and records the perplexity."""
 
     headline = "perplexity"
 
-    def measure(self, split):
+    def measure(self, split: str) -> dict[str, Any]:
         return evaluate(self.model, self.task, split)
 
 
+def make_spec(
+    model: Captioner, task: CaptionTask, *, train_images: int | None = None, seed: int = 0, **recipe: Any
+) -> CaptionSpec:
+    """The spec of training a captioner. recipe: epochs, batch_size, lr, ...; lr None: the one of LEARNING_RATES."""
+    vit, lm = model.frozen
+    lr = recipe.pop("lr", None) or LEARNING_RATES[model.options.get("kind", model.method)]
+    return CaptionSpec(
+        task=task.name,
+        synthetic=task.synthetic,
+        data=task.fingerprint,
+        method=model.method,
+        options=json.dumps(model.options | {"grid": model.grid, "standardise": model.standardise}),
+        backbone=vit.peftlab_name,
+        weights=fingerprint(vit),
+        language_model=lm.peftlab_name,
+        language_weights=fingerprint(lm),  # type: ignore[arg-type]  # a module, too
+        protocol=PROTOCOL.with_recipe(lr=lr, **recipe),
+        train_split="train",
+        train_images=len(task.captions("train")[:train_images]),
+        seed=seed,
+    )
+
+
 def fit(
-    model,
-    task,
+    model: Captioner,
+    task: CaptionTask,
     *,
-    epochs=None,
-    batch_size=None,
-    lr=None,
-    train_images=None,
-    seed=0,
-    device=None,
-    runs=None,
-    reuse=False,
-):
+    runs: str | Path | None = None,
+    device: str | torch.device | None = None,
+    reuse: bool = False,
+    **settings: Any,
+) -> CaptionRun:
     """Train a Captioner on a CaptionTask -> CaptionRun.
 
-    In every epoch each image is shown once, with one of its captions drawn at random. The images' tokens are computed
-    once. lr None: the one of LEARNING_RATES. train_images: only the first so many. Resuming, reuse and the ledger are
-    those of `peftlab.fit`. Raises PeftlabError for captions that do not fit the model, FloatingPointError when the
-    loss is no longer a number.
+    settings: epochs, batch_size, lr, train_images (only the first so many), seed; see `make_spec`. In every epoch each
+    image is shown once, with one of its captions drawn at random. The images' tokens are computed once. Resuming,
+    reuse and the ledger are those of `peftlab.fit`. Raises PeftlabError for captions that do not fit the model,
+    FloatingPointError when the loss is no longer a number.
     """
-    device = pick_device(device)
-    lr = lr or LEARNING_RATES[model.options.get("kind", model.method)]
-    protocol = PROTOCOL.with_recipe(epochs=epochs, batch_size=batch_size, lr=lr)
-    captions = task.captions("train")[:train_images]
-    vit, lm = model.frozen
-    identity = {
-        "task": task.name,
-        "synthetic": task.synthetic,
-        "data": task.fingerprint,
-        "method": model.method,
-        "options": json.dumps(model.options | {"grid": model.grid, "standardise": model.standardise}),
-        "backbone": vit.peftlab_name,
-        "weights": fingerprint(vit),
-        "language_model": lm.peftlab_name,
-        "language_weights": fingerprint(lm),
-        "protocol": protocol.name,
-        "protocol_hash": protocol.hash,
-        "train_split": "train",
-        "train_images": len(captions),
-        "seed": seed,
-        "peftlab": version("peftlab"),
-    }
-    folder = Path(runs or runs_folder()) / run_id(identity)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.to(device)
-    run = CaptionRun(folder, model, task, protocol, device)
-    if reuse and "finished" in (read_record(folder) or {}):
-        load(model, folder)
+    spec, device = make_spec(model, task, **settings), pick_device(device)
+    run = CaptionRun(spec.folder(runs), model.to(device), task, spec, device)
+    if reuse and run.finished:
+        load(model, run.folder)
         return run
-    tokens, labels, first = _encoded(model, captions)
-    patches = model.encode_images(task, "train", train_images)
+    tokens, labels, first = _encoded(model, task.captions("train")[: spec.train_images])
+    patches = model.encode_images(task, "train", spec.train_images)
     if model.standardise:
-        model.connector[0].estimate(patches.to(device))
+        model.connector[0].estimate(patches.to(device))  # type: ignore[operator]
 
-    def step(rows):
+    def step(rows: Tensor) -> dict[str, Tensor]:
         count = first[rows + 1] - first[rows]
         chosen = first[rows] + (torch.rand(len(rows)) * count).long()
         longest = int((labels[chosen] != IGNORED).sum(1).max())  # padding costs time and changes nothing
@@ -100,51 +107,38 @@ def fit(
         wanted = labels[chosen, :longest].flatten()
         return {"loss": F.cross_entropy(logits.float().flatten(0, 1), wanted, ignore_index=IGNORED)}
 
-    label = f"{model.title} on {task.title}"
-    curves = train(model, step, len(captions), protocol.recipe, seed, folder, device, label)
+    curves = train(model, step, spec, run.folder, device)
     model.eval()
-    save(model, folder)
-    counts = {"parameters": model.method_parameters, "connector_parameters": model.connector_parameters}
-    finish(folder, identity | counts | asdict(protocol.recipe), curves, device)
+    save(model, run.folder)
+    run.finish(curves, parameters=model.method_parameters, connector_parameters=model.connector_parameters)
     return run
 
 
-def _encoded(model, captions):
+def _encoded(model: Captioner, captions: list[list[str]]) -> tuple[Tensor, Tensor, Tensor]:
     """All captions in one table, and where those of each image begin [n + 1]."""
     tokens, labels = model.encode([caption for each in captions for caption in each])
     return tokens, labels, torch.tensor([0, *(len(each) for each in captions)]).cumsum(0)
 
 
-def own_tensors(model):
+def own_tensors(model: Captioner) -> dict[str, Tensor]:
     """What belongs to a captioner beside the frozen models: trained parameters and the connector's statistics."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad} | {
         f"connector.0.{name}": t for name, t in model.connector[0].named_buffers()
     }
 
 
-def save(model, folder):
+def save(model: Captioner, folder: str | Path) -> None:
     """Write captioner.safetensors; the frozen models' weights are never stored."""
     write_tensors(Path(folder) / "captioner.safetensors", own_tensors(model))
 
 
-def load(model, folder):
+def load(model: Captioner, folder: str | Path) -> None:
     """Read what `save` wrote into a Captioner made alike. Raises PeftlabError unless names and shapes agree."""
-    file, own = Path(folder) / "captioner.safetensors", own_tensors(model)
-    tensors, _ = read_tensors(file)
-    shapes = [{name: tuple(t.shape) for name, t in each.items()} for each in (own, tensors)]
-    if shapes[0] != shapes[1]:
-        odd = sorted(
-            name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name)
-        )
-        raise PeftlabError(
-            f"{file}: not of a captioner like this one; {len(odd)} tensors differ, as {', '.join(odd[:3])}"
-        )
-    with torch.no_grad():
-        for name, t in own.items():
-            t.copy_(tensors[name])
+    file = Path(folder) / "captioner.safetensors"
+    load_tensors(own_tensors(model), read_tensors(file)[0], file)
 
 
-def load_scenes_captioner(vit, lm):
+def load_scenes_captioner(vit: ViT, lm: CausalLM) -> Captioner:
     """The captioner of synthetic scenes that comes with peftlab (`tools/train_captioner.py`), on the embedded models.
 
     Raises PeftlabError for other ones: its adapters fit no others.

@@ -1,5 +1,8 @@
 """The errors that peftlab raises on purpose. Each message names the file or value and the fix."""
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 
 class PeftlabError(ValueError):
     """Anything a user can fix; the command line prints it without a traceback."""
@@ -13,16 +16,24 @@ class NotMergeable(PeftlabError):
     """The method's change cannot be written into plain weights; the message says why."""
 
 
-def near(word, choices):
-    """'; did you mean "lora"?' when a choice is close, and the whole list in any case."""
-    from difflib import get_close_matches
+def near(word: object, choices: Collection[str]) -> str:
+    """The end of a message about an unknown word: the choices close to it, where there are any, and all of them.
 
+    >>> near("lore", ["ssf", "lora"])
+    "; did you mean 'lora'? Known: lora, ssf"
+    """
     close = get_close_matches(str(word), list(choices), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return f"{hint} Known: {', '.join(sorted(choices))}"
 
 
-def check_choice(kind, value, known):
-    """Raise PeftlabError, with the near names, unless the value is one of the known ones. kind: the word for it."""
+def check_choice(kind: str, value: object, known: Collection[str]) -> None:
+    """Raise PeftlabError, with the near names, unless the value is one of the known ones. kind: the word for it.
+
+    >>> check_choice("method", "lora", ["ssf", "lora"])
+    >>> check_choice("method", "prompt", ["ssf", "lora"])
+    Traceback (most recent call last):
+    peftlab.common.errors.PeftlabError: unknown method 'prompt'. Known: lora, ssf
+    """
     if value not in known:
         raise PeftlabError(f"unknown {kind} {value!r}{near(value, known)}")

@@ -13,10 +13,11 @@ LayerNorms stand elsewhere; that the adapter comes before the residual sum is wh
 
 from dataclasses import dataclass
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from ..common.errors import check_choice
-from .core.base import Method, check_size, register
+from ..backbones.types import ViT
+from .core.base import Method, check_size, option, register
 from .core.layers import NOT_LINEAR, After, Bottleneck
 
 PLACEMENTS = {"houlsby": ("attn.proj", "mlp"), "pfeiffer": ("mlp",)}
@@ -25,15 +26,15 @@ PLACEMENTS = {"houlsby": ("attn.proj", "mlp"), "pfeiffer": ("mlp",)}
 class Correction(Bottleneck):
     """y -> y + bottleneck(y)."""
 
-    def forward(self, y):
+    def forward(self, y: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return y + super().forward(y)
 
 
 @register("adapter")
 @dataclass(frozen=True)
 class Adapter(Method):
-    bottleneck: int = 8
-    placement: str = "houlsby"
+    bottleneck: int = option(8, "h, inner width of the adapter")
+    placement: str = option("houlsby", "behind attention and MLP, or behind the MLP alone", PLACEMENTS)
 
     title = "Adapter"
     idea = "put small bottleneck networks behind attention and MLP"
@@ -42,17 +43,16 @@ class Adapter(Method):
     lr = 2e-3
     not_mergeable = NOT_LINEAR
 
-    def paths(self):
-        check_choice("placement", self.placement, PLACEMENTS)
+    def paths(self) -> tuple[str, ...]:
         return PLACEMENTS[self.placement]
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("bottleneck", self.bottleneck, vit.embed_dim)
         for block in self.blocks(vit, *self.paths()):
             for path in self.paths():
                 correction = Correction(vit.embed_dim, self.bottleneck, nn.GELU())
                 block.set_submodule(path, After(block.get_submodule(path), correction))
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         D, h = backbone.embed_dim, self.bottleneck
         return len(self.blocks(backbone)) * len(self.paths()) * (2 * D * h + h + D)

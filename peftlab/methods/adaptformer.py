@@ -15,15 +15,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .core.base import Method, check_size, register
-from .core.layers import NOT_LINEAR, Beside, Bottleneck
+from ..backbones.types import ViT
+from .core.base import Method, check_size, option, register
+from .core.layers import NOT_LINEAR, Bottleneck, ParallelBranch
 
 
 @register("adaptformer")
 @dataclass(frozen=True)
 class AdaptFormer(Method):
-    bottleneck: int = 8
-    scale: float = 0.1
+    bottleneck: int = option(8, "h, inner width of the branch")
+    scale: float = option(0.1, "s, by which the branch is multiplied")
 
     title = "AdaptFormer"
     idea = "run a small bottleneck network beside each MLP"
@@ -32,11 +33,11 @@ class AdaptFormer(Method):
     lr = 5e-3
     not_mergeable = NOT_LINEAR
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("bottleneck", self.bottleneck, vit.embed_dim)
         for block in self.blocks(vit, "mlp"):
-            block.mlp = Beside(block.mlp, Bottleneck(vit.embed_dim, self.bottleneck, nn.ReLU()), self.scale)
+            block.mlp = ParallelBranch(block.mlp, Bottleneck(vit.embed_dim, self.bottleneck, nn.ReLU()), self.scale)
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         D, h = backbone.embed_dim, self.bottleneck
         return len(self.blocks(backbone)) * (2 * D * h + h + D)

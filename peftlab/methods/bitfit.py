@@ -11,8 +11,10 @@ Source: Ben Zaken et al. 2022, arXiv 2106.10199 (for BERT); on ViTs known as "Bi
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from .core.base import Method, check_targets, register, unfreeze
+from ..backbones.types import ViT
+from .core.base import Method, check_targets, option, register, unfreeze
 from .core.layers import LINEARS
 from .norm import norm_layers
 
@@ -22,7 +24,7 @@ TARGETS = ("patch", "norm", *LINEARS)
 @register("bitfit")
 @dataclass(frozen=True)
 class BitFit(Method):
-    targets: tuple = TARGETS
+    targets: tuple[str, ...] = option(TARGETS, "whose biases: patch, norm, qkv, o, fc1, fc2")
 
     title = "BitFit"
     idea = "train all biases"
@@ -30,7 +32,7 @@ class BitFit(Method):
     source = "Ben Zaken et al. 2022"
     lr = 5e-3
 
-    def layers(self, vit):
+    def layers(self, vit: ViT) -> list[Any]:
         """The layers whose biases are trained, as far as they have one."""
         check_targets(self.targets, TARGETS)
         paths = [LINEARS[t] for t in self.targets if t in LINEARS]
@@ -41,9 +43,9 @@ class BitFit(Method):
             layers.append(vit.patch_embed.proj)
         return [layer for layer in layers if getattr(layer, "bias", None) is not None]
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         for layer in self.layers(vit):
             unfreeze(layer, "bias")
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         return sum(len(layer.bias) for layer in self.layers(backbone))

@@ -24,11 +24,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from ..common.errors import check_choice
-from .core.base import Method, check_size, register
-from .core.contexts import KINDS, WHOLE, count_one, insert, merge_one
+from ..backbones.types import ViT
+from .core.base import Method, check_size, option, register
+from .core.contexts import KINDS, WHOLE, Site, count_one, insert, merge_one
 from .core.layers import LINEARS, QKV
 
 CONTEXTS = ("domain", "one", "parity", "quadrant")
@@ -37,7 +38,9 @@ CONTEXTS = ("domain", "one", "parity", "quadrant")
 class PatchContexts(nn.Module):
     """The context of each token of a ViT: x [B, N, ..] -> 0/1 mask [N, C]. Prefix tokens, if any, have number 0."""
 
-    def __init__(self, vit, kind):
+    patches: Tensor
+
+    def __init__(self, vit: ViT, kind: str) -> None:
         super().__init__()
         h, w = vit.patch_embed.grid_size
         row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
@@ -51,7 +54,7 @@ class PatchContexts(nn.Module):
         self.register_buffer("patches", number.flatten(), persistent=False)
         self.count = int(number.max()) + 1
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "tokens contexts"]:
         numbers = F.pad(self.patches, (x.shape[1] - len(self.patches), 0))
         return F.one_hot(numbers, self.count).to(x.dtype)
 
@@ -59,9 +62,9 @@ class PatchContexts(nn.Module):
 @register("context_peft")
 @dataclass(frozen=True)
 class ContextPEFT(Method):
-    kind: str = "lora"
-    rank: int = 8
-    contexts: str = "domain"
+    kind: str = option("lora", "of the adapters", KINDS)
+    rank: int = option(8, "of each context's product, where the kind is lora")
+    contexts: str = option("domain", "which tokens share adapters", CONTEXTS)
 
     title = "Context-PEFT"
     idea = "give prefix tokens and patches adapters of their own"
@@ -69,24 +72,22 @@ class ContextPEFT(Method):
     source = "Hadji-Kyriacou & Arandjelovic 2023"
     lr = 5e-3
 
-    def __post_init__(self):
-        check_choice("kind", self.kind, KINDS)
-        check_choice("contexts", self.contexts, CONTEXTS)
-        if self.contexts != "one":
-            reason = "its weights differ from token to token; only contexts='one' is one matrix"
-            object.__setattr__(self, "not_mergeable", reason)
+    @property
+    def not_mergeable(self) -> str:  # type: ignore[override]  # a property, since it depends on an option
+        several = "its weights differ from token to token; only contexts='one' is one matrix"
+        return "" if self.contexts == "one" else several
 
-    def sites(self, vit):
+    def sites(self, vit: ViT) -> list[Site]:
         """(block, {path: (targets, role)}) for every changed block."""
         roles = dict(zip(LINEARS.values(), ((QKV, "qkv"), (WHOLE, "o"), (WHOLE, "up"), (WHOLE, "down")), strict=True))
         return [(block, roles) for block in self.blocks(vit, *roles)]
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("rank", self.rank, vit.embed_dim)
         insert(self.kind, self.rank, self.sites(vit), PatchContexts(vit, self.contexts))
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         return PatchContexts(backbone, self.contexts).count * count_one(self.kind, self.rank, self.sites(backbone))
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         merge_one(self.sites(vit))

@@ -13,16 +13,17 @@ Source: Jie & Deng 2022, arXiv 2207.07039. s is set per task there; s = 1 is our
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core.base import Method, check_size, check_targets, register
-from .core.layers import Beside
+from ..backbones.types import Tokens, ViT
+from .core.base import Method, check_size, check_targets, option, register
+from .core.layers import ParallelBranch
 
 SUBLAYERS = ("attn", "mlp")
 
 
-def quick_gelu(x):
+def quick_gelu(x: Tensor) -> Tensor:
     """A cheap approximation of GELU: x * sigmoid(1.702 x)."""
     return x * torch.sigmoid(1.702 * x)
 
@@ -30,7 +31,7 @@ def quick_gelu(x):
 class ConvBottleneck(nn.Module):
     """Tokens [B, N, D] -> [B, N, D]; the last rows * columns tokens are the patches of that grid."""
 
-    def __init__(self, width, bottleneck, grid):
+    def __init__(self, width: int, bottleneck: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.grid = grid
         self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
@@ -38,9 +39,9 @@ class ConvBottleneck(nn.Module):
         nn.init.xavier_uniform_(self.down.weight)
         nn.init.dirac_(self.conv.weight)
         for zero in (self.down.bias, self.conv.bias, self.up.weight, self.up.bias):
-            nn.init.zeros_(zero)
+            nn.init.zeros_(zero)  # type: ignore[arg-type]  # every layer here has its bias
 
-    def forward(self, u):
+    def forward(self, u: Tokens) -> Tokens:
         rows, columns = self.grid
         h = quick_gelu(self.down(u))
         prefix, patches = h[:, : -rows * columns], h[:, -rows * columns :]
@@ -52,9 +53,9 @@ class ConvBottleneck(nn.Module):
 @register("convpass")
 @dataclass(frozen=True)
 class Convpass(Method):
-    bottleneck: int = 8
-    scale: float = 1.0
-    sublayers: tuple = SUBLAYERS
+    bottleneck: int = option(8, "h, inner width of the branch")
+    scale: float = option(1.0, "s, by which the branch is multiplied; tuned for each task in the paper")
+    sublayers: tuple[str, ...] = option(SUBLAYERS, "what it runs parallel to: attn, mlp")
 
     title = "Convpass"
     idea = "run a convolutional bottleneck beside attention and MLP"
@@ -63,14 +64,14 @@ class Convpass(Method):
     lr = 2e-3
     not_mergeable = "it is nonlinear and mixes neighbouring tokens, which no weight of the block does"
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("bottleneck", self.bottleneck, vit.embed_dim)
         check_targets(self.sublayers, SUBLAYERS)
         for block in self.blocks(vit, *self.sublayers):
             for name in self.sublayers:
                 branch = ConvBottleneck(vit.embed_dim, self.bottleneck, vit.patch_embed.grid_size)
-                setattr(block, name, Beside(getattr(block, name), branch, self.scale))
+                setattr(block, name, ParallelBranch(getattr(block, name), branch, self.scale))
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         D, h = backbone.embed_dim, self.bottleneck
         return len(self.blocks(backbone)) * len(self.sublayers) * ((2 * h + 1) * D + 9 * h**2 + 2 * h)

@@ -16,10 +16,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from ..common.errors import PeftlabError, check_choice
-from .core.base import Method, check_size, register
+from ..backbones.types import ViT
+from ..common.errors import PeftlabError
+from .core.base import Method, check_size, option, register
 from .core.layers import LINEARS
 
 FORMS = ("tt", "tk")
@@ -28,7 +30,7 @@ FORMS = ("tt", "tk")
 class Shared(nn.Module):
     """The factors that all layers share: U, V and, for "tk", C."""
 
-    def __init__(self, width, rank, form):
+    def __init__(self, width: int, rank: int, form: str) -> None:
         super().__init__()
         self.U = nn.Parameter(torch.empty(rank, width).uniform_(-1, 1) / math.sqrt(width))
         self.V = nn.Parameter(torch.zeros(width, rank))
@@ -39,7 +41,7 @@ class Shared(nn.Module):
 class FacTLinear(nn.Module):
     """A frozen Linear [o D, i D] plus o x i factorised pieces."""
 
-    def __init__(self, base, shared, pieces, form, scale):
+    def __init__(self, base: nn.Linear, shared: Shared, pieces: int, form: str, scale: float) -> None:
         super().__init__()
         self.base, self.scale = base, scale
         self.shared = (shared,)  # in a tuple: registered once, in the first changed block
@@ -51,16 +53,16 @@ class FacTLinear(nn.Module):
             bound = math.sqrt(6 / (rank + pieces))
             self.P = nn.Parameter(torch.empty(self.out, self.into, rank).uniform_(-bound, bound))
 
-    def cores(self):
+    def cores(self) -> Float[Tensor, "out into rank rank"]:
         """S [o, i, r, r]."""
         return self.S if hasattr(self, "S") else torch.einsum("oit,tsr->oisr", self.P, self.shared[0].C)
 
-    def delta(self):
+    def delta(self) -> Float[Tensor, "height width"]:
         """The whole change of the weight, [o D, i D]."""
         pieces = torch.einsum("ds,oisr,re->odie", self.shared[0].V, self.cores(), self.shared[0].U)
         return self.scale * pieces.flatten(2).flatten(0, 1)
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch height"]:
         U, V = self.shared[0].U, self.shared[0].V
         h = x.unflatten(-1, (self.into, -1)) @ U.T  # [.., i, r]
         h = torch.einsum("...ir,oisr->...os", h, self.cores())  # [.., o, r]
@@ -70,9 +72,9 @@ class FacTLinear(nn.Module):
 @register("fact")
 @dataclass(frozen=True)
 class FacT(Method):
-    rank: int = 16
-    form: str = "tt"
-    scale: float = 1.0
+    rank: int = option(16, "of the factors")
+    form: str = option("tt", "a core for each piece, or cores that all pieces mix", FORMS)
+    scale: float = option(1.0, "s, the strength of the change; tuned for each task in the paper")
 
     title = "FacT"
     idea = "factorise the weight changes of all layers together"
@@ -80,7 +82,7 @@ class FacT(Method):
     source = "Jie & Deng 2023"
     lr = 5e-3
 
-    def pieces(self, backbone):
+    def pieces(self, backbone: ViT) -> int:
         """Number of D x D pieces in the changed blocks. Raises PeftlabError where the weights cannot be cut so."""
         total, D = 0, backbone.embed_dim
         for block in self.blocks(backbone, *LINEARS.values()):
@@ -91,9 +93,8 @@ class FacT(Method):
                 total += rows * columns // D**2
         return total
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("rank", self.rank, vit.embed_dim)
-        check_choice("form", self.form, FORMS)
         pieces, blocks = self.pieces(vit), self.blocks(vit)
         blocks[0].shared = Shared(vit.embed_dim, self.rank, self.form)
         for block in blocks:
@@ -101,11 +102,11 @@ class FacT(Method):
                 fact = FacTLinear(block.get_submodule(path), blocks[0].shared, pieces, self.form, self.scale)
                 block.set_submodule(path, fact)
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         D, r, n = backbone.embed_dim, self.rank, self.pieces(backbone)
         return 2 * D * r + (n * r**2 if self.form == "tt" else r**3 + n * r)
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         for block in self.blocks(vit):
             for path in LINEARS.values():
                 fact = block.get_submodule(path)

@@ -9,6 +9,7 @@ Source: the standard transfer-learning baseline.
 
 from dataclasses import dataclass
 
+from ..backbones.types import ViT
 from .core.base import Method, register, unfreeze
 
 
@@ -21,12 +22,12 @@ class Full(Method):
     source = "standard baseline"
     lr = 2e-4
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         for part in self.trunk(vit):
             for module in part.modules():
                 if module is not vit.head:
                     unfreeze(module, *[name for name, _ in module.named_parameters(recurse=False)])
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         head = sum(p.numel() for p in backbone.head.parameters()) if self.last_blocks is None else 0
         return sum(p.numel() for part in self.trunk(backbone) for p in part.parameters()) - head

@@ -18,21 +18,25 @@ and psi, psi = 0, one head and ratio 2. Ours: d = 16, one hyper-block, no positi
 after the reduction), and softmax over the rows as the other clustering. Its 1/d_out before Z's norm changes nothing.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from timm.layers import Mlp
-from torch import nn
+from torch import Tensor, nn
 
-from ..common.errors import PeftlabError, check_choice
-from .core.base import register
+from ..backbones.types import ViT
+from ..common.errors import PeftlabError
+from .core.base import option, register
 from .gift_linear import Generator, GiftLinear
 
 CLUSTERINGS = ("sigmoid", "softmax")
 
 
-def l2(x):
+def l2(x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
     """Each token divided by its norm."""
     return F.normalize(x, dim=-1)
 
@@ -40,43 +44,45 @@ def l2(x):
 class PaCa(nn.Module):
     """Parameter-to-cluster attention: tokens U [L, N, d] -> [L, N, d]."""
 
-    def __init__(self, width, clusters, heads, clustering):
+    def __init__(self, width: int, clusters: int, heads: int, clustering: str) -> None:
         super().__init__()
         self.cluster = nn.Linear(width, clusters)
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
         self.heads, self.clustering = heads, clustering
 
-    def assignment(self, U):
+    def assignment(self, U: Float[Tensor, "layers rows rank"]) -> Float[Tensor, "layers rows clusters"]:
         """C [L, N, M]: in (0, 1) by sigmoid; by softmax each cluster's weights sum to 1 over the N tokens."""
         return self.cluster(U).sigmoid() if self.clustering == "sigmoid" else self.cluster(U).softmax(-2)
 
-    def soft_clusters(self, U):
+    def soft_clusters(self, U: Float[Tensor, "layers rows rank"]) -> Float[Tensor, "layers clusters rank"]:
         """Z [L, M, d], each of norm 1."""
         return l2(self.assignment(U).mT @ U)
 
-    def attention(self, U, Z):
+    def attention(
+        self, U: Float[Tensor, "layers rows rank"], Z: Float[Tensor, "layers clusters rank"]
+    ) -> Float[Tensor, "layers heads rows clusters"]:
         """A [L, heads, N, M]; each row sums to 1."""
         q, k = self._split(self.q(U)), self._split(self.k(Z))
         return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
 
-    def forward(self, U):
+    def forward(self, U: Float[Tensor, "layers rows rank"]) -> Float[Tensor, "layers rows rank"]:
         Z = self.soft_clusters(U)
         mixed = self.attention(U, Z) @ self._split(self.v(Z))  # [L, heads, N, d / heads]
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
-    def _split(self, x):
+    def _split(self, x: Float[Tensor, "layers n rank"]) -> Float[Tensor, "layers heads n split"]:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class HyperBlock(nn.Module):
     """A pre-norm transformer block with PaCa for attention and l2 for its norms."""
 
-    def __init__(self, width, clusters, heads, ratio, clustering):
+    def __init__(self, width: int, clusters: int, heads: int, ratio: int, clustering: str) -> None:
         super().__init__()
         self.attn = PaCa(width, clusters, heads, clustering)
         self.mlp = Mlp(width, ratio * width)
 
-    def forward(self, X):
+    def forward(self, X: Float[Tensor, "layers rows rank"]) -> Float[Tensor, "layers rows rank"]:
         X = X + self.attn(l2(X))
         return X + self.mlp(l2(X))
 
@@ -84,39 +90,40 @@ class HyperBlock(nn.Module):
 class HyperTransformer(Generator):
     """W [L, d_out, d_in] -> tokens X [L, d_out, d]; psi makes rows of the change out of them."""
 
-    def __init__(self, width, rank, blocks, rows=None):
+    def __init__(self, width: int, rank: int, blocks: Iterable[HyperBlock], rows: int | None = None) -> None:
         super().__init__(width, rank)
         self.blocks = nn.ModuleList(blocks)
         self.position = nn.Parameter(torch.zeros(rows, rank)) if rows else None
 
-    def embed(self, weights):
+    def embed(self, weights: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "layers rows rank"]:
         """The tokens that enter the hyper-blocks, [L, d_out, d]."""
         X = super().forward(weights)
         return X if self.position is None else X + self.position
 
-    def forward(self, weights):
+    def forward(self, weights: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "layers rows rank"]:
         X = self.embed(weights)
         for block in self.blocks:
             X = block(X)
         return X
 
-    def clusters(self, weights):
+    def clusters(self, weights: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "layers rows clusters"]:
         """C [L, d_out, M] of the last hyper-block."""
         X = self.embed(weights)
         for block in self.blocks[:-1]:
             X = block(X)
-        return self.blocks[-1].attn.assignment(l2(X))
+        last: Any = self.blocks[-1]
+        return last.attn.assignment(l2(X))
 
 
 @register("gift")
 @dataclass(frozen=True)
 class Gift(GiftLinear):
-    clusters: int = 96
-    hyper_blocks: int = 1
-    heads: int = 1
-    ratio: int = 2
-    clustering: str = "sigmoid"
-    position: bool = False
+    clusters: int = option(96, "M, clusters that the rows of a weight attend to")
+    hyper_blocks: int = option(1, "blocks of the generator")
+    heads: int = option(1, "attention heads of each hyper-block; must divide the rank")
+    ratio: int = option(2, "hidden width of a hyper-block's MLP in ranks")
+    clustering: str = option("sigmoid", "of each assignment alone, or over the rows", CLUSTERINGS)
+    position: bool = option(False, "a learned position for each row")
 
     title = "GIFT"
     idea = "generate all weight changes from the weights by one small transformer with clusters"
@@ -124,20 +131,20 @@ class Gift(GiftLinear):
     source = "Savadikar et al. 2023"
     lr = 5e-3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("clusters", "hyper_blocks", "heads", "ratio"):
             if getattr(self, name) < 1:
                 raise PeftlabError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if self.rank % self.heads:
             raise PeftlabError(f"heads is {self.heads}, but must divide the rank, {self.rank}")
-        check_choice("clustering", self.clustering, CLUSTERINGS)
 
-    def generator(self, linear):
+    def generator(self, linear: nn.Linear) -> HyperTransformer:
         sizes = self.rank, self.clusters, self.heads, self.ratio, self.clustering
         blocks = [HyperBlock(*sizes) for _ in range(self.hyper_blocks)]
         return HyperTransformer(linear.in_features, self.rank, blocks, linear.out_features if self.position else None)
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         d, M, ratio = self.rank, self.clusters, self.ratio
         block = 4 * (d**2 + d) + M * (d + 1) + 2 * ratio * d**2 + ratio * d + d
         rows = sum(layers[0].out_features for layers in self.layers(backbone).values()) if self.position else 0

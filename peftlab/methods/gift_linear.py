@@ -12,12 +12,16 @@ Source: Savadikar et al. 2024, arXiv 2312.00700v2 and later, and its released co
 changes the output projection of attention; qkv, fc1 and fc2 are offered, too, each with matrices of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from .core.base import Method, check_size, check_targets, register
+from ..backbones.types import ViT
+from .core.base import Method, check_size, check_targets, option, register
 from .core.layers import LINEARS
 
 
@@ -28,48 +32,49 @@ class Generator(nn.Module):
     change of layer l is tokens[l] @ psi.
     """
 
-    def __init__(self, width, rank):
+    def __init__(self, width: int, rank: int) -> None:
         super().__init__()
         self.reduce = nn.Linear(width, rank, bias=False)  # phi
         self.recover = nn.Linear(rank, width, bias=False)  # psi
         nn.init.zeros_(self.recover.weight)
-        self.layers, self.tokens = (), None
+        self.layers: tuple[GeneratedLinear, ...] = ()
+        self.tokens: Any = None  # a Tensor while a pass goes on
 
-    def forward(self, weights):
+    def forward(self, weights: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "layers rows rank"]:
         """Weights, L of [d_out, d_in] -> tokens [L, d_out, rank]. Layers never see one another: L is a batch axis."""
         return torch.stack([self.reduce(weight) for weight in weights])
 
-    def clusters(self, weights):
+    def clusters(self, weights: Sequence[Float[Tensor, "rows width"]]) -> Float[Tensor, "layers rows clusters"]:
         """How strongly each output row belongs to each cluster, [L, d_out, M]; here its reduced tokens, M = rank."""
         return self(weights)
 
-    def weights(self):
+    def weights(self) -> list[Float[Tensor, "rows width"]]:
         """The frozen weights of all layers, L of [d_out, d_in]."""
         return [layer.base.weight for layer in self.layers]
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Generate anew, in full precision: the released code does so under mixed precision, too."""
         weights = self.weights()
         with torch.autocast(weights[0].device.type, enabled=False):
             self.tokens = self(weights)
 
-    def deltas(self):
+    def deltas(self) -> Float[Tensor, "layers rows width"]:
         """The changes of all layers, [L, d_out, d_in]."""
         return self.recover(self(self.weights()))
 
-    def __getstate__(self):  # a copy of the model takes no activations with it
+    def __getstate__(self) -> dict[str, Any]:  # a copy of the model takes no activations with it
         return self.__dict__ | {"tokens": None}
 
 
 class GeneratedLinear(nn.Module):
     """A frozen Linear plus its generated change, applied as two thin products: the change itself is never formed."""
 
-    def __init__(self, base, generator, index):
+    def __init__(self, base: nn.Linear, generator: Generator, index: int) -> None:
         super().__init__()
         self.base, self.index = base, index
         self.shared = (generator,)  # in a tuple: registered once, in the first changed block
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch rows"]:
         generator = self.shared[0]
         if self.index == 0:  # the first layer of a pass makes the tokens of all
             generator.refresh()
@@ -81,8 +86,8 @@ class GeneratedLinear(nn.Module):
 @register("gift_linear")
 @dataclass(frozen=True)
 class GiftLinear(Method):
-    rank: int = 16
-    targets: tuple = ("o",)
+    rank: int = option(16, "numbers that each row of a weight is reduced to")
+    targets: tuple[str, ...] = option(("o",), "changed weights, among qkv, o, fc1, fc2; a generator for each")
 
     title = "GIFT (linear)"
     idea = "generate all weight changes from the weights by one shared pair of matrices"
@@ -90,17 +95,17 @@ class GiftLinear(Method):
     source = "Savadikar et al. 2024"
     lr = 5e-3
 
-    def generator(self, linear):
+    def generator(self, linear: nn.Linear) -> Generator:
         """A fresh Generator for layers shaped like this one."""
         return Generator(linear.in_features, self.rank)
 
-    def layers(self, vit):
+    def layers(self, vit: ViT) -> dict[str, list[Any]]:
         """{target: its layers, first to last}."""
         check_targets(self.targets, LINEARS)
         blocks = self.blocks(vit, *(LINEARS[t] for t in self.targets))
         return {t: [block.get_submodule(LINEARS[t]) for block in blocks] for t in self.targets}
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("rank", self.rank, vit.embed_dim)
         layers, blocks = self.layers(vit), self.blocks(vit)
         blocks[0].shared = nn.ModuleDict({f"generator_{t}": self.generator(layers[t][0]) for t in self.targets})
@@ -109,10 +114,10 @@ class GiftLinear(Method):
             for block, layer in zip(blocks, generator.layers, strict=True):
                 block.set_submodule(LINEARS[target], layer)
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         return sum(2 * layers[0].in_features * self.rank for layers in self.layers(backbone).values())
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         blocks = self.blocks(vit)
         for target, generator in zip(self.targets, blocks[0].shared.values(), strict=True):
             for block, layer, delta in zip(blocks, generator.layers, generator.deltas(), strict=True):

@@ -15,40 +15,45 @@ are constants; here they are options. The base method is any registered method; 
 Where a backbone has no CLS token its pooled tokens stand in for it, the gist apart (our choice).
 """
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core.base import Method, create_method, register
+from ..backbones.types import Labels, Logits, Tokens, ViT
+from .core.base import Method, create_method, option, register
 
 
 class GistToken(nn.Module):
     """The token, which enters a sequence before one block and leaves it after another. `output` [B, D]: what left."""
 
-    def __init__(self, width, position, dropout):
+    def __init__(self, width: int, position: int, dropout: float) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.empty(1, 1, width).uniform_(-0.5, 0.5))
-        self.dropout, self.position, self.output = dropout, position, None
+        self.dropout, self.position = dropout, position
+        self.output: Tensor | None = None
 
-    def enter(self, block, args):
+    def enter(self, block: nn.Module, args: tuple) -> tuple:
         """Forward pre-hook: [B, N, D] -> [B, N + 1, D]."""
         x, *rest = args
         token = F.dropout(self.token.expand(len(x), -1, -1), self.dropout, self.training)  # a mask for each image
         return torch.cat([x[:, : self.position], token, x[:, self.position :]], dim=1), *rest
 
-    def leave(self, block, args, x):
+    def leave(self, block: nn.Module, args: tuple, x: Tokens) -> Tensor:
         """Forward hook: [B, N + 1, D] -> [B, N, D]."""
         self.output = x[:, self.position]
         return torch.cat([x[:, : self.position], x[:, self.position + 1 :]], dim=1)
 
-    def __getstate__(self):  # a copy of the model takes no activations with it
+    def __getstate__(self) -> dict[str, Any]:  # a copy of the model takes no activations with it
         return self.__dict__ | {"output": None}
 
 
-def kl(logits, towards, temperature):
+def kl(
+    logits: Float[Tensor, "batch classes"], towards: Float[Tensor, "batch classes"], temperature: float
+) -> Float[Tensor, ""]:
     """KL(softmax(logits / T) || softmax(towards / T)), summed over classes, mean over the batch, in nats."""
     log_p, log_q = ((s / temperature).log_softmax(-1) for s in (logits, towards))
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
@@ -57,32 +62,33 @@ def kl(logits, towards, temperature):
 @register("gist")
 @dataclass(frozen=True)
 class Gist(Method):
-    last_blocks: ClassVar[None] = (
-        None  # an option of the base method; the token enters before the first block in any case
+    # The token enters before the first block in any case; last_blocks is an option of the base method.
+    last_blocks: ClassVar[None] = None  # type: ignore[misc]
+    base_method: Method = option(  # type: ignore[misc]  # an option here, and none elsewhere
+        lambda: create_method("adaptformer"), "the method to put the token around; its options are given beside ours"
     )
-    base_method: Method = field(default_factory=lambda: create_method("adaptformer"))
-    ce_gist: float = 0.5
-    kl_cls_gist: float = 0.75
-    kl_gist_cls: float = 0.75
-    temperature: float = 3.0
-    dropout: float = 0.1
+    ce_gist: float = option(0.5, "weight of the gist's cross-entropy")
+    kl_cls_gist: float = option(0.75, "weight of KL(CLS || gist)")
+    kl_gist_cls: float = option(0.75, "weight of KL(gist || CLS)")
+    temperature: float = option(3.0, "T, which softens both answers before they are compared")
+    dropout: float = option(0.1, "of the token's entries, in training")
 
     title = "GIST"
     idea = "add a token that gathers what a base method learns, and let both exchange it"
     family = "prompt"
     source = "Ruan et al. 2023"
-    lr = 5e-3
     identity_at_start = False
     not_mergeable = "its token belongs to the sequence, and weights cannot hold tokens"
 
-    def __post_init__(self):
-        object.__setattr__(self, "lr", self.base_method.lr)  # so that base method and GIST are trained alike
+    @property
+    def lr(self) -> float:  # type: ignore[override]
+        return self.base_method.lr  # so that base method and GIST are trained alike
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         own = super().options()
         return own | {"base_method": self.base_method.name} | self.base_method.options()
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         vit.num_prefix_tokens += 1  # the base method's prompts, if any, stand behind the gist
         self.base_method.apply(vit)
         vit.num_prefix_tokens -= 1
@@ -90,14 +96,14 @@ class Gist(Method):
         vit.blocks[0].register_forward_pre_hook(gist.enter, prepend=True)
         vit.blocks[-1].register_forward_hook(gist.leave)
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         return self.base_method.count(backbone) + backbone.embed_dim
 
-    def gist_logits(self, vit):
+    def gist_logits(self, vit: ViT) -> Logits:
         """s_g [B, K] of the batch that last went through the blocks."""
         return vit.head(vit.head_drop(vit.fc_norm(vit.norm(vit.blocks[0].gist.output))))
 
-    def loss(self, vit, logits, labels):
+    def loss(self, vit: ViT, logits: Logits, labels: Labels) -> dict[str, Any]:
         cls, gist = logits.float(), self.gist_logits(vit).float()
         terms = {
             "ce_cls": F.cross_entropy(cls, labels),

@@ -10,12 +10,15 @@ Merging: rows of the qkv weight and bias times l_k, l_v; columns of fc2 times l_
 Source: Liu et al. 2022, arXiv 2205.05638 (for T5); that it acts on the input of fc2 follows from its equation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from .core.base import Method, check_targets, register
+from ..backbones.types import ViT
+from .core.base import Method, check_targets, option, register
 from .core.layers import QKV, After, Before
 
 TARGETS = (*QKV, "o", "ff")
@@ -24,23 +27,23 @@ TARGETS = (*QKV, "o", "ff")
 class Scale(nn.Module):
     """x [.., width] -> l * x. Channels are divided evenly among `parts`; those not in `trained` keep a factor of 1."""
 
-    def __init__(self, width, parts, trained):
+    def __init__(self, width: int, parts: Sequence[str], trained: Sequence[str]) -> None:
         super().__init__()
         self.parts, self.width = parts, width // len(parts)
         self.l = nn.ParameterDict({part: torch.ones(self.width) for part in trained})
 
-    def vector(self):
+    def vector(self) -> Float[Tensor, " width"]:
         ones = torch.ones(self.width, device=next(self.parameters()).device)
         return torch.cat([self.l[part] if part in self.l else ones for part in self.parts])
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return self.vector() * x
 
 
 @register("ia3")
 @dataclass(frozen=True)
 class IA3(Method):
-    targets: tuple = ("k", "v", "ff")
+    targets: tuple[str, ...] = option(("k", "v", "ff"), "rescaled activations, among q, k, v, o, ff")
 
     title = "(IA)³"
     idea = "rescale keys, values and hidden activations"
@@ -48,7 +51,7 @@ class IA3(Method):
     source = "Liu et al. 2022"
     lr = 5e-3
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_targets(self.targets, TARGETS)
         trained = [t for t in QKV if t in self.targets]
         for block in self.blocks(vit, "attn.qkv", "attn.proj", "mlp.fc2"):
@@ -59,12 +62,12 @@ class IA3(Method):
             if "ff" in self.targets:
                 block.mlp.fc2 = Before(block.mlp.fc2, Scale(block.mlp.fc2.in_features, ("ff",), ("ff",)))
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         blocks = self.blocks(backbone, "mlp.fc2")
         D, H = backbone.embed_dim, blocks[0].mlp.fc2.in_features
         return len(blocks) * sum(H if t == "ff" else D for t in self.targets)
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         for block in self.blocks(vit):
             for attn, name in ((block.attn, "qkv"), (block.attn, "proj")):
                 layer = getattr(attn, name)

@@ -9,13 +9,14 @@ Source: the standard transfer-learning baseline.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..backbones.types import ViT
 from .core.base import Method, register
 
 
 @register("linear")
 @dataclass(frozen=True)
 class Linear(Method):
-    last_blocks: ClassVar[None] = None  # not an option: no block is changed
+    last_blocks: ClassVar[None] = None  # type: ignore[misc]  # no option: no block is changed
 
     title = "Linear probe"
     idea = "train the head only"
@@ -23,8 +24,8 @@ class Linear(Method):
     source = "standard baseline"
     lr = 1e-2
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         """Nothing to insert: the head is trainable already."""
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         return 0

@@ -15,18 +15,22 @@ Source: Hu et al. 2022, arXiv 2106.09685 (q and v as in its section 4.2).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from .core.base import Method, check_size, check_targets, register
+from ..backbones.types import ViT
+from .core.base import Method, check_size, check_targets, option, register
 from .core.layers import LINEARS, QKV
 
 PATHS = dict.fromkeys(QKV, LINEARS["qkv"]) | LINEARS
 
 
-def rows(target, linear):
+def rows(target: str, linear: nn.Linear) -> slice:
     """The output rows of a linear layer that belong to a target: a third of qkv for q, k and v, else all."""
     if target not in QKV:
         return slice(0, linear.out_features)
@@ -37,7 +41,7 @@ def rows(target, linear):
 class LoRALinear(nn.Module):
     """A frozen Linear plus one low-rank product for each target among its rows."""
 
-    def __init__(self, base, targets, rank, scale):
+    def __init__(self, base: nn.Linear, targets: Sequence[str], rank: int, scale: float) -> None:
         super().__init__()
         self.base, self.scale = base, scale
         self.rows = {t: rows(t, base) for t in targets}
@@ -46,26 +50,26 @@ class LoRALinear(nn.Module):
         for A in self.A.values():
             nn.init.kaiming_uniform_(A, a=math.sqrt(5))
 
-    def down(self):
+    def down(self) -> Float[Tensor, "rank width"]:
         """All A below one another, [T rank, d_in]: one thin product serves all targets."""
         return torch.cat(tuple(self.A.values()))
 
-    def up(self):
+    def up(self) -> Float[Tensor, "height rank"]:
         """All B side by side, [d_out, T rank], each in the rows of its target and zero elsewhere."""
         height = self.base.out_features
         return torch.cat([pad_rows(self.B[t], r, height) for t, r in self.rows.items()], dim=1)
 
-    def delta(self):
+    def delta(self) -> Float[Tensor, "height width"]:
         """The whole change of the weight, [d_out, d_in]."""
         return self.scale * self.up() @ self.down()
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch height"]:
         flat = x.flatten(0, -2)
         y = torch.addmm(self.base(flat), flat @ self.down().T, self.up().T, alpha=self.scale)
         return y.unflatten(0, x.shape[:-1])
 
 
-def pad_rows(matrix, rows, height):
+def pad_rows(matrix: Float[Tensor, "n rank"], rows: slice, height: int) -> Float[Tensor, "height rank"]:
     """A matrix [n, r] as the given rows of a zero matrix [height, r]."""
     return nn.functional.pad(matrix, (0, 0, rows.start, height - rows.stop))
 
@@ -73,34 +77,35 @@ def pad_rows(matrix, rows, height):
 @register("lora")
 @dataclass(frozen=True)
 class LoRA(Method):
-    rank: int = 8
-    alpha: float | None = None
-    targets: tuple = ("q", "v")
+    rank: int = option(8, "inner width of the product B A")
+    alpha: float | None = option(None, "strength of the change, which is scaled by alpha / rank; none: the rank")
+    targets: tuple[str, ...] = option(("q", "v"), "changed weights, among q, k, v, qkv, o, fc1, fc2")
 
     title = "LoRA"
     idea = "add a low-rank matrix to the query and value weights"
     family = "reparametrised"
     source = "Hu et al. 2022"
     lr = 5e-3
+    layer: ClassVar[type[LoRALinear]] = LoRALinear
 
-    def layers(self, vit):
+    def layers(self, vit: ViT) -> list[tuple[Any, str, list[str]]]:
         """(block, path, targets in that layer) for every changed layer."""
         check_targets(self.targets, PATHS)
         paths = {PATHS[t]: [s for s in self.targets if PATHS[s] == PATHS[t]] for t in self.targets}
         return [(block, path, names) for block in self.blocks(vit, *paths) for path, names in paths.items()]
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("rank", self.rank, vit.embed_dim)
         scale = (self.rank if self.alpha is None else self.alpha) / self.rank
         for block, path, names in self.layers(vit):
-            block.set_submodule(path, LoRALinear(block.get_submodule(path), names, self.rank, scale))
+            block.set_submodule(path, self.layer(block.get_submodule(path), names, self.rank, scale))
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         linears = [(block.get_submodule(path), names) for block, path, names in self.layers(backbone)]
         spans = [(linear.in_features, rows(t, linear)) for linear, names in linears for t in names]
         return sum(self.rank * (width + span.stop - span.start) for width, span in spans)
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         for block, path, _ in self.layers(vit):
             lora = block.get_submodule(path)
             lora.base.weight += lora.delta()

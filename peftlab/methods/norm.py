@@ -7,15 +7,18 @@ Start: the pre-trained gamma and beta. Merging: LayerNorm stays LayerNorm, nothi
 Source: OSU-MLB's controlled study ("LN"); also the first stage of the two-stage paradigm, arXiv 2303.07910.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from timm.layers import RmsNorm
 from torch import nn
 
+from ..backbones.types import ViT
 from .core.base import Method, register, unfreeze
 
 
-def norm_layers(parts, width):
+def norm_layers(parts: Iterable[nn.Module], width: int) -> list[Any]:
     """The normalisation layers over the model's width in some modules, first to last."""
     found = [m for part in parts for m in part.modules() if isinstance(m, nn.LayerNorm | RmsNorm)]
     return [m for m in found if m.weight.shape == (width,)]
@@ -30,11 +33,11 @@ class Norm(Method):
     source = "OSU-MLB, CVPR 2025"
     lr = 5e-3
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         for norm in norm_layers(self.trunk(vit), vit.embed_dim):
             unfreeze(norm, "weight", "bias")
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         norms = norm_layers(self.trunk(backbone), backbone.embed_dim)
         per_layer = 2 if getattr(norms[0], "bias", None) is not None else 1
         return len(norms) * per_layer * backbone.embed_dim

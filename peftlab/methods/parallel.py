@@ -11,27 +11,31 @@ Source: the adapter that GIST's authors released with it (github.com/JCruan519/G
 
 from dataclasses import dataclass
 
-from timm.models.vision_transformer import Block
-from torch import nn
+from torch import Tensor, nn
 
-from .core.base import Method, check_size, register
-from .core.layers import NOT_LINEAR, Bottleneck, become
+from ..backbones.types import ViT
+from .core.base import Method, check_size, option, register
+from .core.layers import NOT_LINEAR, Bottleneck, ResidualBlock, replace_block
 
 
-class ParallelBlock(Block):
-    """timm's Block with A added twice, outside LayerScale and DropPath. An existing Block becomes one by its class."""
+class ParallelBlock(ResidualBlock):
+    """A is added twice, outside LayerScale and DropPath."""
 
-    def forward(self, x, attn_mask=None, is_causal=False):
-        attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
-        x = x + self.drop_path1(self.ls1(attended)) + self.parallel_scale * self.parallel(x)
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))) + self.parallel_scale * self.parallel(x)
+    def __init__(self, block: nn.Module, parallel: nn.Module, scale: float) -> None:
+        super().__init__(block, "parallel")
+        self.parallel, self.scale = parallel, scale
+
+    def after_attention(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + branch + self.scale * self.parallel(x)
+
+    after_mlp = after_attention
 
 
 @register("parallel")
 @dataclass(frozen=True)
 class Parallel(Method):
-    bottleneck: int = 4
-    scale: float = 0.1
+    bottleneck: int = option(4, "h, inner width of the adapter")
+    scale: float = option(0.1, "s, by which the adapter is multiplied")
 
     title = "Parallel adapter"
     idea = "run one small bottleneck network twice in each block"
@@ -41,14 +45,14 @@ class Parallel(Method):
     identity_at_start = False
     not_mergeable = NOT_LINEAR
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("bottleneck", self.bottleneck, vit.embed_dim)
         for block in self.blocks(vit, "attn", "mlp"):
-            block.parallel, block.parallel_scale = Bottleneck(vit.embed_dim, self.bottleneck, nn.GELU()), self.scale
-            for linear in (block.parallel.down, block.parallel.up):
+            adapter = Bottleneck(vit.embed_dim, self.bottleneck, nn.GELU())
+            for linear in (adapter.down, adapter.up):
                 nn.init.trunc_normal_(linear.weight, std=0.02)
-            become(block, ParallelBlock, self.name)
+            replace_block(vit, block, ParallelBlock(block, adapter, self.scale))
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         D, h = backbone.embed_dim, self.bottleneck
         return len(self.blocks(backbone)) * (2 * D * h + h + D)

@@ -11,10 +11,13 @@ Source: Lian et al. 2022, arXiv 2210.08823.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from ..backbones.types import ViT
 from ..common.errors import NotMergeable
 from .core.base import Method, register
 from .core.layers import LINEARS, After
@@ -23,16 +26,16 @@ from .core.layers import LINEARS, After
 class ScaleShift(nn.Module):
     """y [.., width] -> scale * y + shift."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.empty(width).normal_(1, 0.02))
         self.shift = nn.Parameter(torch.empty(width).normal_(0, 0.02))
 
-    def forward(self, y):
+    def forward(self, y: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return torch.addcmul(self.shift, y, self.scale)
 
 
-def fold(layer, affine):
+def fold(layer: Any, affine: ScaleShift) -> None:
     """Write a scale and shift of a layer's output into its own weight and bias. Raises NotMergeable without a bias."""
     if getattr(layer, "bias", None) is None:
         raise NotMergeable(
@@ -52,7 +55,7 @@ class SSF(Method):
     lr = 5e-3
     identity_at_start = False
 
-    def places(self, vit):
+    def places(self, vit: ViT) -> list[tuple[Any, str]]:
         """(parent, name) of each module to wrap: a Linear, a norm, or the Identity behind the patch embedding."""
         found = []
         for block in self.blocks(vit, *LINEARS.values()):
@@ -61,17 +64,17 @@ class SSF(Method):
         found += [(vit, name) for name in ("norm", "fc_norm") if not isinstance(getattr(vit, name), nn.Identity)]
         return found + ([(vit.patch_embed, "norm")] if self.last_blocks is None else [])
 
-    def widths(self, vit):
+    def widths(self, vit: ViT) -> list[int]:
         return [getattr(getattr(parent, name), "out_features", vit.embed_dim) for parent, name in self.places(vit)]
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         for (parent, name), width in zip(self.places(vit), self.widths(vit), strict=True):
             setattr(parent, name, After(getattr(parent, name), ScaleShift(width)))
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         return 2 * sum(self.widths(backbone))
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         for parent, name in self.places(vit):
             layer = getattr(parent, name)
             into = parent.proj if isinstance(layer.base, nn.Identity) else layer.base

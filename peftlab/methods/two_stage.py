@@ -15,59 +15,62 @@ on, and U = 0 (SCT: a truncated normal, init "normal"). `fit` runs both stages; 
 first K channels are trained together.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
-from ..common.errors import check_choice
-from .core.base import Method, check_size, create_method, register, unfreeze
+from ..backbones.types import ViT
+from .core.base import Method, check_size, create_method, option, register, unfreeze
 from .core.importance import CRITERIA, PLACEMENTS, channel_scores, choose
-from .core.layers import After, become
+from .core.layers import After, ResidualBlock, replace_block
 from .norm import norm_layers
-
-CHOICES = {"placement": PLACEMENTS, "criterion": CRITERIA}
-CHOICES |= {"order": ("top", "bottom"), "budget": ("layer", "global"), "init": ("zero", "normal")}
 
 
 class ChannelMap(nn.Module):
     """x [.., C] with U x_S + u added to the chosen channels S; the others pass bit for bit."""
 
-    def __init__(self, indices, init):
+    indices: Tensor
+
+    def __init__(self, indices: Int64[Tensor, " K"], init: str) -> None:
         super().__init__()
         self.register_buffer("indices", indices)
         self.U, self.u = nn.Parameter(torch.zeros(len(indices), len(indices))), nn.Parameter(torch.zeros(len(indices)))
         if init == "normal":
             nn.init.trunc_normal_(self.U, std=0.02)
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         change = nn.functional.linear(x[..., self.indices], self.U, self.u)
         return x.index_add(-1, self.indices, change.to(x.dtype))
 
 
-class ChannelBlock(Block):
-    """timm's Block with a map on the residual stream between attention and MLP. A Block becomes one by its class."""
+class ChannelBlock(ResidualBlock):
+    """A map on the residual stream between attention and MLP."""
 
-    def forward(self, x, attn_mask=None, is_causal=False):
-        attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
-        x = self.channels(x + self.drop_path1(self.ls1(attended)))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+    channels: nn.Module
+
+    def after_attention(self, x: Tensor, branch: Tensor) -> Tensor:
+        return self.channels(x + branch)
 
 
 @register("two_stage")
 @dataclass(frozen=True)
 class TwoStage(Method):
-    channels: int | None = None
-    placement: str = "residual"
-    criterion: str = "taylor"
-    order: str = "top"
-    balanced: bool = False
-    prefix: bool = True
-    budget: str = "layer"
-    init: str = "zero"
-    align: bool = True
-    sizes: tuple = ()  # channels of each place, where a global budget has shared them out
+    channels: int | None = option(None, "K, channels to tune in each block; none: an eighth of the width")
+    placement: str = option(
+        "residual", "the residual stream after attention, the MLP's output, queries and values", PLACEMENTS
+    )
+    criterion: str = option("taylor", "how channels are scored", CRITERIA)
+    order: str = option("top", "tune the top or, as a control, the bottom of the scores", ("top", "bottom"))
+    balanced: bool = option(False, "average scores over classes, not over images")
+    prefix: bool = option(True, "count prefix tokens in the scores, not patches alone")
+    budget: str = option("layer", "K in each block, or shared out over all by normalised scores", ("layer", "global"))
+    init: str = option("zero", "U at the start; normal is SCT's", ("zero", "normal"))
+    align: bool = option(True, "train LayerNorms in stage 1; without, the head alone")
+    sizes: tuple[int, ...] = option((), "channels of each block, where a global budget has shared them out")
 
     title = "Two-stage"
     idea = "align by LayerNorm, then tune the channels with the highest Taylor importance"
@@ -75,40 +78,41 @@ class TwoStage(Method):
     source = "Zhao et al. 2023 (reconstructed)"
     lr = 5e-3
 
-    def __post_init__(self):
-        for option, known in CHOICES.items():
-            check_choice(option, getattr(self, option), known)
-        if self.placement == "residual":
-            object.__setattr__(self, "not_mergeable", "U also acts on the skip path, which no weight stands in")
-        object.__setattr__(self, "identity_at_start", self.init == "zero")
+    @property
+    def not_mergeable(self) -> str:  # type: ignore[override]  # depends on an option
+        return "U also acts on the skip path, which no weight stands in" if self.placement == "residual" else ""
 
-    def first(self):
+    @property
+    def identity_at_start(self) -> bool:  # type: ignore[override]
+        return self.init == "zero"
+
+    def first(self) -> Method:
         """The method of stage 1; without alignment only the head is trained, which the scores need."""
         return create_method("norm", last_blocks=self.last_blocks) if self.align else create_method("linear")
 
-    def counts(self, vit):
+    def counts(self, vit: ViT) -> tuple[int, ...]:
         """K of each place: one in each changed block, or two (q and v)."""
         K = vit.embed_dim // 8 if self.channels is None else self.channels
         return self.sizes or (K,) * (len(self.blocks(vit)) * (2 if self.placement == "qv" else 1))
 
-    def norms(self, vit):
-        """The LayerNorms that stage 1 trains."""
+    def norms(self, vit: ViT) -> list[Any]:  # those that stage 1 trains
         return norm_layers(self.trunk(vit), vit.embed_dim) if self.align else []
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         check_size("channels", max(self.counts(vit)), vit.embed_dim)
         for norm in self.norms(vit):
             unfreeze(norm, "weight", "bias")
         self.install(vit, [torch.arange(K) for K in self.counts(vit)])
 
-    def install(self, vit, chosen):
+    def install(self, vit: ViT, chosen: Sequence[Tensor]) -> None:
         """Put fresh maps on the chosen channels, a list of index tensors."""
         device = next(vit.parameters()).device
         maps = iter([ChannelMap(indices, self.init).to(device) for indices in chosen])
         for block in self.blocks(vit, "attn.qkv", "mlp"):
-            if self.placement == "residual":
-                become(block, ChannelBlock, self.name)
+            if isinstance(block, ChannelBlock):
                 block.channels = next(maps)
+            elif self.placement == "residual":
+                replace_block(vit, block, ChannelBlock(block, self.name, channels=next(maps)))
             elif self.placement == "mlp":
                 block.mlp = After(getattr(block.mlp, "base", block.mlp), next(maps))
             else:
@@ -117,11 +121,8 @@ class TwoStage(Method):
                 both[1].indices += 2 * D  # v stands behind q and k
                 block.attn.qkv = After(qkv, nn.Sequential(*both))
 
-    def begin(self, vit, before, batches, seed=0):
-        """Start stage 2 from the ViT of stage 1: take its tensors over, choose channels on the batches.
-
-        Returns the method with the sizes that a global budget has led to, and the parameters that now rest.
-        """
+    def begin(self, vit: ViT, before: ViT, batches: Iterable, seed: int = 0) -> tuple[Method, list[nn.Parameter]]:
+        """Take the tensors of stage 1 over, choose channels on the batches; a global budget sets `sizes`."""
         scores = channel_scores(before, batches, self.placement, self.criterion, self.balanced, self.prefix, seed)
         counts = self.counts(vit)
         chosen = choose(scores[-len(counts) :], counts[0], self.order, self.budget)
@@ -134,11 +135,11 @@ class TwoStage(Method):
         sizes = tuple(len(indices) for indices in chosen) if self.budget == "global" else self.sizes
         return replace(self, sizes=sizes), [p for norm in self.norms(vit) for p in norm.parameters()]
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         norms = self.first().count(backbone) if self.align else 0
         return norms + sum(K**2 + K for K in self.counts(backbone))
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         for block in self.blocks(vit):
             if self.placement == "mlp":
                 linear, maps, block.mlp = block.mlp.base.fc2, [block.mlp.after], block.mlp.base

@@ -16,27 +16,28 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..backbones.types import Tokens, ViT
 from ..common.errors import PeftlabError
-from .core.base import Method, register
+from .core.base import Method, option, register
 
 
 class Prompts(nn.Module):
     """Tokens [p, D] that stand in a sequence [B, N, D] from a position on. The methods are hooks of the blocks."""
 
-    def __init__(self, number, width, bound, position):
+    def __init__(self, number: int, width: int, bound: float, position: int) -> None:
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(number, width).uniform_(-bound, bound))
         self.position = position
 
-    def enter(self, block, args):
+    def enter(self, block: nn.Module, args: tuple) -> tuple:
         """Forward pre-hook: [B, N, D] -> [B, N + p, D]. The block, and whoever looks into it, stays as it was."""
         x, *rest = args
         tokens = self.tokens.expand(len(x), -1, -1)
         return torch.cat([x[:, : self.position], tokens, x[:, self.position :]], dim=1), *rest
 
-    def leave(self, block, args, x):
+    def leave(self, block: nn.Module, args: tuple, x: Tokens) -> Tensor:
         """Forward hook: [B, N + p, D] -> [B, N, D]."""
         return torch.cat([x[:, : self.position], x[:, self.position + len(self.tokens) :]], dim=1)
 
@@ -44,8 +45,8 @@ class Prompts(nn.Module):
 @register("vpt")
 @dataclass(frozen=True)
 class VPT(Method):
-    prompts: int = 5
-    deep: bool = True
+    prompts: int = option(5, "p, learned tokens in a block")
+    deep: bool = option(True, "prompts of its own for each block; else one set from first to last")
 
     title = "VPT"
     idea = "put learned tokens among the image's tokens"
@@ -55,7 +56,7 @@ class VPT(Method):
     identity_at_start = False
     not_mergeable = "its prompts are tokens, and weights cannot hold tokens"
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         if self.prompts < 1:
             raise PeftlabError(f"prompts is {self.prompts}, but must be at least 1")
         bound = math.sqrt(6 / (3 * math.prod(vit.patch_embed.patch_size) + vit.embed_dim))
@@ -65,6 +66,6 @@ class VPT(Method):
             first.register_forward_pre_hook(first.prompts.enter)
             last.register_forward_hook(first.prompts.leave)
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         places = len(self.blocks(backbone)) if self.deep else 1
         return places * self.prompts * backbone.embed_dim

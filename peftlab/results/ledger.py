@@ -9,7 +9,9 @@ runs/<run id>/state.safetensors      only while a run is unfinished: what is nee
 import hashlib
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,33 +19,38 @@ from ..common.files import write_json, write_text
 from ..common.paths import runs_folder
 
 
-def run_id(identity):
-    """Folder name of a run, readable and unique: task, method and 10 hex digits over everything that defines it."""
+def run_id(identity: Mapping[str, Any]) -> str:
+    """Folder name of a run, readable and unique: task, method and 10 hex digits over everything that defines it.
+
+    >>> run_id({"task": "dtd", "method": "lora", "seed": 0})
+    'dtd-lora-b2e16d17c6'
+    """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
     return f"{identity['task']}-{identity['method']}-{digest}"
 
 
-def write_curves(folder, rows):
-    """Write curves.csv in one atomic step."""
+def write_curves(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write curves.csv, a row an epoch, in one atomic step."""
     write_text(folder / "curves.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
-def read_curves(folder):
+def read_curves(folder: Path) -> pd.DataFrame:
     """curves.csv of one run -> DataFrame, a row an epoch."""
     return pd.read_csv(folder / "curves.csv")
 
 
-def write_record(folder, record):
-    write_json(Path(folder) / "run.json", record)
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run.json in one atomic step."""
+    write_json(folder / "run.json", record)
 
 
-def read_record(folder):
+def read_record(folder: Path) -> dict[str, Any] | None:
     """run.json of one run, or None where there is none yet."""
-    file = Path(folder) / "run.json"
+    file = folder / "run.json"
     return json.loads(file.read_text()) if file.is_file() else None
 
 
-def read_ledger(folder=None):
+def read_ledger(folder: str | Path | None = None) -> pd.DataFrame:
     """All runs as a DataFrame, one row a run, sorted by task, method and seed.
 
     Accuracies lie in [0, 1], times are seconds. A run folder that cannot be read is skipped with a warning.
@@ -59,7 +66,11 @@ def read_ledger(folder=None):
     return table if table.empty else table.sort_values(["task", "method", "seed", "run"], ignore_index=True)
 
 
-def titles(ledger):
-    """{task: its name for tables and pictures}; synthetic tasks carry their tag."""
+def titles(ledger: pd.DataFrame) -> dict[str, str]:
+    """{task: its name for tables and pictures}; synthetic tasks carry their tag.
+
+    >>> titles(pd.DataFrame({"task": ["dtd", "dsprites_ori"], "synthetic": [False, True]}))
+    {'dsprites_ori': 'dsprites_ori (synthetic)', 'dtd': 'dtd'}
+    """
     synthetic = ledger.groupby("task")["synthetic"].first()
-    return {task: f"{task} (synthetic)" if tag else task for task, tag in synthetic.items()}
+    return {task: f"{task} (synthetic)" if tag else task for task, tag in zip(synthetic.index, synthetic, strict=True)}

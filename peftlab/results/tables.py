@@ -1,5 +1,7 @@
 """A comparison as a table of text: methods x tasks with intervals, both averages, costs."""
 
+import pandas as pd
+
 from ..common.errors import PeftlabError
 from .ledger import titles
 from .statistics import averages, mean_interval
@@ -12,7 +14,7 @@ COSTS = {
 }
 
 
-def comparison_table(ledger, by="label", costs=None):
+def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Test accuracies in % -> DataFrame of text, a row a method, the best mean first.
 
     A task's column: mean over seeds and half of Student's 95 % interval. Averages, with bootstrap intervals over tasks
@@ -30,18 +32,25 @@ def comparison_table(ledger, by="label", costs=None):
     for name in ("mean over tasks", "mean over groups"):
         ends = zip(means[name], means[f"{name} low"], means[f"{name} high"], strict=True)
         table[name] = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in ends]
-    for column, (title, form) in reversed(COSTS.items() if costs is not None else ()):
-        table.insert(0, title, costs.loc[table.index, column].map(form.format))
+    if costs is not None:
+        for column, (title, form) in reversed(COSTS.items()):
+            table.insert(0, title, costs.loc[table.index, column].map(form.format))
     return table.loc[means["mean over tasks"].sort_values(ascending=False).index]
 
 
-def _with_half_interval(values):
+def _with_half_interval(values: pd.Series) -> str:
     mean, _, high = mean_interval(values)
     return f"{mean:.1f}" if high != high else f"{mean:.1f} ± {high - mean:.1f}"
 
 
-def markdown(table):
-    """A DataFrame of text as a Markdown table, its index first and as code."""
+def markdown(table: pd.DataFrame) -> str:
+    """A DataFrame of text as a Markdown table, its index first and as code.
+
+    >>> print(markdown(pd.DataFrame({"dtd": ["68.2"]}, index=pd.Index(["lora"], name="method"))))
+    | method | dtd |
+    | --- | --- |
+    | `lora` | 68.2 |
+    """
     rows = [[table.index.name, *table.columns], ["---"] * (len(table.columns) + 1)]
     rows += [[f"`{name}`", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 from PIL import Image
@@ -11,10 +12,21 @@ from PIL import Image
 from ..common.errors import DataError
 from ..common.progress import progress
 from .task import load_image
-from .vtab1k import SPLITS, VTAB, list_lines, parse_line, read_classes
+from .vtab1k import SPLITS, VTAB, TaskSpec, list_lines, parse_line, read_classes
 
 DISJOINT = ("train800", "val200", "test")
 SHOWN = 20  # problems printed by str()
+
+Entry: TypeAlias = tuple[Path, int]  # an image and its label
+Lists: TypeAlias = dict[str, list[Entry]]  # of each split
+
+
+class Finding(NamedTuple):
+    """What was found of one image. `digest`: sha256 of its size and decoded RGB pixels, where they were read."""
+
+    digest: bytes | None = None
+    fault: Literal["unreadable", "mode"] | None = None
+    problem: str | None = None  # one sentence
 
 
 @dataclass(frozen=True)
@@ -28,14 +40,14 @@ class Audit:
     """
 
     table: pd.DataFrame
-    problems: list
+    problems: list[str]
 
     @property
-    def differing(self):
+    def differing(self) -> pd.DataFrame:
         """The rows whose number of images is not that of VTAB-1k."""
         return self.table[(self.table["images"] != self.table["expected"]).fillna(False)]
 
-    def summary(self):
+    def summary(self) -> str:
         """One sentence."""
         tasks, differing = self.table["task"].nunique(), self.differing
         text = f"{_count(tasks, 'task')}, {_count(len(self.problems), 'problem')}."
@@ -46,18 +58,23 @@ class Audit:
             )
         return text
 
-    def __str__(self):
+    def __str__(self) -> str:
         hidden = len(self.problems) - SHOWN
         more = [f"... and {hidden} more, see Audit.problems"] if hidden > 0 else []
         return "\n".join([self.table.to_string(index=False), "", self.summary(), *self.problems[:SHOWN], *more])
 
 
-def _count(n, word):
+def _count(n: int, word: str) -> str:
+    """A number with its noun.
+
+    >>> _count(1, "task"), _count(3, "problem")
+    ('1 task', '3 problems')
+    """
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
-def audit(folder, decode=True):
-    """Audit one task folder, or every task in a root folder -> Audit. It goes on after every problem.
+def audit(folder: str | Path, decode: bool = True) -> Audit:
+    """Audit one task folder, or every task in a root folder. It goes on after every problem.
 
     decode=False reads the lists and looks whether the images exist, but opens none. Raises DataError only when there
     is nothing to audit.
@@ -66,7 +83,8 @@ def audit(folder, decode=True):
     tasks = find_tasks(folder)
     if not tasks:
         raise DataError(f"{folder}: no task in the VTAB-1k layout here. Name the folder that holds cifar/, dtd/, ...")
-    rows, problems = [], []
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
     for task in tasks:
         more_rows, more_problems = _audit_task(task, decode)
         rows += more_rows
@@ -74,7 +92,7 @@ def audit(folder, decode=True):
     return Audit(pd.DataFrame(rows).convert_dtypes(), problems)
 
 
-def find_tasks(folder):
+def find_tasks(folder: str | Path) -> list[Path]:
     """The task folders: `folder` itself or those in it, known by a list file or by the name of a VTAB task."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -84,47 +102,48 @@ def find_tasks(folder):
     return sorted(p for p in folder.iterdir() if p.is_dir() and (p.name in VTAB or _has_list(p)))
 
 
-def _has_list(folder):
+def _has_list(folder: Path) -> bool:
     return any((folder / f"{split}.txt").is_file() for split in SPLITS)
 
 
-def _audit_task(folder, decode):
-    problems, spec = [], VTAB.get(folder.name)
+def _audit_task(folder: Path, decode: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """-> (rows of the table, problems) of one task."""
+    problems: list[str] = []
+    spec = VTAB.get(folder.name)
     declared = _declared(folder, spec, problems)
     lists = {split: _entries(folder, split, declared, problems) for split in SPLITS}
     wanted = dict.fromkeys(path for entries in lists.values() for path, _ in entries)
-    seen = {path: _look(path, decode) for path in progress(wanted, desc=folder.name, unit="image")}
-    problems += [problem for _, _, problem in seen.values() if problem]
+    seen = {path: _inspect(path, decode) for path in progress(wanted, desc=folder.name, unit="image")}
+    problems += [finding.problem for finding in seen.values() if finding.problem]
     rows = []
     for split in SPLITS:
         entries, labels = lists[split], Counter(label for _, label in lists[split])
         size = None
         if spec:
             size = {"train800": 800, "val200": 200, "train800val200": 1000, "test": spec.test_size}[split]
-        row = {"task": folder.name, "split": split, "images": len(entries), "expected": size}
+        row: dict[str, Any] = {"task": folder.name, "split": split, "images": len(entries), "expected": size}
         row |= {"classes": len(labels), "declared": declared}
         row["smallest"] = min(labels.values()) / len(entries) if entries else None
         row["largest"] = max(labels.values()) / len(entries) if entries else None
         row["duplicates"], row["shared"] = _repeats(folder, split, lists, seen, problems) if decode else (None, None)
-        row["unreadable"] = sum(seen[path][1] == "unreadable" for path, _ in entries)
-        row["wrong_mode"] = sum(seen[path][1] == "mode" for path, _ in entries) if decode else None
+        row["unreadable"] = sum(seen[path].fault == "unreadable" for path, _ in entries)
+        row["wrong_mode"] = sum(seen[path].fault == "mode" for path, _ in entries) if decode else None
         rows.append(row)
     _compare_union(folder, lists, seen, decode, problems)
     return rows, problems
 
 
-def _declared(folder, spec, problems):
+def _declared(folder: Path, spec: TaskSpec | None, problems: list[str]) -> int | None:
     """Number of classes of classes.txt, else VTAB's, else None: then every label from 0 up is taken."""
     try:
-        names = read_classes(folder, spec)
-        return None if names is None else len(names)
+        return len(read_classes(folder, spec)) or None
     except DataError as error:
         problems.append(str(error))
         return spec.num_classes if spec else None
 
 
-def _entries(folder, split, declared, problems):
-    """The good lines of a list -> [(Path, label)]; the bad ones go to `problems`, where `read_split` would raise."""
+def _entries(folder: Path, split: str, declared: int | None, problems: list[str]) -> list[Entry]:
+    """The good lines of a list; the bad ones go to `problems`, where `read_split` would raise."""
     entries, lines = [], []
     try:
         lines = list_lines(folder, split)
@@ -138,18 +157,20 @@ def _entries(folder, split, declared, problems):
     return entries
 
 
-def _look(path, decode):
-    """-> (sha256 of size and decoded RGB pixels or None, None | 'unreadable' | 'mode', sentence or None)."""
+def _inspect(path: Path, decode: bool) -> Finding:
+    """Open an image, or without `decode` only look whether it is there."""
     if not decode:
-        return (None, None, None) if path.is_file() else (None, "unreadable", f"{path}: in a list, but no such file")
+        missing = Finding(fault="unreadable", problem=f"{path}: in a list, but no such file")
+        return Finding() if path.is_file() else missing
     try:
         image = load_image(path)
     except DataError as error:
-        return None, "mode" if _opens(path) else "unreadable", str(error)
-    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest(), None, None
+        return Finding(fault="mode" if _opens(path) else "unreadable", problem=str(error))
+    return Finding(digest=hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest())
 
 
-def _opens(path):
+def _opens(path: Path) -> bool:
+    """Whether PIL reads the file, whatever its mode."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -158,13 +179,16 @@ def _opens(path):
     return True
 
 
-def _repeats(folder, split, lists, seen, problems):
+def _repeats(
+    folder: Path, split: str, lists: Lists, seen: dict[Path, Finding], problems: list[str]
+) -> tuple[int, int]:
     """-> (duplicates, shared) as in Audit; each kind adds one sentence with an example."""
     others = ["test"] if split == "train800val200" else list(DISJOINT[: DISJOINT.index(split)])
-    before = {seen[path][0]: (path, label) for other in others for path, label in lists[other]}
-    own, twice, shared = {}, [], []
+    before = {seen[path].digest: (path, label) for other in others for path, label in lists[other]}
+    own: dict[bytes, Entry] = {}
+    twice, shared = [], []
     for path, label in lists[split]:
-        digest = seen[path][0]
+        digest = seen[path].digest
         if digest is None:
             continue
         if digest in before:
@@ -180,16 +204,16 @@ def _repeats(folder, split, lists, seen, problems):
         problems.append(
             f"{folder / split}.txt: {len(pairs)} of {len(lists[split])} images have the very pixels of another "
             f"{where}, {unlike} of them with another label (first: {path.relative_to(folder)} and "
-            f"{other_path.relative_to(folder)}). Remove their lines, or say so beside the results"
+            f"{other_path.relative_to(folder)}). Remove their lines, or say so with the results"
         )
     return len(twice), len(shared)
 
 
-def _compare_union(folder, lists, seen, decode, problems):
+def _compare_union(folder: Path, lists: Lists, seen: dict[Path, Finding], decode: bool, problems: list[str]) -> None:
     """train800val200 must hold the images and labels of train800 and val200. By pixels: exports copy the files."""
 
-    def content(*splits):
-        pairs = [(seen[path][0], label) for split in splits for path, label in lists[split]]
+    def content(*splits: str) -> Counter[tuple[bytes | None, int]]:
+        pairs = [(seen[path].digest, label) for split in splits for path, label in lists[split]]
         return Counter(pair for pair in pairs if pair[0] is not None or not decode)
 
     union, parts = content("train800val200"), content("train800", "val200")

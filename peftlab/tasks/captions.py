@@ -8,13 +8,16 @@ jsonl   <folder>/captions.jsonl, a line an image: {"file", "captions": [..], "sp
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from PIL import Image
 
+from ..backbones.types import Pixels
 from ..common.errors import DataError, check_choice
 from ..common.files import write_json
 from ..common.paths import cache_folder
@@ -27,61 +30,73 @@ from .task import read_pixels
 SPLITS = ("train", "val", "test")
 SCENES = {"train": 800, "val": 200, "test": 200}
 
+Captioned: TypeAlias = tuple[Path, list[str]]  # an image and its captions
+
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """Images with their captions. `synthetic`: scenes drawn here, whose numbers are never those of photographs."""
+    """Images with their captions. `synthetic`: scenes drawn here, whose numbers are never those of photographs.
+
+    >>> CaptionTask("scenes", Path("scenes-v1"), synthetic=True).title
+    'scenes (synthetic)'
+    """
 
     name: str
     folder: Path
     synthetic: bool
 
     @property
-    def title(self):
-        """The name for tables and pictures; what was drawn here carries its tag."""
+    def title(self) -> str:
+        """The name for tables and pictures; synthetic scenes carry their tag."""
         return f"{self.name} (synthetic)" if self.synthetic else self.name
 
     @cached_property
-    def entries(self):
-        """{split: list of (image Path, list of captions)}. Raises DataError for anything missing or empty."""
+    def entries(self) -> dict[str, list[Captioned]]:
+        """The images and captions of each split. Raises DataError for anything missing or empty."""
         if (self.folder / "captions.jsonl").is_file():
             return read_jsonl(self.folder / "captions.jsonl")
-        return {split: read_coco(self.folder, split) for split in SPLITS if coco_file(self.folder, split)}
+        return {split: read_coco(file) for split in SPLITS if (file := coco_file(self.folder, split))}
 
-    def split(self, name):
-        """List of (image Path, list of captions) of 'train', 'val' or 'test'."""
+    def split(self, name: str) -> list[Captioned]:
+        """The images and captions of 'train', 'val' or 'test'."""
         check_choice("split", name, self.entries)
         return self.entries[name]
 
-    def captions(self, split):
-        """All captions of each image: a list of lists."""
+    def captions(self, split: str) -> list[list[str]]:
+        """All captions of each image."""
         return [captions for _, captions in self.split(split)]
 
-    def size(self, split):
-        """Number of images."""
+    def size(self, split: str) -> int:
+        """Number of images of a split."""
         return len(self.split(split))
 
-    def pixels(self, split, size, indices=None, interpolation="bicubic"):
-        """Images resized directly to size (height, width) -> uint8 tensor [n, height, width, 3]."""
+    def pixels(
+        self,
+        split: str,
+        size: tuple[int, int],
+        indices: Iterable[SupportsIndex] | None = None,
+        interpolation: str = "bicubic",
+    ) -> Pixels:
+        """The images of a split, or those at `indices`, as `read_pixels` gives them."""
         paths = [path for path, _ in self.split(split)]
         return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
 
-    def factors(self, split):
-        """What each synthetic scene shows: a list of lists of solids' factors."""
+    def factors(self, split: str) -> list[list[dict[str, Any]]]:
+        """What each synthetic scene shows: the factors of each of its solids."""
         table = json.loads((self.folder / "factors.json").read_text())
         return [table[f"{split}/{path.name}"]["objects"] for path, _ in self.split(split)]
 
     @cached_property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """12 hex digits over the folder's name, the names of the images and their captions."""
         said = [[split, path.name, captions] for split, each in self.entries.items() for path, captions in each]
         return hashlib.sha256(json.dumps([self.folder.name, said]).encode()).hexdigest()[:12]
 
 
-def load_captions(source="scenes"):
+def load_captions(source: str | Path = "scenes") -> CaptionTask:
     """A CaptionTask. source: 'scenes' (synthetic, drawn at the first call), or a folder as the module describes.
 
-    Raises DataError for a folder without captions, PeftlabError for another name.
+    Raises DataError for a folder without captions.
     """
     if str(source) == "scenes":
         folder = cache_folder() / "synthetic" / "scenes-v1"
@@ -96,7 +111,7 @@ def load_captions(source="scenes"):
     return CaptionTask(folder.name, folder, synthetic=False)
 
 
-def coco_file(folder, split):
+def coco_file(folder: Path, split: str) -> Path | None:
     """The annotation file of a split, or None. Raises DataError where several could be meant."""
     found = sorted((folder / "annotations").glob(f"captions_{split}*.json"))
     if len(found) > 1:
@@ -104,10 +119,12 @@ def coco_file(folder, split):
     return found[0] if found else None
 
 
-def read_coco(folder, split):
-    """One split of a COCO-style folder -> list of (image Path, captions), in the order of the file's images."""
-    file = coco_file(folder, split)
-    images = folder / file.stem.removeprefix("captions_")
+def read_coco(file: Path) -> list[Captioned]:
+    """The images and captions of one annotation file, in the order of its images.
+
+    Raises DataError for a file of another form, and for captions of images that it does not list.
+    """
+    images = file.parents[1] / file.stem.removeprefix("captions_")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {image["id"]: image["file_name"] for image in content["images"]}
@@ -122,8 +139,8 @@ def read_coco(folder, split):
     return [(_inside(images, name, file), _checked(said[i], name, file)) for i, name in names.items()]
 
 
-def read_jsonl(file):
-    """captions.jsonl -> {split: list of (image Path, captions)}."""
+def read_jsonl(file: Path) -> dict[str, list[Captioned]]:
+    """The images and captions of each split of captions.jsonl. Raises DataError naming the line."""
     entries = defaultdict(list)
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -138,25 +155,29 @@ def read_jsonl(file):
     return dict(entries)
 
 
-def _inside(folder, name, file):
+def _inside(folder: Path, name: str, file: Path) -> Path:
     """The path of an image, which may not lead out of its folder."""
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataError(f"{file}: the image name {name!r} leads out of {folder}")
     return folder / name
 
 
-def _checked(captions, name, file):
+def _checked(captions: Any, name: str, file: Path) -> list[str]:
     """Captions without surrounding space. Raises DataError for an image without any, and for an empty one."""
     if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
         raise DataError(f"{file}: {name} has no caption, or an empty one: {captions!r}. Write one, or drop the image")
     return [caption.strip() for caption in captions]
 
 
-def draw_scenes(folder, sizes=None, series="scenes"):
-    """Write scenes with their COCO files into an empty folder. Another series has other scenes."""
+def draw_scenes(folder: Path, sizes: Mapping[str, int] | None = None, series: str = "scenes") -> None:
+    """Write scenes with their COCO files into an empty folder. Another series has other scenes.
+
+    sizes: number of scenes of each split, by default SCENES.
+    """
     sizes = sizes or SCENES
     rows = [(split, i) for split, n in sizes.items() for i in range(n)]
-    factors, content = {}, {split: {"images": [], "annotations": []} for split in sizes}
+    factors = {}
+    content: dict[str, dict[str, list[dict[str, Any]]]] = {split: {"images": [], "annotations": []} for split in sizes}
     for split in sizes:
         (folder / split).mkdir()
     for index, (split, i) in enumerate(progress(rows, desc="drawing scenes (once)", unit="image")):
@@ -165,8 +186,9 @@ def draw_scenes(folder, sizes=None, series="scenes"):
         Image.fromarray(np.ascontiguousarray(image)).save(folder / split / name)
         factors[f"{split}/{name}"] = shown
         content[split]["images"].append({"id": i, "file_name": name})
-        each = [{"id": len(captions) * i + j, "image_id": i, "caption": said} for j, said in enumerate(captions)]
-        content[split]["annotations"] += each
+        content[split]["annotations"] += [
+            {"id": len(captions) * i + j, "image_id": i, "caption": said} for j, said in enumerate(captions)
+        ]
     (folder / "annotations").mkdir()
     for split, each in content.items():
         write_json(folder / "annotations" / f"captions_{split}.json", each)

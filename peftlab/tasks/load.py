@@ -4,20 +4,19 @@ from pathlib import Path
 
 from ..common.errors import PeftlabError, near
 from ..common.paths import data_root
+from .synthetic.drawing import synthetic_task
+from .synthetic.registry import SYNTHETIC
 from .task import Task
 from .vtab1k import VTAB, list_lines, read_classes
 
 
-def load_task(name, root=None):
+def load_task(name: str, root: str | Path | None = None) -> Task:
     """Load a task by name.
 
     root: a folder in the VTAB-1k layout reads the real task; None takes $PEFTLAB_DATA if it is set and otherwise
     draws the synthetic task; "synthetic" draws it in any case. Raises PeftlabError for unknown names and DataError for
     damaged folders.
     """
-    from .synthetic.drawing import synthetic_task
-    from .synthetic.registry import SYNTHETIC
-
     root = root if root is not None else data_root()
     known = set(VTAB) | set(SYNTHETIC)
     if name not in known:
@@ -34,28 +33,31 @@ def load_task(name, root=None):
     return Task(name, spec.group, spec.about, read_classes(folder, spec), folder, synthetic=False)
 
 
-def task_names():
-    """All names that `load_task` knows, VTAB's first."""
-    from .synthetic.registry import SYNTHETIC
+def task_names() -> list[str]:
+    """All names that `load_task` knows, VTAB's first.
 
+    >>> names = task_names()
+    >>> len(names), names[0], names[-1]
+    (21, 'cifar', 'textures')
+    """
     return [*VTAB, *(name for name in SYNTHETIC if name not in VTAB)]
 
 
-def available_tasks(root=None):
+def available_tasks(root: str | Path | None = None) -> list[str]:
     """Names that can be loaded now: VTAB tasks on disk under root or $PEFTLAB_DATA, or else all synthetic tasks."""
-    from .synthetic.registry import SYNTHETIC
-
     root = root if root is not None else data_root()
     if root is None or str(root) == "synthetic":
         return list(SYNTHETIC)
     return [name for name in VTAB if (Path(root).expanduser() / name).is_dir()]
 
 
-def pick_tasks(n, root=None):
-    """Up to n names of available tasks, taken from the groups in turn, so that three tasks show three groups."""
-    from .synthetic.registry import SYNTHETIC
+def pick_tasks(n: int, root: str | Path | None = None) -> list[str]:
+    """Up to n names of available tasks, taken from the groups in turn, so that three tasks show three groups.
 
+    >>> pick_tasks(3, root="synthetic")
+    ['digits', 'textures', 'clevr_count']
+    """
     names = available_tasks(root)
     group = {name: (VTAB.get(name) or SYNTHETIC[name]).group for name in names}
-    rank = {name: (sum(group[other] == group[name] for other in names[:i]), i) for i, name in enumerate(names)}
-    return sorted(names, key=rank.get)[:n]
+    turn = {name: (sum(group[other] == group[name] for other in names[:i]), i) for i, name in enumerate(names)}
+    return sorted(names, key=turn.__getitem__)[:n]

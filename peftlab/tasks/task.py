@@ -1,19 +1,23 @@
 """A task: images, labels, class names, splits, group."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from PIL import Image, UnidentifiedImageError
 
+from ..backbones.types import Pixels
 from ..common.errors import DataError, PeftlabError, near
 from .vtab1k import SPLITS, read_split
 
 
-def load_image(path):
+def load_image(path: str | Path) -> Image.Image:
     """Open one image as RGB. Raises DataError naming the file when it is missing, truncated or of another mode."""
     try:
         with Image.open(path) as image:
@@ -32,8 +36,8 @@ def load_image(path):
     return image.convert("RGB")
 
 
-def read_pixels(paths, size, interpolation="bicubic"):
-    """Images resized directly to size (height, width) -> uint8 tensor [n, height, width, 3]."""
+def read_pixels(paths: Sequence[str | Path], size: tuple[int, int], interpolation: str = "bicubic") -> Pixels:
+    """Images resized directly, without a crop, to size (height, width). interpolation: 'bicubic' or 'bilinear'."""
     method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
     out = np.empty((len(paths), *size, 3), dtype=np.uint8)
     for row, path in enumerate(paths):
@@ -45,46 +49,57 @@ def read_pixels(paths, size, interpolation="bicubic"):
 class Task:
     """One classification task. Nothing is read until it is asked for.
 
-    `synthetic` marks our own synthetic tasks: they are never to be averaged with, or called, VTAB.
+    `synthetic` marks tasks drawn here: they are never averaged with, or called, VTAB.
+
+    >>> task = Task("dtd", "natural", "the texture", ("banded", "dotted"), Path("vtab-1k/dtd"), synthetic=False)
+    >>> task.num_classes, task.title
+    (2, 'dtd')
     """
 
     name: str
     group: str
     about: str
-    classes: tuple
+    classes: tuple[str, ...]
     folder: Path
     synthetic: bool
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
+        """Number of classes."""
         return len(self.classes)
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The name for tables and pictures; synthetic tasks carry their tag."""
         return f"{self.name} (synthetic)" if self.synthetic else self.name
 
-    def split(self, name):
-        """-> (image Paths, labels int64 [n]) of 'train800', 'val200', 'train800val200' or 'test'."""
+    def split(self, name: str) -> tuple[list[Path], Int64[np.ndarray, " images"]]:
+        """-> (image Paths, labels) of 'train800', 'val200', 'train800val200' or 'test'."""
         if name not in SPLITS:
             raise PeftlabError(f"unknown split {name!r}{near(name, SPLITS)}")
         return read_split(self.folder, name, self.num_classes)
 
-    def labels(self, split):
-        """int64 [n]."""
+    def labels(self, split: str) -> Int64[np.ndarray, " images"]:
+        """The class of each image of a split, from 0."""
         return self.split(split)[1]
 
-    def size(self, split):
-        """Number of images."""
+    def size(self, split: str) -> int:
+        """Number of images of a split."""
         return len(self.labels(split))
 
-    def pixels(self, split, size, indices=None, interpolation="bicubic"):
-        """Images resized directly to size (height, width) -> uint8 tensor [n, height, width, 3]."""
+    def pixels(
+        self,
+        split: str,
+        size: tuple[int, int],
+        indices: Iterable[SupportsIndex] | None = None,
+        interpolation: str = "bicubic",
+    ) -> Pixels:
+        """The images of a split, or those at `indices`, as `read_pixels` gives them."""
         paths = self.split(split)[0]
         return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
 
     @cached_property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """12 hex digits over the folder's name (synthetic tasks carry their version in it) and the list files."""
         content = self.folder.name.encode() + b"".join((self.folder / f"{split}.txt").read_bytes() for split in SPLITS)
         return hashlib.sha256(content).hexdigest()[:12]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from ..common.errors import DataError
 
@@ -17,7 +18,7 @@ SPLITS = ("train800", "val200", "train800val200", "test")
 
 
 @dataclass(frozen=True)
-class Spec:
+class TaskSpec:
     """What is known about a task before any file is read. `test_size` is that of the public VTAB-1k export."""
 
     name: str
@@ -29,7 +30,7 @@ class Spec:
 
 # Source of groups, class counts and test sizes: public VTAB-1k readers and exports (see data/README.md).
 VTAB = {
-    row[0]: Spec(*row)
+    row[0]: TaskSpec(*row)
     for row in (
         ("cifar", "natural", 100, 10_000, "CIFAR-100: the object in a 32 px photograph"),
         ("caltech101", "natural", 102, 6_085, "Caltech-101: the object shown, or background clutter"),
@@ -54,7 +55,7 @@ VTAB = {
 }
 
 
-def read_lines(file):
+def read_lines(file: Path) -> list[tuple[int, str]]:
     """The non-empty lines of a text file -> [(line number, text)]. Raises DataError when the file is not UTF-8."""
     try:
         lines = enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
@@ -63,8 +64,11 @@ def read_lines(file):
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
-def list_lines(folder, split):
-    """The lines of a split's list. Raises DataError when folder or file is missing or the list is empty."""
+def list_lines(folder: str | Path, split: str) -> list[tuple[int, str]]:
+    """The non-empty lines of a split's list -> [(line number, text)].
+
+    Raises DataError when the folder or the file is missing, or the list is empty.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
@@ -81,8 +85,12 @@ def list_lines(folder, split):
     return lines
 
 
-def parse_line(folder, split, number, line, num_classes):
-    """'images/test/000000.jpg 3' -> (Path, 3). num_classes None takes any label from 0 up.
+def parse_line(folder: Path, split: str, number: int, line: str, num_classes: int | None) -> tuple[Path, int]:
+    """A line of a list -> (Path of the image, label). num_classes None takes any label from 0 up.
+
+    >>> path, label = parse_line(Path("vtab-1k/dtd"), "test", 1, "images/test/000000.jpg 3", num_classes=47)
+    >>> path.as_posix(), label
+    ('vtab-1k/dtd/images/test/000000.jpg', 3)
 
     Raises DataError naming file, line and fix: a malformed line, a label out of range, a path that leaves the folder.
     """
@@ -99,8 +107,10 @@ def parse_line(folder, split, number, line, num_classes):
     return folder / inside, int(label)
 
 
-def read_split(folder, split, num_classes):
-    """Read one list file -> (list of image Paths, labels int64 [n]). Images are not opened here.
+def read_split(
+    folder: str | Path, split: str, num_classes: int | None
+) -> tuple[list[Path], Int64[np.ndarray, " images"]]:
+    """Read one list file -> (image Paths, labels). Images are not opened here.
 
     Raises DataError as `list_lines` and `parse_line` do, at the first problem; `peftlab data audit` names them all.
     """
@@ -110,14 +120,15 @@ def read_split(folder, split, num_classes):
     return list(paths), np.array(labels, dtype=np.int64)
 
 
-def read_classes(folder, spec=None):
+def read_classes(folder: str | Path, spec: TaskSpec | None = None) -> tuple[str, ...]:
     """Class names in label order: those of classes.txt, which may list a subset of the task's classes, else numbers.
 
-    Raises DataError when the file is empty or has more names than the task has classes.
+    Without a file and without a spec nothing is known: an empty tuple. Raises DataError when the file is empty or has
+    more names than the task has classes.
     """
     file = Path(folder) / "classes.txt"
     if not file.is_file():
-        return tuple(f"class {i}" for i in range(spec.num_classes)) if spec else None
+        return tuple(f"class {i}" for i in range(spec.num_classes)) if spec else ()
     names = tuple(name for _, name in read_lines(file))
     if not names:
         raise DataError(f"{file}: no class names in it. Write one a line, or remove the file")

@@ -1,24 +1,33 @@
 """From pixels to logits: how images are prepared, and features, predictions and accuracies of a ViT."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from ..backbones.preprocess import input_size, prepare, prepare_for
-from ..backbones.protocols import get_protocol
+from ..backbones.protocols import Preprocessing, Protocol, get_protocol
 from ..backbones.stages import run_stages
+from ..backbones.types import Images, Logits, ViT
 from ..common.progress import progress
+from ..tasks.task import Task
 from .precision import autocast, pick_device
 
 EVAL_BATCH = 64  # small enough for the caches of a CPU: a fifth faster than 256
 
 
-def first_images(task, vit, images, split="train800"):
+def first_images(task: Task, vit: ViT, images: int, split: str = "train800") -> Images:
     """The first so many images of a split as a ViT reads them -> [n, 3, H, W] on its device."""
     rows = range(min(images, task.size(split)))
     return prepare_for(vit, task.pixels(split, input_size(vit), rows))
 
 
-def pixel_batches(vit, task, split, preprocessing, device, limit=None):
+def pixel_batches(
+    vit: ViT, task: Any, split: str, preprocessing: Preprocessing, device: torch.device, limit: int | None = None
+) -> Iterator[Images]:
     """Yield normalised images [B, 3, H, W] of a split in order, decoding a batch at a time."""
     n = min(task.size(split), limit or task.size(split))
     for first in progress(range(0, n, EVAL_BATCH), desc=f"{task.title} {split}", unit="batch"):
@@ -28,7 +37,15 @@ def pixel_batches(vit, task, split, preprocessing, device, limit=None):
 
 
 @torch.no_grad()
-def features(vit, task, split, protocol="peftlab", stop=-1, limit=None, device=None):
+def features(
+    vit: ViT,
+    task: Any,
+    split: str,
+    protocol: str | Protocol = "peftlab",
+    stop: int | None = -1,
+    limit: int | None = None,
+    device: str | torch.device | None = None,
+) -> Float[Tensor, "images ..."]:
     """What stage `stop` of a ViT would read, for a whole split, on the CPU.
 
     stop -1: the pooled features [n, D] that the head reads; smaller: tokens [n, N, D] (see `stages`).
@@ -42,12 +59,16 @@ def features(vit, task, split, protocol="peftlab", stop=-1, limit=None, device=N
 
 
 @torch.no_grad()
-def predict(vit, task, split, protocol="peftlab", device=None):
+def predict(
+    vit: ViT, task: Task, split: str, protocol: str | Protocol = "peftlab", device: str | torch.device | None = None
+) -> Logits:
     """Logits [n, classes] of a ViT with a head, on the CPU."""
     return features(vit, task, split, protocol, stop=None, device=device)
 
 
-def evaluate(model, task, split, protocol="peftlab", device=None):
+def evaluate(
+    model: Any, task: Task, split: str, protocol: str | Protocol = "peftlab", device: str | torch.device | None = None
+) -> dict[str, Any]:
     """-> {'accuracy': top-1 in [0, 1], 'loss': mean cross-entropy in nats, 'images': n}. Keeps no record."""
     logits, labels = predict(model.vit, task, split, protocol, device), torch.from_numpy(task.labels(split))
     return {

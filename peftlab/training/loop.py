@@ -3,31 +3,100 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from timm.layers import DropPath
+from torch import Tensor, nn
 
+from ..backbones.types import ViT
 from ..common.progress import progress
 from .precision import autocast
+from .spec import RunSpec
 from .state import load_state, save_state
 
 
-def learning_rate(step, total, warmup, peak, floor):
-    """Linear warm-up to `peak`, then cosine to `floor`."""
+def train(
+    model: Any,
+    step: Callable[[Int64[Tensor, " rows"]], dict[str, Tensor]],
+    spec: RunSpec,
+    folder: Path,
+    device: torch.device,
+    after_epoch: Callable[[], dict[str, float]] = dict,
+) -> list[dict[str, float]]:
+    """Train what is trainable in a model -> curves, one dict an epoch.
+
+    step: row numbers of a batch -> {"loss": scalar, further means for the curves}. after_epoch: further entries of the
+    curves. The folder keeps the last complete epoch, and the same call goes on from there. Raises FloatingPointError
+    when the loss is no longer a number.
+    """
+    recipe, n = spec.protocol.recipe, spec.train_images
+    optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
+    state = folder / "state.safetensors"
+    curves = load_state(state, model, optimizer)["curves"] if state.is_file() else []
+    per_epoch = math.ceil(n / recipe.batch_size)
+    epochs = range(len(curves), recipe.epochs)
+    bar = progress(epochs, desc=spec.title, unit="epoch", initial=len(curves), total=recipe.epochs)
+    for epoch in bar:
+        model.train()
+        began, sums = time.perf_counter(), Counter[str]()
+        for i, rows in enumerate(shuffled(n, spec.seed, epoch).split(recipe.batch_size)):
+            rate = learning_rate(epoch * per_epoch + i, per_epoch, recipe)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with autocast(device):
+                terms = step(rows)
+            require_finite(terms["loss"], f"{spec.title}, epoch {epoch + 1}, step {i + 1}", rate)
+            optimizer.zero_grad(set_to_none=True)
+            terms["loss"].backward()
+            optimizer.step()
+            sums.update({name: term.item() * len(rows) for name, term in terms.items()})
+        row = {"epoch": epoch + 1} | {name: value / n for name, value in sums.items()} | {"lr": rate}
+        curves.append(row | {"seconds": time.perf_counter() - began} | after_epoch())
+        save_state(state, model, optimizer, {"curves": curves})
+        bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "accuracy") if k in row}, refresh=False)
+    return curves
+
+
+def shuffled(n: int, seed: int, epoch: int) -> Int64[Tensor, " n"]:
+    """The order of an epoch; all that is random in it follows from (seed, epoch), also after an interruption.
+
+    >>> shuffled(5, seed=0, epoch=0).tolist()
+    [4, 2, 3, 0, 1]
+    """
+    torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(n))
+
+
+def learning_rate(step: int, per_epoch: int, recipe: Any) -> float:
+    """Linear warm-up to the recipe's lr, then cosine to its min_lr. per_epoch: steps of an epoch.
+
+    >>> from peftlab.backbones.protocols import Recipe
+    >>> recipe = Recipe(epochs=4, lr=0.1, warmup_epochs=1, min_lr=0.0)
+    >>> [round(learning_rate(step, 2, recipe), 3) for step in range(8)]
+    [0.05, 0.1, 0.1, 0.093, 0.075, 0.05, 0.025, 0.007]
+    """
+    total, warmup = recipe.epochs * per_epoch, recipe.warmup_epochs * per_epoch
     if step < warmup:
-        return peak * (step + 1) / warmup
-    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        return recipe.lr * (step + 1) / warmup
+    floor = min(recipe.min_lr, recipe.lr)
+    return floor + (recipe.lr - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def set_drop_path(vit, rate):
-    """Stochastic depth, growing linearly from 0 at the first block to `rate` at the last."""
-    for i, block in enumerate(vit.blocks):
-        here = rate * i / max(1, len(vit.blocks) - 1)
-        block.drop_path1, block.drop_path2 = (DropPath(here) if here else torch.nn.Identity() for _ in range(2))
+def require_finite(loss: Tensor, where: str, rate: float) -> None:
+    """Raise FloatingPointError unless the loss is a number."""
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"{where}: the loss became {loss.item()} at learning rate {rate:.2g}. Lower lr or check the images; "
+            "nothing of this epoch was kept"
+        )
 
 
-def parameter_groups(model, weight_decay):
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only; biases, norms and other vectors are left alone."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return [
@@ -36,47 +105,8 @@ def parameter_groups(model, weight_decay):
     ]
 
 
-def train(model, step, n, recipe, seed, folder, device, label, look=dict):
-    """The loop. step(row numbers) -> {"loss": scalar, further means for the curves}. Returns one dict an epoch.
-
-    look() -> {name: number}: further entries of the curves, asked for after each epoch.
-
-    The folder keeps the last complete epoch, and the same call goes on from there.
-    """
-    optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
-    state, curves = folder / "state.safetensors", []
-    if state.is_file():
-        curves = load_state(state, model, optimizer)["curves"]
-    per_epoch = math.ceil(n / recipe.batch_size)
-    total, warmup = recipe.epochs * per_epoch, recipe.warmup_epochs * per_epoch
-    epochs = range(len(curves), recipe.epochs)
-    bar = progress(epochs, desc=label, unit="epoch", initial=len(curves), total=recipe.epochs)
-    for epoch in bar:
-        # Everything random in an epoch follows from (seed, epoch), so that a resumed run equals an unbroken one.
-        torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
-        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(n))
-        model.train()
-        began, sums = time.perf_counter(), Counter()
-        for i, rows in enumerate(order.split(recipe.batch_size)):
-            rate = learning_rate(epoch * per_epoch + i, total, warmup, recipe.lr, min(recipe.min_lr, recipe.lr))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with autocast(device):
-                terms = step(rows)
-            loss = terms["loss"]
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"{label}: the loss became {loss.item()} in epoch {epoch + 1}, step {i + 1}, at learning rate "
-                    f"{rate:.2g}. Lower lr (now {recipe.lr:g}) or check the images; nothing of this epoch was kept"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            sums.update({name: term.item() * len(rows) for name, term in terms.items()})
-        row = {"epoch": epoch + 1} | {name: value / n for name, value in sums.items()} | {"lr": rate}
-        row["seconds"] = time.perf_counter() - began
-        curves.append(row | look())
-        save_state(state, model, optimizer, {"curves": curves})
-        shown = {name: f"{row[name]:.3f}" for name in ("loss", "accuracy") if name in row}
-        bar.set_postfix(shown, refresh=False)
-    return curves
+def set_drop_path(vit: ViT, rate: float) -> None:
+    """Stochastic depth, growing linearly from 0 at the first block to `rate` at the last."""
+    for i, block in enumerate(vit.blocks):
+        here = rate * i / max(1, len(vit.blocks) - 1)
+        block.drop_path1, block.drop_path2 = (DropPath(here) if here else nn.Identity() for _ in range(2))

@@ -1,40 +1,54 @@
 """A trained model with its record in the ledger."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 
 from ..common.errors import PeftlabError
 from ..results.ledger import read_curves, read_record, write_curves, write_record
 from .evaluate import evaluate
+from .spec import RunSpec
 
 
 class Run:
-    """A trained model with its record: metrics, curves, evaluate(split); before: the run of its first stage."""
+    """A model in training or trained, with its record: metrics, curves, evaluate(split).
+
+    before: the run of its first stage, where the method has two.
+    """
 
     headline = "accuracy"  # what `evaluate` returns of all that `measure` gives
 
-    def __init__(self, folder, model, task, protocol, device, before=None):
-        self.folder, self.model, self.task, self.protocol, self.device = folder, model, task, protocol, device
+    def __init__(
+        self, folder: Path, model: Any, task: Any, spec: RunSpec, device: torch.device, before: "Run | None" = None
+    ) -> None:
+        self.folder, self.model, self.task, self.spec, self.device = folder, model, task, spec, device
         self.before = before
 
     @property
-    def record(self):
-        """The content of run.json: one row of the ledger."""
-        return read_record(self.folder)
+    def record(self) -> dict[str, Any]:
+        """The content of run.json: one row of the ledger; empty before the run is finished."""
+        return read_record(self.folder) or {}
 
     @property
-    def metrics(self):
+    def finished(self) -> bool:
+        return "finished" in self.record
+
+    @property
+    def metrics(self) -> dict[str, float]:
         """What was measured so far."""
         return {k: v for k, v in self.record.items() if k.endswith((f"_{self.headline}", "_accuracy", "_loss"))}
 
     @property
-    def curves(self):
+    def curves(self) -> pd.DataFrame:
         """One row an epoch: training loss with the method's terms, accuracy, learning rate at its end, seconds."""
         return read_curves(self.folder)
 
-    def evaluate(self, split):
+    def evaluate(self, split: str) -> float:
         """The headline, top-1 accuracy, on a split, recorded in the ledger.
 
         The test split is opened once: asked again, the recorded value is returned. Raises PeftlabError when asked to
@@ -56,21 +70,20 @@ class Run:
         write_record(self.folder, record)
         return result[self.headline]
 
-    def measure(self, split):
+    def measure(self, split: str) -> dict[str, Any]:
         """What is recorded of a split."""
-        return evaluate(self.model, self.task, split, self.protocol, self.device)
+        return evaluate(self.model, self.task, split, self.spec.protocol, self.device)
 
-
-def finish(folder, record, curves, device):
-    """Write curves.csv and run.json of a trained run, with time, device and versions; what resuming needed goes."""
-    write_curves(folder, curves)
-    done = {
-        "train_loss": curves[-1]["loss"],
-        "seconds": round(sum(row["seconds"] for row in curves), 2),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "torch": torch.__version__,
-        "timm": version("timm"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_record(folder, record | done)
-    (folder / "state.safetensors").unlink(missing_ok=True)
+    def finish(self, curves: list[dict[str, float]], **facts: Any) -> None:
+        """Write curves.csv and run.json: spec, recipe and further facts; what resuming needed goes."""
+        write_curves(self.folder, curves)
+        measured = {
+            "train_loss": curves[-1]["loss"],
+            "seconds": round(sum(row["seconds"] for row in curves), 2),
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else self.device.type,
+            "torch": torch.__version__,
+            "timm": version("timm"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_record(self.folder, self.spec.identity | facts | asdict(self.spec.protocol.recipe) | measured)
+        (self.folder / "state.safetensors").unlink(missing_ok=True)

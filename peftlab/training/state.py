@@ -1,11 +1,15 @@
 """What an unfinished training keeps in order to go on: trained tensors and the optimizer's moments."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
+from torch import nn
 
 from ..common.files import read_tensors, write_tensors
 
 
-def save_state(path, model, optimizer, extra):
+def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, extra: Any) -> None:
     """Save what training needs to go on: trainable parameters, optimizer moments, and `extra` (JSON)."""
     tensors = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
     for i, state in optimizer.state_dict()["state"].items():
@@ -13,7 +17,7 @@ def save_state(path, model, optimizer, extra):
     write_tensors(path, tensors, extra)
 
 
-def load_state(path, model, optimizer):
+def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
     """Restore `save_state` in place. Returns `extra`."""
     tensors, extra = read_tensors(path)
     with torch.no_grad():

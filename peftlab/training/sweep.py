@@ -23,9 +23,11 @@ import contextlib
 import itertools
 import json
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import joblib
 import numpy as np
@@ -38,13 +40,14 @@ from ..common.errors import PeftlabError, near
 from ..common.files import write_json
 from ..common.paths import runs_folder
 from ..common.progress import progress
-from ..methods import attach, create_method
+from ..methods import Method, attach, create_method
 from ..results.ledger import read_curves, read_record, run_id
 from ..tasks.load import load_task
 from .fit import fit
 
 PATIENCE = 10  # seconds to wait for a scheduler
 RECIPE = ("epochs", "batch_size", "lr", "weight_decay")
+Job: TypeAlias = dict[str, Any]  # one run to be: label, task, method, options, recipe, train_split, seed
 IDENTITY = ("task", "method", "options", "recipe", "train_split", "seed")
 
 
@@ -52,19 +55,19 @@ IDENTITY = ("task", "method", "options", "recipe", "train_split", "seed")
 class Grid:
     """What a grid file says; see the module."""
 
-    tasks: list
-    methods: dict
-    seeds: list = field(default_factory=lambda: [0, 1, 2])
-    recipe: dict = field(default_factory=dict)
+    tasks: list[str]
+    methods: dict[str, Any]
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    recipe: dict[str, Any] = field(default_factory=dict)
     backbone: str = "peftlab_vit_mini"
     img_size: int | None = None
     root: str | None = None
     protocol: str = "peftlab"
-    tune_on: list | None = None
-    evaluate_each_epoch: list = field(default_factory=list)
+    tune_on: list[str] | None = None
+    evaluate_each_epoch: list[str] = field(default_factory=list)
     train_images: int | None = None
 
-    def candidates(self, label):
+    def candidates(self, label: str) -> list[dict[str, Any]]:
         """All combinations for one entry of `methods` -> list of {"method", "options", "recipe"}."""
         entry = dict(self.methods[label] or {})
         method = entry.pop("method", label)
@@ -80,7 +83,7 @@ class Grid:
         ]
 
 
-def read_grid(file):
+def read_grid(file: str | Path) -> Grid:
     """A Grid from a YAML file. Raises PeftlabError for what it does not understand, before anything runs."""
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
@@ -107,13 +110,13 @@ def read_grid(file):
     return grid
 
 
-def grid_methods(grid):
+def grid_methods(grid: Grid) -> dict[str, Method]:
     """{label: Method}, each with the first of its combinations."""
     first = {label: grid.candidates(label)[0] for label in grid.methods}
     return {label: create_method(each["method"], **each["options"]) for label, each in first.items()}
 
 
-def tuning_jobs(grid):
+def tuning_jobs(grid: Grid) -> list[Job]:
     """One job a candidate and task to choose on, where there is more than one candidate."""
     return [
         {"label": label, "task": task, "train_split": "train800", "seed": grid.seeds[0]} | each
@@ -124,7 +127,7 @@ def tuning_jobs(grid):
     ]
 
 
-def each_epoch_jobs(grid):
+def each_epoch_jobs(grid: Grid) -> list[Job]:
     """One job a candidate, task and seed."""
     return [
         {"label": label, "task": task, "train_split": "train800", "seed": seed} | each
@@ -133,7 +136,7 @@ def each_epoch_jobs(grid):
     ]
 
 
-def final_jobs(grid, tuned):
+def final_jobs(grid: Grid, tuned: list[Job]) -> list[Job]:
     """One job a seed, method and task, each with its best candidate. tuned: results of `tuning_jobs`."""
     scores = {(r["label"], r["task"], _identity(_candidate(r))): r.get("accuracy", np.nan) for r in tuned}
     jobs = []
@@ -150,23 +153,23 @@ def final_jobs(grid, tuned):
     return jobs
 
 
-def _candidate(result):
+def _candidate(result: Job) -> dict[str, Any]:
     return {key: result[key] for key in ("method", "options", "recipe")}
 
 
 @lru_cache(maxsize=1)
-def _backbone(name, img_size):
+def _backbone(name: str, img_size: int | None) -> Any:
     return load_backbone(name, img_size=img_size)
 
 
-def run_job(grid, job, runs):
+def run_job(grid: Grid, job: Job, runs: str | Path) -> Job:
     """Train and evaluate one job -> the job with its run and accuracy, or with the error's name.
 
     A finished run is taken from the ledger, an unfinished one goes on. A failure is written to
     <runs>/failures/<job>.json with its traceback and does not stop the others.
     """
     failure = Path(runs) / "failures" / f"{run_id(job)}.json"
-    how = {
+    how: dict[str, Any] = {
         "protocol": grid.protocol,
         "evaluate_each_epoch": grid.evaluate_each_epoch,
         "train_images": grid.train_images,
@@ -186,7 +189,7 @@ def run_job(grid, job, runs):
     return job | {"run": run.folder.name, "accuracy": accuracy}
 
 
-def run_jobs(grid, jobs, runs, processes, desc):
+def run_jobs(grid: Grid, jobs: list[Job], runs: Path, processes: int, desc: str) -> list[Job]:
     """All jobs, in as many local processes or wherever joblib's active backend sends them -> list of results.
 
     Jobs that are the same run under two labels are run once.
@@ -198,12 +201,12 @@ def run_jobs(grid, jobs, runs, processes, desc):
     return [done[_identity(job)] | {"label": job["label"]} for job in jobs]
 
 
-def _identity(job):
+def _identity(job: Job) -> str:
     return json.dumps({key: value for key, value in job.items() if key in IDENTITY}, sort_keys=True)
 
 
 @contextlib.contextmanager
-def on_cluster(scheduler):
+def on_cluster(scheduler: str) -> Iterator[Any]:
     """Within this, sweeps run on the Dask cluster at an address. Raises PeftlabError where it cannot be reached."""
     try:
         from distributed import Client
@@ -217,7 +220,7 @@ def on_cluster(scheduler):
         yield client
 
 
-def sweep(grid, runs=None, processes=1):
+def sweep(grid: Grid, runs: str | Path | None = None, processes: int = 1) -> tuple[pd.DataFrame, list[Job]]:
     """Tune, retrain, test -> (DataFrame, a row a finished run; list of failed jobs).
 
     A row is the run's ledger row with its label in the grid first; `train_split` tells tuning (train800) from the
@@ -231,9 +234,9 @@ def sweep(grid, runs=None, processes=1):
     else:
         tuned = run_jobs(grid, tuning_jobs(grid), runs, processes, "tuning")
         jobs = tuned + run_jobs(grid, final_jobs(grid, tuned), runs, processes, "sweep")
-    rows = []
+    rows: list[dict[Any, Any]] = []
     for job in (job for job in jobs if "run" in job):
-        row = {"label": job["label"], "run": job["run"]} | read_record(runs / job["run"])
+        row = {"label": job["label"], "run": job["run"]} | (read_record(runs / job["run"]) or {})
         # The run's own entries win: its lr is the peak, that of an epoch the last rate in it.
         rows += (
             [epoch | row for epoch in read_curves(runs / job["run"]).to_dict("records")]

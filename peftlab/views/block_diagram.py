@@ -1,9 +1,21 @@
-"""Where a method acts in a block, drawn. Everything is read off the tuned model, so a new method draws itself."""
+"""Where a method acts in a block, drawn. Everything is read off the tuned model, so a new method draws itself.
+
+>>> from peftlab.backbones.load import load_backbone
+>>> from peftlab.methods import attach
+>>> block(attach(load_backbone(), "lora", num_classes=2, rank=4)).get_title(loc="left")
+'LoRA: 3,072 in this block'
+"""
+
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from matplotlib.typing import ColorType
 
 from ..analysis.changes import block_changes
+from ..methods.core.model import PeftModel
 from .style import PALETTE, axes_or_new, bare
 
 FROZEN, TUNED, NEW = "0.88", PALETTE[1], PALETTE[0]
@@ -18,16 +30,16 @@ BOXES = {
     "mlp.act": (9.9, 0.9, "GELU"),
     "mlp.fc2": (11.2, 0.9, "fc2"),
 }
-SPANS = {place: (left, left + width) for place, (left, width, _) in BOXES.items()}
+SPANS = {path: (left, left + width) for path, (left, width, _) in BOXES.items()}
 SPANS |= {"attn": (2.5, 6.4), "mlp": (8.6, 12.1)}
 SUMS, END = (6.9, 12.6), 13.2
 
 
-def block(model, index=-1, ax=None):
+def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
     """One block of a tuned model from left to right: frozen parts grey, tuned ones orange, new ones blue -> Axes.
 
     A low orange strip means that only the bias is tuned. A blue bar stands in line with the module it touches, a blue
-    box below runs beside the modules it spans.
+    box below runs parallel to the modules it spans.
     """
     ax = bare(axes_or_new(ax, (6, 1.5)))
     changes = block_changes(model, index)
@@ -41,22 +53,22 @@ def block(model, index=-1, ax=None):
         ax.add_patch(Rectangle((0.25, 0.22 * row - 0.4), 0.35, 0.14, color="0.6"))
     shared = sorted({n.split(".shared.")[1].split(".")[0] for n, _ in model.vit.named_parameters() if ".shared." in n})
     notes = [f"{', '.join(shared)} shared by all blocks"] if shared else []
-    for (place, role), names in changes.items():
+    for (path, role), names in changes.items():
         if role in ("prompts", "gist"):
             ax.add_patch(Rectangle((0.25, 0.48), 0.35, 0.14, color=NEW))
         elif role == "channels":  # on the residual stream, between attention and MLP
             ax.add_patch(Rectangle((SUMS[0] + 0.12, -0.3), 0.14, 0.6, color=NEW, zorder=3))
         elif role == "shared":
             continue
-        elif place not in SPANS:
-            notes.append(f"also {place}")
+        elif path not in SPANS:
+            notes.append(f"also {path}")
         elif role == "tuned":
-            _tuned(ax, place, names)
-        elif role == "beside":
-            for span in [SPANS[place]] if place else [(1.3, 6.7), (7.4, 12.4)]:
-                _beside(ax, *span)
+            _tuned(ax, path, names)
+        elif role == "parallel":
+            for span in [SPANS[path]] if path else [(1.3, 6.7), (7.4, 12.4)]:
+                _parallel(ax, *span)
         else:
-            x = SPANS[place][0] - 0.24 if role == "before" else SPANS[place][1] + 0.04
+            x = SPANS[path][0] - 0.24 if role == "before" else SPANS[path][1] + 0.04
             ax.add_patch(Rectangle((x, -0.45), 0.2, 0.9, color=NEW, zorder=3))
     trained = sum(p.numel() for p in model.vit.blocks[index].parameters() if p.requires_grad)
     ax.set_title(f"{model.method.title}: {trained:,} in this block", fontsize=9, loc="left")
@@ -65,7 +77,7 @@ def block(model, index=-1, ax=None):
     return ax
 
 
-def blocks(models, columns=2):
+def blocks(models: Sequence[PeftModel], columns: int = 2) -> Figure:
     """`block` for several tuned models, with one legend -> Figure."""
     rows = -(-len(models) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 1.35 * rows + 0.3), layout="constrained")
@@ -79,22 +91,24 @@ def blocks(models, columns=2):
     return figure
 
 
-def _box(ax, left, middle, width, color, text="", height=0.7):
+def _box(
+    ax: Axes, left: float, middle: float, width: float, color: ColorType, text: str = "", height: float = 0.7
+) -> None:
     shape = FancyBboxPatch((left, middle - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.1")
     shape.set(facecolor=color, edgecolor="0.4", linewidth=0.8)
     ax.add_patch(shape)
     ax.text(left + width / 2, middle, text, ha="center", va="center", fontsize=7)
 
 
-def _tuned(ax, place, names):
-    left, width, _ = BOXES[place]
+def _tuned(ax: Axes, path: str, names: Iterable[str]) -> None:
+    left, width, _ = BOXES[path]
     if all(name.endswith("bias") for name in names):
         ax.add_patch(Rectangle((left, -0.35), width, 0.17, color=TUNED))
     else:
         _box(ax, left, 0, width, TUNED)
 
 
-def _beside(ax, left, right):
+def _parallel(ax: Axes, left: float, right: float) -> None:
     ax.plot([left - 0.15, left - 0.15, right + 0.15, right + 0.15], [0, -0.8, -0.8, 0], color=NEW, linewidth=1.2)
     middle = (left + right) / 2
     _box(ax, middle - 0.45, -0.8, 0.9, NEW, height=0.45)

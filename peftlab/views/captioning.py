@@ -1,28 +1,35 @@
 """Pictures of captioning: tokens by context, words over images, what adapters of each context weigh."""
 
 import textwrap
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from ..captioning.captioner import IGNORED
+from ..backbones.types import Pixels
+from ..captioning.captioner import IGNORED, Captioner
 from ..common.errors import PeftlabError
 from ..methods.core.contexts import ContextLoRA, ContextVector
-from .style import PALETTE, SEQUENTIAL, axes_or_new, bare
+from .style import PALETTE, SEQUENTIAL, Image, axes_or_new, bare
 
 IMAGE_COLOR, TEXT_COLOR = PALETTE[1], PALETTE[0]
 CONTEXT_NAMES = {"one": ("all tokens",), "domain": ("image", "text"), "parity": ("even", "odd")}
 CONTEXT_COLORS = {"one": (PALETTE[7],), "domain": (IMAGE_COLOR, TEXT_COLOR), "parity": (PALETTE[4], PALETTE[8])}
 
 
-def pieces(model, caption):
+def pieces(model: Captioner, caption: str) -> list[str]:
     """The tokens of a caption as short texts, the end as '<eos>'."""
     tokenizer = model.lm.tokenizer
     return [*(tokenizer.decode([t]) for t in tokenizer.encode(caption)), "<eos>"]
 
 
-def sequence(model, caption, ax=None):
+def sequence(model: Captioner, caption: str, ax: Axes | None = None) -> Axes:
     """What the language model reads, token by token, coloured by domain; arrows: what has to be predicted -> Axes."""
     words = ["<bos>", *(["image"] * 3), "…", "image", *pieces(model, caption)[:-1]]
     ax = axes_or_new(ax, (11, 1.6))
@@ -38,8 +45,13 @@ def sequence(model, caption, ax=None):
     return ax
 
 
-def gallery(pixels, texts, columns=3):
-    """Images with lines of text under each -> Figure. texts: {label: list of captions}; the label stands before."""
+def gallery(pixels: Pixels, texts: Mapping[str, Sequence[str]], columns: int = 3) -> Figure:
+    """Images with lines of text under each -> Figure. texts: {label: a caption an image}; the label stands before.
+
+    >>> figure = gallery(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), {"true": ["a cube"], "": ["a sphere"]})
+    >>> figure.axes[0].get_xlabel().splitlines()
+    ['true: a cube', 'a sphere']
+    """
     rows = -(-len(pixels) // columns)
     size = (3.4 * columns, (2.3 + 0.32 * len(texts)) * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
@@ -54,11 +66,13 @@ def gallery(pixels, texts, columns=3):
 
 
 @torch.inference_mode()
-def span_attention(model, patches, caption, words, layer):
-    """Attention of a span of caption words over the image tokens -> [grid, grid], summed over words and heads.
+def span_attention(
+    model: Captioner, patches: Float[Tensor, "patches channels"], caption: str, words: tuple[int, int], layer: int
+) -> Float[Tensor, "grid grid"]:
+    """Attention of a span of caption words over the image tokens, summed over words and heads.
 
-    patches [P, D] of one image. words: (first, last + 1) among `pieces`; the row of a word is where it is *read*, one
-    position behind the one that predicted it. Recipe: Hadji-Kyriacou & Arandjelovic 2023, section 4.5.
+    patches: of one image. words: (first, last + 1) among `pieces`; the row of a word is where it is *read*, one
+    token position behind the one that predicted it. Recipe: Hadji-Kyriacou & Arandjelovic 2023, section 4.5.
     """
     first, stop = words
     tokens, _ = model.encode([caption])
@@ -69,19 +83,34 @@ def span_attention(model, patches, caption, words, layer):
     return weights[:, at + first : at + stop, 1:at].sum((0, 1)).unflatten(0, (model.grid, model.grid)).cpu()
 
 
-def attention(model, image, patches, caption, words, layer, ax=None):
-    """`span_attention` laid over its image -> Axes. image: uint8 [h, w, 3]."""
+def attention(
+    model: Captioner,
+    image: Image,
+    patches: Float[Tensor, "patches channels"],
+    caption: str,
+    words: tuple[int, int],
+    layer: int,
+    ax: Axes | None = None,
+) -> Axes:
+    """`span_attention` laid over its image -> Axes."""
     ax = axes_or_new(ax, (2.6, 2.8))
     heat = span_attention(model, patches, caption, words, layer)
     h, w = image.shape[:2]
     ax.imshow(image.numpy(), extent=(0, w, h, 0))
-    ax.imshow(heat, cmap=SEQUENTIAL, alpha=0.55, extent=(0, w, h, 0), interpolation="bilinear")
+    ax.imshow(heat.numpy(), cmap=SEQUENTIAL, alpha=0.55, extent=(0, w, h, 0), interpolation="bilinear")
     bare(ax, " ".join(pieces(model, caption)[slice(*words)]))
     return ax
 
 
-def attention_beside(model, image, patches, caption, words, layer):
-    """An image and, beside it, `attention` of a span of words -> Figure."""
+def attention_with_image(
+    model: Captioner,
+    image: Image,
+    patches: Float[Tensor, "patches channels"],
+    caption: str,
+    words: tuple[int, int],
+    layer: int,
+) -> Figure:
+    """An image and, at its right, `attention` of a span of words -> Figure."""
     figure, axes = plt.subplots(1, 2, figsize=(5, 2.8), layout="constrained")
     axes[0].imshow(image.numpy())
     bare(axes[0], textwrap.fill(caption, 44))
@@ -89,7 +118,13 @@ def attention_beside(model, image, patches, caption, words, layer):
     return figure
 
 
-def attention_by_block(model, image, patches, caption, spans):
+def attention_by_block(
+    model: Captioner,
+    image: Image,
+    patches: Float[Tensor, "patches channels"],
+    caption: str,
+    spans: Sequence[tuple[int, int]],
+) -> Figure:
     """`attention` of several spans of words, a row each, in every block, a column each -> Figure."""
     blocks, names = len(model.lm.blocks), pieces(model, caption)
     figure, axes = plt.subplots(
@@ -102,8 +137,8 @@ def attention_by_block(model, image, patches, caption, spans):
     return figure
 
 
-def context_sizes(model):
-    """How far each context's adapter is from doing nothing, by block -> [L, C].
+def context_sizes(model: Captioner) -> Float[Tensor, "blocks contexts"]:
+    """How far each context's adapter is from doing nothing, by block.
 
     lora: Frobenius norm of B_c A_c, over all layers of a block; bitfit: norm of b'_c; ia3: norm of l_c - 1. Raises
     PeftlabError where there is no adapter.
@@ -124,11 +159,13 @@ def context_sizes(model):
     return torch.stack(rows)
 
 
-def context_norms(model, ax=None):
+def context_norms(model: Captioner, ax: Axes | None = None) -> Axes:
     """`context_sizes` as lines over the blocks -> Axes."""
-    ax, kind = axes_or_new(ax, (4.6, 3)), model.adapter.contexts
-    for values, name, color in zip(context_sizes(model).T, CONTEXT_NAMES[kind], CONTEXT_COLORS[kind], strict=True):
-        ax.plot(range(1, len(values) + 1), values, marker="o", color=color, label=name)
+    ax, sizes = axes_or_new(ax, (4.6, 3)), context_sizes(model)
+    assert model.adapter is not None  # or there would be no sizes
+    kind = model.adapter.contexts
+    for values, name, color in zip(sizes.T, CONTEXT_NAMES[kind], CONTEXT_COLORS[kind], strict=True):
+        ax.plot(range(1, len(values) + 1), values.numpy(), marker="o", color=color, label=name)
     ax.set(xlabel="block", ylabel="size of the change", title=model.title, ylim=(0, None))
     ax.set_xticks(range(1, len(model.lm.blocks) + 1))
     ax.legend(frameon=False)
@@ -136,8 +173,10 @@ def context_norms(model, ax=None):
 
 
 @torch.inference_mode()
-def word_probabilities(model, patches, caption):
-    """(probability of each right word, most likely word at each place), given image and the right words before."""
+def word_probabilities(
+    model: Captioner, patches: Float[Tensor, "patches channels"], caption: str
+) -> tuple[Float[Tensor, " words"], list[str]]:
+    """(probability of each right word, most likely word instead of it), given image and the right words before."""
     tokens, labels = model.encode([caption])
     p = model(patches[None], tokens)[0].softmax(-1)
     n = int((labels != IGNORED).sum())
@@ -146,21 +185,23 @@ def word_probabilities(model, patches, caption):
     return right.cpu(), best
 
 
-def teacher_forced(model, patches, caption, ax=None):
+def teacher_forced(
+    model: Captioner, patches: Float[Tensor, "patches channels"], caption: str, ax: Axes | None = None
+) -> Axes:
     """Probability of every right word when the right words before it are given; below, what was likeliest -> Axes."""
     ax = axes_or_new(ax, (9, 2.4))
     right, best = word_probabilities(model, patches, caption)
     words = pieces(model, caption)
     hit = [b == w for b, w in zip(best, words, strict=True)]
-    ax.bar(range(len(words)), right, color=[TEXT_COLOR if h else "0.75" for h in hit])
+    ax.bar(range(len(words)), right.numpy(), color=[TEXT_COLOR if h else "0.75" for h in hit])
     ax.set_xticks(range(len(words)), [f"{w}\n{'' if h else b}" for w, b, h in zip(words, best, hit, strict=True)])
     ax.tick_params("x", labelsize=7.5)
     ax.set(ylim=(0, 1.05), ylabel="probability", title="right words; below them, in grey bars, what was likelier")
-    ax.title.set_size(9)
+    ax.title.set_fontsize(9)
     return ax
 
 
-def gains(table, ax=None, floor=None):
+def gains(table: pd.DataFrame, ax: Axes | None = None, floor: float | None = None) -> Axes:
     """Perplexity of each kind of adapter, a bar for each way to share it -> Axes.
 
     table: DataFrame with a row for each kind (its index), a column for each way. floor: perplexity that no model can

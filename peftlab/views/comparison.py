@@ -2,18 +2,27 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from ..analysis.comparison import cliques, on_front
 from ..results.ledger import titles
 from ..results.statistics import cube, mean_interval, paired, ranks
 from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
 
 
-def heatmap(ledger, by="method", ax=None):
+def heatmap(ledger: pd.DataFrame, by: str = "method", ax: Axes | None = None) -> Axes:
     """Mean test accuracy in % over seeds, a row a method, a column a task, by group -> Axes.
 
     Colours compare within a task: its best method is brightest, its worst darkest. Rows are ordered by the mean over
     tasks.
+
+    >>> runs = {"method": ["lora", "norm"], "task": "dtd", "group": "natural", "seed": 0, "synthetic": False}
+    >>> ax = heatmap(pd.DataFrame(runs | {"test_accuracy": [0.6, 0.7]}))
+    >>> [label.get_text() for label in ax.get_yticklabels()], [text.get_text() for text in ax.texts]
+    (['norm', 'lora'], ['70.0', '60.0'])
     """
     table = 100 * ledger.pivot_table(index=by, columns="task", values="test_accuracy")
     groups = ledger.groupby("task")["group"].first().sort_values(kind="stable")
@@ -29,7 +38,7 @@ def heatmap(ledger, by="method", ax=None):
     return ax
 
 
-def strips(ledger, task, by="method", ax=None):
+def strips(ledger: pd.DataFrame, task: str, by: str = "method", ax: Axes | None = None) -> Axes:
     """Every seed of every method on one task as a dot, with means and Student's 95 % intervals -> Axes."""
     rows = ledger[ledger["task"] == task]
     order = rows.groupby(by)["test_accuracy"].mean().sort_values().index
@@ -46,7 +55,7 @@ def strips(ledger, task, by="method", ax=None):
     return ax
 
 
-def differences(ledger, baseline, by="method", ax=None):
+def differences(ledger: pd.DataFrame, baseline: str, by: str = "method", ax: Axes | None = None) -> Axes:
     """What every method adds to a baseline, in points -> Axes. Grey dots are tasks (means over paired seeds).
 
     Diamonds are means over tasks with the bootstrap intervals of `statistics.paired`.
@@ -54,7 +63,7 @@ def differences(ledger, baseline, by="method", ax=None):
     per_task, over = paired(ledger, baseline, by)
     over = over.sort_values("difference")
     ax = axes_or_new(ax, (6, 0.28 * len(over) + 1.2))
-    for y, (name, row) in enumerate(over.iterrows()):
+    for y, (name, row) in enumerate(zip(over.index, over.to_dict("records"), strict=True)):
         dots = 100 * per_task[per_task[by] == name]["difference"]
         ax.plot(dots, [y] * len(dots), "o", color="0.75", markersize=4)
         ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=method_color(name), linewidth=2)
@@ -65,15 +74,7 @@ def differences(ledger, baseline, by="method", ax=None):
     return ax
 
 
-def on_front(costs, values):
-    """bool [n]: no other point costs at most as much and is worth more, or costs less and is worth as much."""
-    costs, values = np.asarray(costs, float), np.asarray(values, float)
-    cheaper, better = costs[:, None] >= costs, values[:, None] <= values
-    strictly = (costs[:, None] > costs) | (values[:, None] < values)
-    return ~(cheaper & better & strictly).any(1)
-
-
-def front(ledger, cost, label, by="method", ax=None):
+def front(ledger: pd.DataFrame, cost: pd.Series, label: str, by: str = "method", ax: Axes | None = None) -> Axes:
     """Mean accuracy over tasks against a cost, with the Pareto front -> Axes. Names stand at the right, in order.
 
     cost: Series {method: cost}. label: of its axis, with the unit. Lines reach from the lowest to the highest seed (of
@@ -93,22 +94,23 @@ def front(ledger, cost, label, by="method", ax=None):
     ax.margins(0.05)
     bottom, top = ax.get_ylim()
     for height, i in zip(np.linspace(0.01, 0.99, len(names)), y.argsort(), strict=True):
-        ends, place = (x[i], y[i]), (1.07, height)
         arrow = {"arrowstyle": "-", "color": "0.85", "linewidth": 0.6, "zorder": -1}
-        weight = "bold" if best[i] else "normal"
-        style = {"xycoords": "data", "textcoords": "axes fraction", "va": "center", "fontsize": 7.5, "weight": weight}
-        ax.annotate(names[i], ends, place, arrowprops=arrow, **style)
+        text = ax.annotate(names[i], (x[i], y[i]), (1.07, height), textcoords="axes fraction", arrowprops=arrow)
+        text.set(va="center", fontsize=7.5, weight="bold" if best[i] else "normal")
     ax.set(xlabel=label, ylabel=f"test accuracy (%), mean over {len(tasks)} tasks", ylim=(bottom, top))
     return ax
 
 
-def critical_difference(ledger, by="method", ax=None):
-    """Mean ranks over tasks; bars join methods that Nemenyi's test does not tell apart at 5 % -> Axes. Demsar 2006."""
+def critical_difference(ledger: pd.DataFrame, by: str = "method", ax: Axes | None = None) -> Axes:
+    """Mean ranks over tasks; bars join methods that are not significantly different -> Axes.
+
+    Nemenyi's test at 5 %: Demsar 2006, JMLR 7.
+    """
     table, p, critical = ranks(ledger, by)
-    groups = _cliques(table.to_numpy(), critical)
+    groups = cliques(table.to_numpy(), critical)
     ax = axes_or_new(ax, (7, 1.2 + 0.2 * len(table) + 0.12 * len(groups)))
     half = -(-len(table) // 2)
-    for i, (name, rank) in enumerate(table.items()):
+    for i, (name, rank) in enumerate(zip(table.index, table, strict=True)):
         left = i < half
         depth = -1 - (i if left else len(table) - 1 - i)
         edge = 0.6 if left else len(table) + 0.4
@@ -129,32 +131,22 @@ def critical_difference(ledger, by="method", ax=None):
     return ax
 
 
-def _cliques(ordered, critical):
-    """(lowest, highest) rank of every maximal run of methods within the critical difference; ordered: ascending."""
-    runs = []
-    for i, low in enumerate(ordered):
-        j = np.searchsorted(ordered, low + critical, side="right") - 1
-        if j > i and (not runs or j > runs[-1][1]):
-            runs.append((i, j))
-    return [(ordered[i], ordered[j]) for i, j in runs]
-
-
 MARKERS = "so^vD"
 
 
-def beside_published(ours, published, axes=None):
-    """Published means over VTAB-1K's 19 tasks, by source, and ours beside them; two axes that share only their rows.
+def against_published(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Published means over VTAB-1K's 19 tasks by source, at the right ours; two axes that share only their rows.
 
-    ours: `statistics.averages` by method. published: `results.published_means`. Neither level nor distance can be
-    carried over from one side to the other: backbone, images and training differ. -> array of two Axes.
+    ours: `statistics.averages` by method. published: `published.published_means`. Neither level nor distance can be
+    carried over from one side to the other: backbone, images and training differ.
     """
     names = [name for name in ours["mean over tasks"].sort_values().index if name in set(published["method"])]
-    if axes is None:
-        _, axes = plt.subplots(1, 2, figsize=(9.5, 1.4 + 0.3 * len(names)), sharey=True, layout="constrained")
+    size = (9.5, 1.4 + 0.3 * len(names))
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     for i, (source, rows) in enumerate(published.groupby("source", sort=False)):
         rows = rows[rows["method"].isin(names)]
-        y = [names.index(method) for method in rows["method"]]
-        axes[0].plot(rows["mean over tasks"], y, MARKERS[i % len(MARKERS)], color=PALETTE[i], alpha=0.8, label=source)
+        at = [names.index(method) for method in rows["method"]]
+        axes[0].plot(rows["mean over tasks"], at, MARKERS[i % len(MARKERS)], color=PALETTE[i], alpha=0.8, label=source)
     for y, name in enumerate(names):
         row, color = 100 * ours.loc[name], method_color(name)
         axes[1].plot(row[["mean over tasks low", "mean over tasks high"]], [y, y], color=color)
@@ -162,5 +154,5 @@ def beside_published(ours, published, axes=None):
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set(xlabel="mean over tasks (%)", title="published, ViT-B/16, VTAB-1K")
     axes[1].set(xlabel="mean over tasks (%)", title="measured here")
-    axes[0].figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
-    return axes
+    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
+    return figure

@@ -1,13 +1,17 @@
 """Interactive explorers with a static twin: draw(state) is a plain function, the widget only calls it."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import ipywidgets
 import matplotlib.pyplot as plt
 from IPython.display import display
+from matplotlib.figure import Figure
 
 from ..common.progress import headless
 
 
-def explore(draw, **choices):
+def explore(draw: Callable[..., Figure], **choices: Sequence[Any]) -> dict[str, ipywidgets.Widget]:
     """Show draw(**first choices) as a static figure and, where somebody can click, controls that draw the others.
 
     draw returns a Figure. choices: for each argument a list of values (drop-down) or a range (slider); the first value
@@ -18,7 +22,7 @@ def explore(draw, **choices):
         return {}
     controls, output = {name: _control(name, values) for name, values in choices.items()}, ipywidgets.Output()
 
-    def redraw(_):
+    def redraw(_: Any) -> None:
         with output:
             output.clear_output(wait=True)
             _show(draw(**{name: control.value for name, control in controls.items()}))
@@ -29,7 +33,13 @@ def explore(draw, **choices):
     return controls
 
 
-def _control(name, values):
+def _control(name: str, values: Sequence[Any]) -> ipywidgets.Widget:
+    """A slider for a range, else a drop-down.
+
+    >>> slider = _control("block", range(1, 13))
+    >>> type(slider).__name__, slider.value, slider.max
+    ('IntSlider', 1, 12)
+    """
     if isinstance(values, range):
         return ipywidgets.IntSlider(
             values[0], values[0], values[-1], values.step, description=name, continuous_update=False
@@ -37,6 +47,6 @@ def _control(name, values):
     return ipywidgets.Dropdown(options=values, value=values[0], description=name)
 
 
-def _show(figure):
+def _show(figure: Figure) -> None:
     display(figure)
     plt.close(figure)

@@ -1,43 +1,49 @@
 """GIFT looked at: what its generator computes, its clusters laid over images, and how well they fit objects."""
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
+from jaxtyping import Float, Int64, UInt8
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
+from torch import Tensor
 
-from ..analysis.clusters import assignment, highlight, winners
+from ..analysis.clusters import assignment, busiest, generator_steps, highlight, winners
+from ..backbones.types import Pixels
+from ..methods.core.model import PeftModel
 from .style import PALETTE, SEQUENTIAL, axes_or_new, bare, image_grid
 
 HEAT, DIVERGING, OTHERS = "inferno", "RdBu_r", (0.8, 0.8, 0.8)
+Maps: TypeAlias = Float[Tensor, "images clusters rows columns"]
 
 
-def _along_first_component(matrix):
-    """Order of the rows of a matrix along their first principal component, so that similar ones are neighbours."""
+def _along_first_component(matrix: Float[np.ndarray, "rows columns"]) -> Int64[np.ndarray, " rows"]:
+    """Order of the rows of a matrix along their first principal component, so that similar ones are neighbours.
+
+    >>> order = _along_first_component(np.array([[0.0, 1.0], [9.0, 1.0], [5.0, 2.0]]))
+    >>> order.tolist() in ([0, 2, 1], [1, 2, 0])
+    True
+    """
     return PCA(1, random_state=0).fit_transform(matrix)[:, 0].argsort()
 
 
-@torch.inference_mode()
-def anatomy(model, layer=-1):
+def anatomy(model: PeftModel, layer: int = -1) -> Figure:
     """What the generator of a gift model makes of one layer: W, tokens, clusters, attention, change -> Figure.
 
     Output channels are the rows of all five, in one order: along the first principal component of C.
     """
-    linear = model.vit.blocks[layer].attn.proj
-    generator, index = linear.shared[0], linear.index
-    weights, paca = generator.weights(), generator.blocks[-1].attn
-    seen, hook = [], paca.register_forward_hook(lambda module, args, output: seen.append(args[0]))
-    tokens = generator(weights)
-    hook.remove()
-    U = seen[0]
-    C, A = paca.assignment(U)[index], paca.attention(U, paca.soft_clusters(U))[index].mean(0)
-    change = generator.recover(tokens)[index]
-    order = _along_first_component(C.cpu().numpy())
-    parts = {"W": weights[index], "tokens U": U[index], "clusters C": C, "attention A": A, "change": change}
-    figure, axes = plt.subplots(1, len(parts), figsize=(10, 3.1), layout="constrained")
-    for ax, (name, part) in zip(axes, parts.items(), strict=True):
-        shown = part.cpu().numpy()[order]
+    steps = generator_steps(model, layer)
+    order = _along_first_component(steps["clusters C"].numpy())
+    figure, axes = plt.subplots(1, len(steps), figsize=(10, 3.1), layout="constrained")
+    for ax, (name, step) in zip(axes, steps.items(), strict=True):
+        shown = step.numpy()[order]
         if name in ("clusters C", "attention A"):
             image = ax.imshow(shown, cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
         else:
@@ -50,7 +56,7 @@ def anatomy(model, layer=-1):
     return figure
 
 
-def clusters(model, layer=-1, ax=None):
+def clusters(model: PeftModel, layer: int = -1, ax: Axes | None = None) -> Axes:
     """C of one layer as a heatmap; channels and clusters ordered along their first principal components -> Axes."""
     ax, C = axes_or_new(ax, (4.6, 3.4)), assignment(model, layer).numpy()
     C = C[_along_first_component(C)][:, _along_first_component(C.T)]
@@ -61,37 +67,38 @@ def clusters(model, layer=-1, ax=None):
     return ax
 
 
-def overlay(ax, image, heat, title=""):
-    """A map [H, W] in [0, 1] over a uint8 image [H, W, 3], 0.6 to 0.4 and stretched again, as the recipe has it.
+def overlay(
+    ax: Axes,
+    image: UInt8[Tensor | np.ndarray, "height width 3"],
+    heat: Float[np.ndarray, "height width"],
+    title: str = "",
+) -> Axes:
+    """A map in [0, 1] over an image, 0.6 to 0.4 and stretched again, as the recipe has it -> Axes.
 
     The released visualiser uses the colours "jet", which are neither even nor safe for the colour-blind; ours differ.
     """
     mixed = 0.6 * plt.get_cmap(HEAT)(heat)[..., :3] + 0.4 * np.asarray(image) / 255
     low, high = mixed.min(), mixed.max()
-    return bare(ax, title).imshow((mixed - low) / max(high - low, 1e-12))
+    bare(ax, title).imshow((mixed - low) / max(high - low, 1e-12))
+    return ax
 
 
-def busiest(maps, n):
-    """Numbers of the n clusters that win most patches over all images of maps [B, M, h, w], the busiest first."""
-    return torch.bincount(winners(maps).flatten(), minlength=maps.shape[1]).argsort(descending=True, stable=True)[:n]
-
-
-def overlays(sources, pixels, cluster=None):
+def overlays(sources: Mapping[str, Maps], pixels: Pixels, cluster: int | None = None) -> Figure:
     """One cluster of each source laid over each image: a row a source, a column an image -> Figure.
 
-    sources: {label: maps [B, M, h, w]}; pixels: uint8 [B, H, W, 3]; cluster: its number; None: each source's busiest.
+    sources: {label: maps}; cluster: its number; None: each source's busiest.
     """
     chosen = {label: busiest(maps, 1).item() if cluster is None else cluster for label, maps in sources.items()}
     return _overlaid({f"{label}\ncluster {c}": sources[label][:, [c]] for label, c in chosen.items()}, pixels)
 
 
-def gallery(maps, pixels, clusters=6):
-    """The busiest clusters of maps [B, M, h, w] over each image: a row a cluster, a column an image -> Figure."""
+def gallery(maps: Maps, pixels: Pixels, clusters: int = 6) -> Figure:
+    """The busiest clusters of maps over each image: a row a cluster, a column an image -> Figure."""
     return _overlaid({f"cluster {c}": maps[:, [c]] for c in busiest(maps, clusters).tolist()}, pixels)
 
 
-def _overlaid(rows, pixels):
-    """{label: maps [B, 1, h, w]} over the images."""
+def _overlaid(rows: Mapping[str, Float[Tensor, "images 1 rows columns"]], pixels: Pixels) -> Figure:
+    """One map of each label over the images."""
     figure, axes = image_grid(pixels, len(rows))
     for row, (label, maps) in zip(axes[1:], rows.items(), strict=True):
         for ax, image, heat in zip(row, pixels, highlight(maps, pixels.shape[1:3]), strict=True):
@@ -100,7 +107,7 @@ def _overlaid(rows, pixels):
     return figure
 
 
-def segments(sources, pixels, colours=8):
+def segments(sources: Mapping[str, Maps], pixels: Pixels, colours: int = 8) -> Figure:
     """Which cluster wins at each patch: a row a source, a column an image -> Figure.
 
     The busiest clusters of each source have colours, the others are grey; equal colours in two rows mean nothing.
@@ -108,16 +115,16 @@ def segments(sources, pixels, colours=8):
     figure, axes = image_grid(pixels, len(sources))
     palette = ListedColormap([OTHERS, *PALETTE[:7], *PALETTE[8:]][: colours + 1])
     for row, (label, maps) in zip(axes[1:], sources.items(), strict=True):
-        place = torch.zeros(maps.shape[1], dtype=torch.long)
-        place[busiest(maps, colours)] = torch.arange(1, min(colours, maps.shape[1]) + 1)
+        colour = torch.zeros(maps.shape[1], dtype=torch.long)
+        colour[busiest(maps, colours)] = torch.arange(1, min(colours, maps.shape[1]) + 1)
         won = winners(maps)
-        for ax, shown in zip(row, place[won].numpy(), strict=True):
+        for ax, shown in zip(row, colour[won].numpy(), strict=True):
             bare(ax).imshow(shown, cmap=palette, vmin=0, vmax=colours, interpolation="nearest")
         row[0].set_ylabel(f"{label}\n{len(won.unique())} winners", fontsize=8)
     return figure
 
 
-def overlap(table, ax=None):
+def overlap(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """An `iou_table` as dots with their intervals; crosses: one map for all objects -> Axes."""
     ax = axes_or_new(ax, (5.6, 0.9 + 0.33 * len(table)))
     for y, (source, row) in enumerate(table.iterrows()):

@@ -1,51 +1,32 @@
 """GIST looked at: what its token attends to, how it and CLS listen to each other, agree and differ."""
 
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
-from ..analysis.attention import all_attention_maps, prefix_index
-from ..backbones.preprocess import prepare_for
-from ..backbones.stages import outputs
+from ..analysis.gist import token_cosine, token_exchange, token_pair
+from ..backbones.types import Pixels
+from ..methods.core.model import PeftModel
 from ..methods.gist import kl
+from ..results.ledger import titles
 from ..results.statistics import mean_interval
+from ..tasks.task import Task
+from ..training.run import Run
 from .attention_overlay import attention
 from .style import PALETTE, axes_or_new
 
 CLS, GIST = PALETTE[7], PALETTE[0]
 
 
-@torch.inference_mode()
-def token_pair(model, pixels):
-    """CLS and gist after every block (no final norm) for uint8 images [B, h, w, 3] -> two tensors [L, B, D]."""
-    vit = model.vit
-    seen = outputs(vit, vit.blocks, prepare_for(vit, pixels))
-    position = vit.blocks[0].gist.position
-    return torch.stack([x[:, 0] for x in seen]).cpu(), torch.stack([x[:, position] for x in seen]).cpu()
-
-
-def token_cosine(model, pixels):
-    """Cosine of the CLS and the gist token after each block -> DataFrame [L, mean and std over images]."""
-    cosine = F.cosine_similarity(*token_pair(model, pixels), dim=-1)
-    return pd.DataFrame({"cosine": cosine.mean(1), "std": cosine.std(1)}, index=range(1, len(cosine) + 1))
-
-
-def token_exchange(model, pixels):
-    """How much CLS attends to the gist and the gist to CLS in each block, mean over heads and images -> DataFrame."""
-    vit, rows = model.vit, []
-    for weights in all_attention_maps(vit, prepare_for(vit, pixels)):
-        weights = weights.mean((0, 1))
-        gist = prefix_index(vit, "gist", len(weights))
-        row = {"CLS to gist": weights[0, gist].item(), "gist to CLS": weights[gist, 0].item()}
-        rows.append(row | {"uniform": 1 / len(weights)})
-    return pd.DataFrame(rows, index=range(1, len(rows) + 1))
-
-
-def exchange(model, pixels, ax=None):
+def exchange(model: PeftModel, pixels: Pixels, ax: Axes | None = None) -> Axes:
     """`token_exchange` as lines; the dotted one is what attention spread evenly over all tokens would give -> Axes."""
     ax, table = axes_or_new(ax, (4.2, 3)), token_exchange(model, pixels)
     ax.plot(table.index, table["CLS to gist"], marker="o", color=CLS, label="CLS to gist")
@@ -57,7 +38,7 @@ def exchange(model, pixels, ax=None):
     return ax
 
 
-def cosine(models, pixels, ax=None):
+def cosine(models: Mapping[str, PeftModel], pixels: Pixels, ax: Axes | None = None) -> Axes:
     """Cosine of both tokens through depth, a line for each of {label: model}, +- one std over images -> Axes."""
     ax = axes_or_new(ax, (4.2, 3))
     for i, (label, model) in enumerate(models.items()):
@@ -71,11 +52,10 @@ def cosine(models, pixels, ax=None):
     return ax
 
 
-def branches(run, axes=None):
-    """Training accuracy of both branches with their agreement, and both KLs, over epochs -> the two Axes."""
-    if axes is None:
-        axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")[1]
-    curves, left, right = run.curves, *axes
+def branches(run: Run) -> Figure:
+    """Training accuracy of both branches with their agreement, and both KLs, over epochs -> Figure."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    curves, (left, right) = run.curves, axes
     left.plot(curves["epoch"], 100 * curves["accuracy"], marker="o", color=CLS, label="CLS is right")
     left.plot(curves["epoch"], 100 * curves["gist_accuracy"], marker="s", color=GIST, label="gist is right")
     left.plot(curves["epoch"], 100 * curves["agreement"], "--", color="0.4", label="both say the same")
@@ -88,10 +68,15 @@ def branches(run, axes=None):
         ax.title.set_fontsize(10)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(frameon=False, fontsize=8)
-    return axes
+    return figure
 
 
-def attention_rows(models, pixels, queries=("cls", "gist"), layer=-1):
+def attention_rows(
+    models: Mapping[str, PeftModel],
+    pixels: Pixels,
+    queries: Sequence[int | str] = ("cls", "gist"),
+    layer: int | Literal["rollout"] = -1,
+) -> Figure:
     """Attention of the queries over the patches: a row for each model and query, a column an image -> Figure.
 
     models: {label: model}. Every map has its own colour scale: brightest is where that query looks most.
@@ -106,7 +91,9 @@ def attention_rows(models, pixels, queries=("cls", "gist"), layer=-1):
     return figure
 
 
-def token_plane(model, task, split="val200", images=200, ax=None):
+def token_plane(
+    model: PeftModel, task: Task, split: str = "val200", images: int = 200, ax: Axes | None = None
+) -> Axes:
     """Final CLS and gist tokens of the same images on two principal components, coloured by class -> Axes."""
     ax = axes_or_new(ax, (4.6, 3.6))
     labels = task.labels(split)[:images]
@@ -114,16 +101,22 @@ def token_plane(model, task, split="val200", images=200, ax=None):
     both = torch.cat([tokens[-1] for tokens in token_pair(model, pixels)]).numpy()
     plane = PCA(2, random_state=0).fit_transform(both)
     for part, marker, name in ((plane[: len(labels)], "o", "CLS"), (plane[len(labels) :], "^", "gist")):
-        ax.scatter(*part.T, c=labels, cmap="viridis", marker=marker, s=14, linewidths=0, label=name)
+        ax.scatter(part[:, 0], part[:, 1], c=labels, cmap="viridis", marker=marker, s=14, linewidths=0, label=name)
     ax.set(xlabel="1st component", ylabel="2nd component", xticks=[], yticks=[], title=task.title)
     legend = ax.legend(frameon=False, fontsize=8)
     for handle in legend.legend_handles:
-        handle.set(color="0.3", array=None) if hasattr(handle, "set_array") else handle.set_color("0.3")
+        if isinstance(handle, PathCollection):
+            handle.set(color="0.3", array=None)
     return ax
 
 
-def kl_shapes(p_cls=0.9, ax=None):
-    """Both KLs and their sum for two classes: CLS gives the first one p_cls, the gist anything from 0 to 1 -> Axes."""
+def kl_shapes(p_cls: float = 0.9, ax: Axes | None = None) -> Axes:
+    """Both KLs and their sum for two classes: CLS gives the first one p_cls, the gist anything from 0 to 1 -> Axes.
+
+    >>> ax = kl_shapes(0.5)
+    >>> [line.get_label() for line in ax.lines[:3]], ax.get_title()
+    (['KL(CLS || gist)', 'KL(gist || CLS)', 'both'], 'CLS gives the first class 0.5')
+    """
     ax, p_gist = axes_or_new(ax, (4.6, 3)), torch.linspace(0.005, 0.995, 199, dtype=torch.float64)
     cls, gist = (torch.stack([p.log(), (1 - p).log()], -1) for p in (torch.full_like(p_gist, p_cls), p_gist))
     forward = torch.stack([kl(c[None], g[None], temperature=1) for c, g in zip(cls, gist, strict=True)])
@@ -138,7 +131,7 @@ def kl_shapes(p_cls=0.9, ax=None):
     return ax
 
 
-def ablation(table, ax=None):
+def ablation(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Test accuracy of each variant as dots, one a seed, with Student's 95 % interval of their mean -> Axes.
 
     table: rows of runs with columns variant, test_accuracy, in the order wanted.
@@ -153,6 +146,5 @@ def ablation(table, ax=None):
         ax.plot(mean, y, "D", color=GIST)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(xlabel="test accuracy (%)", ylim=(len(names) - 0.5, -0.5))
-    titles = table["task"] + np.where(table["synthetic"], " (synthetic)", "")
-    ax.set_title(", ".join(sorted(titles.unique())), fontsize=10)
+    ax.set_title(", ".join(sorted(titles(table).values())), fontsize=10)
     return ax

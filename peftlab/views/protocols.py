@@ -1,38 +1,38 @@
-"""What the protocol alone does to a comparison: places that change, and what test-set selection seems to gain."""
+"""What the protocol alone does to a comparison: ranks that change, and what test-set selection seems to gain."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from scipy.stats import kendalltau
 
+from ..analysis.comparison import overall_ranks
 from ..results.ledger import titles
-from ..results.statistics import cube, mean_interval
-from ..results.test_selection import HABITS
+from ..results.selection import HABITS
+from ..results.statistics import mean_interval
 from .style import PALETTE, axes_or_new, method_color
 
 
-def places(tables, by="method"):
-    """Place of every method by its mean over tasks and seeds, 1 the best -> DataFrame, a column a table."""
-    means = {}
-    for name, table in tables.items():
-        values, methods, _ = cube(table, by)
-        means[name] = pd.Series(values.mean((1, 2)), methods)
-    return pd.DataFrame(means).rank(ascending=False, method="first").astype(int)
-
-
-def rank_shifts(tables, by="method", ax=None):
-    """Places under several protocols, a column each; lines that cross are methods that change places -> Axes.
+def rank_shifts(tables: Mapping[str, pd.DataFrame], by: str = "method", ax: Axes | None = None) -> Axes:
+    """Ranks under several protocols, a column each; lines that cross are methods whose order changes -> Axes.
 
     tables: {name: ledger} of the same methods. Below: Kendall's tau of each column with the first, 1 for the same.
+
+    >>> runs = pd.DataFrame({"method": ["lora", "norm"], "task": "dtd", "seed": 0, "synthetic": False})
+    >>> tables = {"ours": runs.assign(test_accuracy=[0.7, 0.6]), "theirs": runs.assign(test_accuracy=[0.6, 0.7])}
+    >>> [text.get_text() for text in rank_shifts(tables).texts]
+    ['lora  1', '2  lora', 'norm  2', '1  norm']
     """
-    table = places(tables, by)
+    table = overall_ranks(tables, by)
     ax = axes_or_new(ax, (1.2 + 1.7 * len(table.columns), 1.2 + 0.24 * len(table)))
     x = np.arange(len(table.columns))
-    for name, row in table.iterrows():
+    for name, row in zip(table.index, table.to_numpy(), strict=True):
         ax.plot(x, row, "o-", color=method_color(name), markersize=5, linewidth=1.2)
-        ax.text(-0.1, row.iloc[0], f"{name}  {row.iloc[0]}", ha="right", va="center", fontsize=8)
-        ax.text(x[-1] + 0.1, row.iloc[-1], f"{row.iloc[-1]}  {name}", ha="left", va="center", fontsize=8)
+        ax.text(-0.1, row[0], f"{name}  {row[0]}", ha="right", va="center", fontsize=8)
+        ax.text(x[-1] + 0.1, row[-1], f"{row[-1]}  {name}", ha="left", va="center", fontsize=8)
     tau = [kendalltau(table.iloc[:, 0], table[column]).statistic for column in table]
-    names = [f"{name}\n\u03c4 = {t:.2f}" if i else name for i, (name, t) in enumerate(zip(table, tau, strict=True))]
+    names = [f"{name}\nτ = {t:.2f}" if i else str(name) for i, (name, t) in enumerate(zip(table, tau, strict=True))]
     ax.set_xticks(x, names, fontsize=8)
     ax.set(xlim=(-1.1, x[-1] + 1.1), ylim=(len(table) + 0.5, 0.5), yticks=[])
     ax.spines[:].set_visible(False)
@@ -40,7 +40,7 @@ def rank_shifts(tables, by="method", ax=None):
     return ax
 
 
-def selection_gain(gains, ax=None):
+def selection_gain(gains: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Points that habits of choosing on the test split add to the honest accuracy, by task -> Axes.
 
     gains: from `test_selection.gains`. A dot is a run of one method and seed; a diamond the mean over them with

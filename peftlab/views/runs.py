@@ -1,14 +1,26 @@
-"""Runs compared: learning curves, accuracy against parameters."""
+"""Runs compared: learning curves, accuracy against parameters, what methods cost.
+
+>>> from peftlab.results.published import read_results
+>>> figure = costs(read_results("costs").set_index("method"))
+>>> figure.axes[2].get_title().splitlines()
+['activation memory', '(MiB)']
+"""
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..results.ledger import titles
 from ..results.statistics import accuracy_interval
+from ..training.run import Run
 from .style import axes_or_new, family_color, family_legend, method_color
 
 
-def curves(runs, column="loss", ax=None):
+def curves(runs: Sequence[Run], column: str = "loss", ax: Axes | None = None) -> Axes:
     """One line a run over its epochs -> Axes. column: 'loss' (nats) or 'accuracy' on the training images."""
     ax = axes_or_new(ax)
     for run in runs:
@@ -20,18 +32,20 @@ def curves(runs, column="loss", ax=None):
     return ax
 
 
-def parameters_accuracy(table, ax=None, chance=None):
+def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None, chance: float | None = None) -> Axes:
     """Test accuracy against trained parameters, head apart, with 95 % Wilson intervals over test images -> Axes.
 
     table: ledger rows of one task. The axis is logarithmic above 1,000 and linear below, so that 0 has a place.
+    chance: top-1 of guessing, in [0, 1]; None: not drawn.
     """
     ax = axes_or_new(ax)
-    for i, row in enumerate(table.sort_values("parameters").itertuples()):
-        low, high = accuracy_interval(row.test_accuracy, row.test_images)
-        x, y = row.parameters, 100 * row.test_accuracy
-        ax.errorbar(x, y, yerr=[[y - 100 * low], [100 * high - y]], fmt="o", color=method_color(row.method), capsize=3)
-        beside = (6, 4 if i % 2 else -12)  # neighbours' names do not touch
-        ax.annotate(row.method, (x, y), xytext=beside, textcoords="offset points", fontsize=8)
+    for i, row in enumerate(table.sort_values("parameters").to_dict("records")):
+        low, high = accuracy_interval(row["test_accuracy"], row["test_images"])
+        x, y = row["parameters"], 100 * row["test_accuracy"]
+        half = [[y - 100 * low], [100 * high - y]]
+        ax.errorbar(x, y, yerr=half, fmt="o", color=method_color(row["method"]), capsize=3)
+        offset = (6, 4 if i % 2 else -12)  # neighbours' names do not touch
+        ax.annotate(row["method"], (x, y), xytext=offset, textcoords="offset points", fontsize=8)
     if chance is not None:
         ax.axhline(100 * chance, color="0.5", linestyle=":", linewidth=1)
         ax.text(0.99, 100 * chance - 1, "chance", transform=ax.get_yaxis_transform(), ha="right", va="top", fontsize=7)
@@ -42,8 +56,7 @@ def parameters_accuracy(table, ax=None, chance=None):
     ax.set_xticks(ticks, [f"{t:,}".replace(",000,000", " M").replace(",000", " k") for t in ticks], minor=False)
     ax.set_xticks([], minor=True)
     ax.set(xlabel="trained parameters without head", ylabel="test accuracy (%)", ylim=(0, 106))
-    names = table["task"] + np.where(table["synthetic"], " (synthetic)", "")
-    ax.set_title(", ".join(sorted(names.unique())), fontsize=10)
+    ax.set_title(", ".join(sorted(titles(table).values())), fontsize=10)
     return ax
 
 
@@ -57,7 +70,7 @@ COSTS = {
 }
 
 
-def costs(card):
+def costs(card: pd.DataFrame) -> Figure:
     """A cost card as bars, one panel a cost, coloured by family -> Figure. Parameters are on a logarithmic axis."""
     figure, axes = plt.subplots(1, len(COSTS), figsize=(12, 0.6 + 0.32 * len(card)), sharey=True, layout="constrained")
     for ax, (column, title) in zip(axes, COSTS.items(), strict=True):
@@ -78,22 +91,23 @@ def costs(card):
     return figure
 
 
-def accuracies(table, methods, ax=None, chance=None):
+def accuracies(
+    table: pd.DataFrame, methods: Mapping[str, str], ax: Axes | None = None, chance: float | None = None
+) -> Axes:
     """Test accuracy of methods on one task as dots with 95 % Wilson intervals over test images -> Axes.
 
     table: ledger rows of one task, one a method. methods: {name: family} in the order wanted, first on top.
     """
     ax = axes_or_new(ax, (4.5, 0.8 + 0.25 * len(methods)))
-    for row in table.itertuples():
-        low, high = accuracy_interval(row.test_accuracy, row.test_images)
-        y, color = list(methods).index(row.method), family_color(methods[row.method])
+    for row in table.to_dict("records"):
+        low, high = accuracy_interval(row["test_accuracy"], row["test_images"])
+        y, color = list(methods).index(row["method"]), family_color(methods[row["method"]])
         ax.plot([100 * low, 100 * high], [y, y], color=color, linewidth=2)
-        ax.plot(100 * row.test_accuracy, y, "o", color=color)
+        ax.plot(100 * row["test_accuracy"], y, "o", color=color)
     if chance is not None:
         ax.axvline(100 * chance, color="0.5", linestyle=":", linewidth=1)
         ax.text(100 * chance, -0.9, " chance", fontsize=7, color="0.4", va="center")
     ax.set_yticks(range(len(methods)), list(methods), fontsize=8)
     ax.set(xlabel="test accuracy (%)", ylim=(len(methods) - 0.4, -1.3))
-    names = table["task"] + np.where(table["synthetic"], " (synthetic)", "")
-    ax.set_title(", ".join(sorted(names.unique())), fontsize=10)
+    ax.set_title(", ".join(sorted(titles(table).values())), fontsize=10)
     return ax

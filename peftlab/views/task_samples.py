@@ -1,15 +1,31 @@
-"""A task looked at: images with their labels, class balance."""
+"""A task looked at: images with their labels, class balance.
+
+>>> from peftlab.tasks.load import load_task
+>>> class_balance(load_task("digits", root="synthetic"), splits=("test",)).get_title()
+'digits (synthetic)'
+"""
 
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from ..tasks.task import Task
 from .style import PALETTE, axes_or_new, bare
 
 
-def samples(task, split="train800", columns=8, rows=2, seed=0, size=(64, 64)):
-    """A grid of images, as many different classes as fit, titled by class -> Figure."""
+def samples(
+    task: Task,
+    split: str = "train800",
+    columns: int = 8,
+    rows: int = 2,
+    seed: int = 0,
+    size: tuple[int, int] = (64, 64),
+) -> Figure:
+    """A grid of images, as many different classes as fit, titled by class -> Figure. size: height and width."""
     labels = task.labels(split)
     rng = np.random.default_rng(seed)
     wanted = rng.permutation(task.num_classes)[: columns * rows]
@@ -27,7 +43,7 @@ def samples(task, split="train800", columns=8, rows=2, seed=0, size=(64, 64)):
     return figure
 
 
-def class_balance(task, splits=("train800val200", "test"), ax=None):
+def class_balance(task: Task, splits: Sequence[str] = ("train800val200", "test"), ax: Axes | None = None) -> Axes:
     """Share of each class in the splits, next to the uniform share -> Axes."""
     ax = axes_or_new(ax, (6, 2.6))
     for color, split in zip(PALETTE, splits, strict=False):

@@ -1,22 +1,23 @@
 """What the backbone's tokens know: PCA of patch tokens as colours, a plane of image features."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
+from jaxtyping import Float, Int64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
+from torch import Tensor
 
-from ..backbones.preprocess import input_size, prepare_for
+from ..analysis.probes import patch_tokens
+from ..backbones.preprocess import input_size
+from ..backbones.types import ViT
+from ..tasks.task import Task
 from .style import SEQUENTIAL, axes_or_new, bare
 
 
-@torch.inference_mode()
-def patch_tokens(vit, pixels):
-    """uint8 images [B, H, W, 3] -> final patch tokens as a grid [B, rows, columns, D], prefix tokens left out."""
-    tokens = vit.forward_features(prepare_for(vit, pixels))[:, vit.num_prefix_tokens :]
-    return tokens.reshape(len(tokens), *vit.patch_embed.grid_size, -1).cpu()
-
-
-def patch_pca(vit, task, images=6, split="train800", start=0):
+def patch_pca(vit: ViT, task: Task, images: int = 6, split: str = "train800", start: int = 0) -> Figure:
     """Images above, below them their patch tokens' first three principal components as red, green, blue -> Figure.
 
     One PCA for all images shown, so that equal colours mean similar tokens across images. Signs of components are
@@ -37,11 +38,22 @@ def patch_pca(vit, task, images=6, split="train800", start=0):
     return figure
 
 
-def feature_plane(features, labels, classes, ax=None, title=""):
-    """Image features [n, D] on their first two principal components, coloured by label [n] -> Axes."""
+def feature_plane(
+    features: Float[np.ndarray | Tensor, "images channels"],
+    labels: Int64[np.ndarray, " images"],
+    classes: Sequence[str],
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Image features on their first two principal components, coloured by label -> Axes.
+
+    >>> x, labels = np.eye(3), np.array([0, 1, 1])
+    >>> feature_plane(x, labels, ("cat", "dog")).collections[0].get_offsets().shape
+    (3, 2)
+    """
     ax = axes_or_new(ax, (4.2, 3.6))
     plane = PCA(2, random_state=0).fit_transform(features)
-    points = ax.scatter(*plane.T, c=labels, cmap=SEQUENTIAL, s=8, linewidths=0)
+    points = ax.scatter(plane[:, 0], plane[:, 1], c=labels, cmap=SEQUENTIAL, s=8, linewidths=0)
     ax.set(xlabel="1st component", ylabel="2nd component", title=title, xticks=[], yticks=[])
     bar = ax.figure.colorbar(points, ax=ax, label="class")
     bar.set_ticks([0, len(classes) - 1])

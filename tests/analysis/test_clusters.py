@@ -141,6 +141,12 @@ def test_winners_compare_stretched_maps():
     assert sg.winners(maps).tolist() == [[[1, 0]]]
 
 
+def test_the_busiest_cluster_wins_most_patches():
+    maps = torch.zeros(1, 4, 2, 3)
+    maps[0, 2, 0] = maps[0, 1, 1, :2] = maps[0, 3, 1, 2] = 1  # wins three, two and one patch
+    assert sg.busiest(maps, 3).tolist() == [2, 1, 3]
+
+
 # --- controls ---
 
 

@@ -130,9 +130,9 @@ def test_offline_is_respected_and_said(tmp_path):
     import sys
 
     code = (
-        "import peftlab as pl\n"
+        "import peftlab as pl\nfrom peftlab.common.errors import PeftlabError\n"
         "try:\n    pl.load_backbone('vit_tiny_patch16_224.augreg_in21k')\n"
-        "except pl.errors.PeftlabError as error:\n    print(error)"
+        "except PeftlabError as error:\n    print(error)"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

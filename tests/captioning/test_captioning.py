@@ -1,5 +1,6 @@
 """Captioning: what a captioner reads, what it may not be moved by, how it writes, and how it is trained."""
 
+import copy
 import json
 import math
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from peftlab.backbones.load import load_backbone
 from peftlab.captioning import Captioner, evaluate, fit, generate, load_language_model, write_captions
 from peftlab.captioning.captioner import IGNORED
+from peftlab.captioning.interface import CausalLM, Tokenizer
 from peftlab.captioning.language_model import LanguageModel, rotate
 from peftlab.captioning.load import EMBEDDED
 from peftlab.captioning.metrics import token_losses
@@ -183,6 +185,20 @@ def test_missing_language_model(name, monkeypatch):
         load_language_model(name)
 
 
+def test_every_language_model_offers_the_same(lm):
+    """All that `CausalLM` names, each its own; the blocks are modules of the model, in a copy those of the copy."""
+    assert isinstance(lm, CausalLM) and isinstance(lm.tokenizer, Tokenizer)
+    assert {*CausalLM.__annotations__} == {"peftlab_name", "tokenizer", "context_length", "embedding_width", "blocks"}
+    assert all(hasattr(lm, name) for name in CausalLM.__annotations__)
+    for name in ("embed", "forward", "attention", "pick"):
+        assert getattr(type(lm), name) is not getattr(CausalLM, name)
+    tokens = torch.tensor([lm.tokenizer.encode("a red picture")])
+    assert lm.embed(tokens).shape == (1, 3, lm.embedding_width)
+    for model in (lm, copy.deepcopy(lm)):
+        assert len(model.blocks) == 2 and {*model.blocks} <= {*model.modules()}
+    assert isinstance(lm, LanguageModel) or all(name.startswith("model.") for name in lm.state_dict())
+
+
 # What a captioner reads
 
 
@@ -249,12 +265,12 @@ def test_contexts_by_position(vit):
 
 def test_captions_that_do_not_fit(vit):
     model = captioner(vit, tiny_lm(context_length=10))
-    with pytest.raises(PeftlabError, match="has 6 tokens, but a context of 10 leaves 5 behind 4 image tokens"):
+    with pytest.raises(PeftlabError, match="has 6 tokens, but a context length of 10 leaves 5 behind 4 image tokens"):
         model.encode(["red", "a red a red a red"])
     assert model.encode(["a red a red a"])[0].shape == (1, 6)
     with pytest.raises(PeftlabError, match="'' is empty"):
         model.encode(["red", ""])
-    with pytest.raises(PeftlabError, match="4 image tokens leave no room in a context of 5"):
+    with pytest.raises(PeftlabError, match="4 image tokens leave none for a caption in a context length of 5"):
         Captioner(vit, tiny_lm(context_length=5), grid=2)
 
 
@@ -301,10 +317,10 @@ def test_merge(vit):
 # Writing
 
 
-def without_cache(model, image, longest):
+def without_cache(model, image, max_new_tokens):
     """Greedy, the whole sequence read again for every word."""
     tokens = torch.empty(len(image), 0, dtype=torch.long)
-    for _ in range(longest):
+    for _ in range(max_new_tokens):
         end = torch.full((len(image), 1), model.lm.tokenizer.eos)
         logits = model(image, torch.cat([tokens, end], 1))  # the last token is not read, only predicted
         tokens = torch.cat([tokens, logits[:, -1].argmax(-1, keepdim=True)], 1)
@@ -346,10 +362,10 @@ def test_beams_of_every_word_are_exhaustive_search(vit, lm):
         assert found == model.lm.tokenizer.decode(best[: best.index(eos)] if eos in best else best)
 
 
-def beams_without_cache(model, image, beams, longest):
+def beams_without_cache(model, image, beams, max_new_tokens):
     """Beam search over sequences of one image, each read anew."""
     eos, kept = model.lm.tokenizer.eos, [((), 0.0)]
-    for _ in range(longest):
+    for _ in range(max_new_tokens):
         longer = [(row, score) for row, score in kept if eos in row]
         for row, score in kept:
             if eos not in row:
@@ -410,11 +426,11 @@ def test_perplexity_weighs_every_token_alike(vit, tiny_captions):
 
 
 def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeypatch, tmp_path):
-    import peftlab.training as training
+    from peftlab.training import loop
 
     how = {"epochs": 3, "batch_size": 4}
     whole = fit(Captioner(vit, tiny_lm(), "context_peft", grid=2), tiny_captions, **how, runs=tmp_path / "whole").model
-    model, real, epochs = Captioner(vit, tiny_lm(), "context_peft", grid=2), training.save_state, []
+    model, real, epochs = Captioner(vit, tiny_lm(), "context_peft", grid=2), loop.save_state, []
 
     def interrupted(*args):
         real(*args)
@@ -422,10 +438,10 @@ def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeyp
         if len(epochs) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_state", interrupted)
+    monkeypatch.setattr(loop, "save_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(model, tiny_captions, **how)
-    monkeypatch.setattr(training, "save_state", real)
+    monkeypatch.setattr(loop, "save_state", real)
     again = Captioner(vit, tiny_lm(), "context_peft", grid=2)
     run = fit(again, tiny_captions, **how)
     assert len(run.curves) == 3
@@ -440,7 +456,7 @@ def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeyp
 def test_another_captioners_weights_are_refused(vit, tiny_captions):
     run = fit(Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1)
     with pytest.raises(
-        PeftlabError, match="captioner.safetensors: not of a captioner like this one; 24 tensors differ"
+        PeftlabError, match="captioner.safetensors: missing .*lm.*, unexpected"
     ):
         load(Captioner(vit, tiny_lm(), "context_peft", grid=2), run.folder)
 

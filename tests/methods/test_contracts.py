@@ -37,6 +37,7 @@ CASES = {name: create_method(name) for name in sorted(METHODS)} | {
     "context_peft, one factor": create_method("context_peft", kind="ia3", contexts="one"),
     "context_peft, factors of a checkerboard": create_method("context_peft", kind="ia3", contexts="parity"),
     "convpass, attention": create_method("convpass", sublayers=("attn",)),
+    "dora, all": create_method("dora", rank=2, alpha=3.0, targets=("q", "v", "o", "fc1", "fc2")),
     "fact, tk": create_method("fact", form="tk", rank=4, scale=2.0),
     "gift, all": create_method(
         "gift",
@@ -182,6 +183,7 @@ def test_count_equals_formula(backbone, method):
         ("ssf", {}, 205_824),
         ("fact", {"form": "tk", "rank": 8}, 13_952),
         ("fact", {"form": "tk", "rank": 32}, 86_528),
+        ("dora", {"rank": 8}, 294_912 + 12 * 2 * 768),
         ("fact", {"form": "tt", "rank": 4}, 8_448),
         ("fact", {"form": "tt", "rank": 16}, 61_440),
         ("convpass", {"bottleneck": 8}, 327_552),
@@ -322,7 +324,7 @@ def test_detach_restores(backbone, method):
     before, count = snapshot(backbone), hooks(backbone)
     model = attach(backbone, method, CLASSES)
     with pytest.raises((RuntimeError, AssertionError)):
-        model(torch.randn(1, 5, 7, 7))  # a failing forward pass must leave nothing behind either
+        model(torch.randn(1, 3, 7, 7))  # a failing forward pass must leave nothing behind either
     plain = train(model).detach()
     assert plain is backbone and same(plain, before) and hooks(plain) == count
     assert not any(p.requires_grad for p in plain.parameters())

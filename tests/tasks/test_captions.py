@@ -209,7 +209,7 @@ def test_fingerprint_follows_captions(coco):
 
 
 def test_real_captions(real_root):
-    """Flickr8k's subset, where it lies beside the real tasks."""
+    """Flickr8k's subset, where it lies next to the real tasks."""
     folder = real_root.parent / "captions"
     if not folder.is_dir():
         pytest.skip(f"no real captions at {folder}")

@@ -6,22 +6,28 @@ import io
 import json
 import socket
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import Request
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from support import make_task
 
 from peftlab.common.errors import DataError, PeftlabError
 from peftlab.tasks.mirrors import archives, disk
 from peftlab.tasks.mirrors import download as module
 from peftlab.tasks.mirrors.archives import BadArchive
-from peftlab.tasks.mirrors.fetch import MIRRORS, _alone, fetch
+from peftlab.tasks.mirrors.fetch import _alone, fetch
+from peftlab.tasks.mirrors.mirror import MIRRORS
 
 ADDRESS_NOBODY_LISTENS_AT = "http://127.0.0.1:9/vtab-1k.zip"
 
@@ -104,7 +110,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def names(folder):
-    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    """What lies in a folder, but for the empty file of the lock."""
+    return sorted(p.name for p in folder.iterdir() if p.name != ".lock") if folder.exists() else []
 
 
 def put(file, content):
@@ -330,9 +337,9 @@ def test_only_http(server, cache, where):
 
 
 def test_no_encrypted_address_redirects_to_a_plain_one():
-    request = SimpleNamespace(full_url="https://here/a.zip")
+    request = Request("https://here/a.zip")
     with pytest.raises(PeftlabError, match="without encryption"):
-        module._HttpOnly().redirect_request(request, None, 302, "Found", {}, "http://there/a.zip")
+        module._HttpOnly().redirect_request(request, None, 302, "Found", HTTPMessage(), "http://there/a.zip")
 
 
 def test_nobody_listens(cache):
@@ -477,3 +484,25 @@ def test_a_second_fetch_is_kept_out(server, cache):
     with _alone(cache / "downloads"), pytest.raises(PeftlabError, match="another fetch is at work"):
         fetch(url=server.url)
     fetch(url=server.url)
+
+
+def test_another_process_keeps_a_fetch_out_until_it_dies(server, cache):
+    """A killed process leaves the file of its lock, and no lock."""
+    (cache / "downloads").mkdir(parents=True)
+    file = str(cache / "downloads" / ".lock")
+    hold = f"from filelock import FileLock; held = FileLock({file!r}).acquire(); print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(PeftlabError, match="another fetch is at work"):
+            fetch(url=server.url)
+        other.kill()
+    fetch(url=server.url)
+
+
+def test_a_disk_without_locks(server, monkeypatch):
+    def no_locks(self, **options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    with pytest.raises(PeftlabError, match="cannot be locked .*No locks available.*PEFTLAB_CACHE"):
+        fetch(url=server.url)

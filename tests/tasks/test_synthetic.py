@@ -12,8 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from peftlab.common.errors import DataError, PeftlabError
 from peftlab.tasks.load import load_task
-from peftlab.tasks.synthetic import clevr, dsprites, smallnorb
-from peftlab.tasks.synthetic import registry as synthetic
+from peftlab.tasks.synthetic import clevr, drawing, dsprites, smallnorb
 from peftlab.tasks.synthetic.drawing import synthetic_task
 from peftlab.tasks.synthetic.raycast import Camera, Scene, Solid, first_hits, render
 from peftlab.tasks.synthetic.registry import SYNTHETIC, draw
@@ -30,7 +29,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def small(cache, monkeypatch):
     """Tasks of 12 images instead of 1,500."""
-    monkeypatch.setattr(synthetic, "SIZES", {"train800": 6, "val200": 2, "test": 4})
+    monkeypatch.setattr(drawing, "SIZES", {"train800": 6, "val200": 2, "test": 4})
     return cache
 
 
@@ -85,7 +84,7 @@ def test_the_sprite_turns_by_its_orientation():
     labels = {(f["orientation"], label) for _, label, f in (draw("dsprites_ori", i) for i in range(500))}
     assert {(turn, int(turn * 16 / 40)) for turn in range(40)} == labels
     ends = [dsprites.sprite("heart", 1, dsprites.ANGLES[turn], 0.5, 0.5) for turn in (0, 39)]
-    assert np.array_equal(*ends)  # first and last angle are the same, as in the genuine data
+    assert np.array_equal(*ends)  # first and last angle are the same, as in the published data
 
 
 def test_the_mask_shows_as_many_objects_as_the_label_says():
@@ -130,7 +129,7 @@ def test_toys_stand_on_the_ground_and_inside_the_frame(category):
 
 
 def test_test_images_show_other_toys_than_training_images():
-    assert smallnorb.FIRST_TEST == synthetic.SIZES["train800"] + synthetic.SIZES["val200"]
+    assert smallnorb.FIRST_TEST == drawing.SIZES["train800"] + drawing.SIZES["val200"]
     instances = [{draw("smallnorb_azi", i)[2]["instance"] for i in (*range(s, s + 10),)} for s in (0, 990, 1000, 1490)]
     assert max(instances[0] | instances[1]) < smallnorb.INSTANCES <= min(instances[2] | instances[3])
 
@@ -179,19 +178,19 @@ def test_layout_sizes_and_lists(cache):
 
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_every_task_reads_through_load_task(name, small):
-    task, look = load_task(name, root="synthetic"), SYNTHETIC[name]
-    assert (task.name, task.group, task.classes) == (name, look.group, look.classes)
-    assert tuple((task.folder / "classes.txt").read_text().split("\n")[:-1]) == look.classes
+    task, spec = load_task(name, root="synthetic"), SYNTHETIC[name]
+    assert (task.name, task.group, task.classes) == (name, spec.group, spec.classes)
+    assert tuple((task.folder / "classes.txt").read_text().split("\n")[:-1]) == spec.classes
     assert task.pixels("train800val200", (32, 32)).shape == (8, 32, 32, 3)
-    index = synthetic.SIZES["train800"] + synthetic.SIZES["val200"]  # of the first test image
+    index = drawing.SIZES["train800"] + drawing.SIZES["val200"]  # of the first test image
     image, label, _ = draw(name, index)
     path, labels = task.split("test")
     assert np.array_equal(np.asarray(Image.open(path[0])), image) and labels[0] == label
 
 
 def test_three_groups_are_there():
-    assert {look.group for look in SYNTHETIC.values()} == {"natural", "specialized", "structured"}
-    assert len(SYNTHETIC) == 8 and all(look.about for look in SYNTHETIC.values())
+    assert {spec.group for spec in SYNTHETIC.values()} == {"natural", "specialized", "structured"}
+    assert len(SYNTHETIC) == 8 and all(spec.about for spec in SYNTHETIC.values())
 
 
 def test_unknown_name():
@@ -201,7 +200,7 @@ def test_unknown_name():
 
 def test_the_second_call_reads(small, monkeypatch):
     first = synthetic_task("textures")
-    monkeypatch.setattr(synthetic, "_write", lambda *_: pytest.fail("drawn twice"))
+    monkeypatch.setattr(drawing, "_write", lambda *_: pytest.fail("drawn twice"))
     assert synthetic_task("textures") == first
 
 
@@ -212,11 +211,11 @@ def test_an_interruption_leaves_nothing_behind(small, monkeypatch, error):
             raise error
         return draw(name, index)
 
-    monkeypatch.setattr(synthetic, "draw", broken)
+    monkeypatch.setattr(drawing, "draw", broken)
     with pytest.raises(error):
         synthetic_task("digits")
     assert list((small / "synthetic").iterdir()) == []
-    monkeypatch.setattr(synthetic, "draw", draw)
+    monkeypatch.setattr(drawing, "draw", draw)
     assert len(synthetic_task("digits").labels("test")) == 4
     assert [p.name for p in (small / "synthetic").iterdir()] == ["digits-v1"]
 
@@ -226,7 +225,7 @@ def test_what_a_killed_process_left_is_swept_later(small, monkeypatch):
     left.mkdir(parents=True)
     synthetic_task("digits")
     assert left.is_dir()  # may be another process at work
-    monkeypatch.setattr(synthetic, "STALE", -1)
+    monkeypatch.setattr(drawing, "STALE", -1)
     synthetic_task("digits", small / "synthetic" / "digits-v2")
     assert left.is_dir()  # another folder's
     (small / "synthetic" / "digits-v1").rename(small / "elsewhere")
@@ -243,7 +242,7 @@ def test_two_at_once_agree(small, monkeypatch):
             both.append(index)
         return draw(name, index)
 
-    monkeypatch.setattr(synthetic, "draw", together)
+    monkeypatch.setattr(drawing, "draw", together)
     threads = [threading.Thread(target=lambda: tasks.append(synthetic_task("digits"))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -253,7 +252,7 @@ def test_two_at_once_agree(small, monkeypatch):
     assert [p.name for p in (small / "synthetic").iterdir()] == ["digits-v1"]
 
 
-def test_a_cache_that_cannot_be_written_names_the_mend(small):
+def test_a_cache_that_cannot_be_written_names_the_fix(small):
     (small / "synthetic").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="PEFTLAB_CACHE"):
         synthetic_task("digits")

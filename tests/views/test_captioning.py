@@ -57,8 +57,8 @@ def test_span_attention_is_the_sum_over_words_and_heads(model):
     ax = look.attention(model, torch.zeros(32, 32, 3, dtype=torch.uint8), patches(model), CAPTION, (3, 7), 1)
     assert ax.get_title() == "small red metal cube"
     pixels = torch.zeros(32, 32, 3, dtype=torch.uint8)
-    beside = look.attention_beside(model, pixels, patches(model), CAPTION, (3, 7), 1)
-    assert [ax.get_title().replace("\n", " ") for ax in beside.axes] == [CAPTION, "small red metal cube"]
+    pair = look.attention_with_image(model, pixels, patches(model), CAPTION, (3, 7), 1)
+    assert [ax.get_title().replace("\n", " ") for ax in pair.axes] == [CAPTION, "small red metal cube"]
     figure = look.attention_by_block(model, pixels, patches(model), CAPTION, [(3, 7), (9, 13)])
     assert len(figure.axes) == 8 and figure.axes[4].get_ylabel() == "large\nblue\nrubber\nsphere"
     torch.testing.assert_close(torch.tensor(figure.axes[1].images[1].get_array()), heat)

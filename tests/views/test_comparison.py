@@ -4,9 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from peftlab.analysis.comparison import on_front
 from peftlab.results.statistics import averages, paired, ranks
 from peftlab.views import comparison
 
@@ -40,7 +39,7 @@ def ledger():
     )
 
 
-def test_heatmap_prints_means_and_tags_look_alikes(ledger):
+def test_heatmap_prints_means_and_tags_synthetic_tasks(ledger):
     ax = comparison.heatmap(ledger)
     by_group = sorted(GROUPS, key=lambda task: (GROUPS[task], task))
     assert [t.get_text() for t in ax.get_xticklabels()] == [f"{task} (synthetic)" for task in by_group]
@@ -69,16 +68,6 @@ def test_differences_are_the_paired_ones(ledger):
     assert sorted(dots) == pytest.approx(sorted(100 * per_task["difference"]))
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
-def test_front_is_what_nothing_beats(points):
-    costs, values = zip(*points, strict=True)
-    front = comparison.on_front(costs, values)
-    assert front.any()
-    for i, (c, v) in enumerate(points):
-        beaten = any((d <= c and w >= v) and (d < c or w > v) for d, w in points)
-        assert front[i] == (not beaten)
-
-
 def test_front_is_drawn_from_averages(ledger):
     cost = pd.Series({"linear": 0, "lora": 30_000, "norm": 5_000, "ssf": 26_000})
     ax = comparison.front(ledger, cost, "parameters")
@@ -87,17 +76,10 @@ def test_front_is_drawn_from_averages(ledger):
     assert [t.get_text() for t in ax.texts] == list(means.sort_values().index)  # from below
     assert all(drawn[name] == pytest.approx((cost[name], means[name])) for name in METHODS)
     bold = {t.get_text() for t in ax.texts if t.get_weight() == "bold"}
-    assert bold == set(np.array(means.index)[comparison.on_front(cost[means.index], means)])
+    assert bold == set(np.array(means.index)[on_front(cost[means.index], means)])
 
 
 def test_critical_difference_names_ranks(ledger):
     ax, (table, _, critical) = comparison.critical_difference(ledger), ranks(ledger)
     texts = " ".join(t.get_text() for t in ax.texts)
     assert all(f"{rank:.2f}" in texts for rank in table) and f"critical difference {critical:.2f}" in texts
-
-
-def test_bars_join_what_is_not_told_apart():
-    assert comparison._cliques(np.array([1.0, 1.5, 3.0, 3.2]), 1.0) == [(1.0, 1.5), (3.0, 3.2)]
-    assert comparison._cliques(np.array([1.0, 2.0, 3.0]), 2.5) == [(1.0, 3.0)]
-    assert comparison._cliques(np.array([1.0, 2.0, 3.0]), 1.0) == [(1.0, 2.0), (2.0, 3.0)]
-    assert comparison._cliques(np.array([1.0, 2.0]), 0.5) == []

@@ -1,11 +1,11 @@
-"""Pictures of what the protocol does: places and gains are those of the tables."""
+"""Pictures of what the protocol does: ranks and gains are those of the tables."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from peftlab.results.test_selection import HABITS
+from peftlab.results.selection import HABITS
 from peftlab.views import comparison, protocols
 
 
@@ -32,9 +32,7 @@ TABLES = {
 }
 
 
-def test_places_and_their_agreement():
-    table = protocols.places(TABLES, "label")
-    assert table["ours"].to_dict() == {"lora": 1, "norm": 2, "ssf": 3} and table.loc["norm", "theirs"] == 1
+def test_rank_shifts_show_ranks_and_their_agreement():
     ax = protocols.rank_shifts(TABLES, "label")
     assert [t.get_text() for t in ax.get_xticklabels()] == ["ours", "theirs\nτ = 0.33"]  # 2 of 3 pairs agree
     assert {tuple(line.get_ydata()) for line in ax.lines} == {(1, 2), (2, 1), (3, 3)}
@@ -64,9 +62,10 @@ def test_published_and_ours_keep_to_their_sides():
             "mean over tasks": [72, 70, 74, 60],
         }
     )
-    theirs, measured = comparison.beside_published(ours, published)
+    figure = comparison.against_published(ours, published)
+    theirs, measured = figure.axes
     assert [t.get_text() for t in theirs.get_yticklabels()] == ["lora", "norm"]
-    assert {text.get_text() for text in theirs.figure.legends[0].get_texts()} == {"A", "B"}
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"A", "B"}
     points = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in theirs.lines}
     assert points == {"A": ([72, 70], [0, 1]), "B": ([74], [0])}
     assert [line.get_xdata()[0] for line in measured.lines if len(line.get_xdata()) == 1] == [40, 50]

@@ -5,26 +5,34 @@ is the closed-form number of trained parameters, `merge` writes the change into 
 is an option of every method, so each asks `self.blocks(vit)` for them.
 """
 
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, get_origin
 
 from torch import nn
 from torch.nn import functional as F
 
+from ...backbones.types import Labels, Logits, ViT
 from ...common.errors import PeftlabError, check_choice, near
 
-METHODS = {}
+METHODS: dict[str, type["Method"]] = {}
 FAMILIES = ("selective", "reparametrised", "additive", "prompt")
+
+
+def option(default: Any, text: str, choices: Collection[str] = ()) -> Any:
+    """A field of a method with the line of text that `peftlab methods NAME` and the reference show of it.
+
+    A function is called for the default. choices: the values that there are, if they are few.
+    """
+    how: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
+    return field(**how, metadata={"text": text, "choices": tuple(choices)})
 
 
 @dataclass(frozen=True)
 class Method:
-    """Base of all methods. Subclasses are frozen dataclasses registered with `@register(name)`.
+    """Base of all methods. Subclasses are frozen dataclasses registered with `@register(name)`."""
 
-    last_blocks: change only the last k blocks and what follows them; None: all blocks and the embedding before them.
-    """
-
-    last_blocks: int | None = None
+    last_blocks: int | None = option(None, "change only the last so many blocks and what follows; none: everything")
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -34,31 +42,45 @@ class Method:
     lr: ClassVar[float]  # a usual learning rate to start from, not tuned: select yours on val200
     identity_at_start: ClassVar[bool] = True  # features equal the frozen backbone's bit for bit before training
     not_mergeable: ClassVar[str] = ""  # the reason, where merging is impossible
+    base_method: ClassVar["Method | None"] = None  # the method that this one is put around, if it is
 
-    def options(self):
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.metadata.get("choices"):
+                check_choice(f.name, getattr(self, f.name), f.metadata["choices"])
+
+    def options(self) -> dict[str, Any]:
         """{option: value}; `create_method(name, **options)` gives an equal method."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def apply(self, vit):
+    def apply(self, vit: ViT) -> None:
         """Insert modules and make parameters trainable (with `unfreeze`), in place."""
         raise NotImplementedError
 
-    def count(self, backbone):
+    def count(self, backbone: ViT) -> int:
         """Number of trained parameters without the head, from the shapes of the plain backbone alone."""
         raise NotImplementedError
 
-    def merge(self, vit):
+    def merge(self, vit: ViT) -> None:
         """Replace inserted modules by plain ones that compute the same, in place."""
 
-    def first(self):
-        """The method to be trained before this one, whose result `begin(vit, before, batches, seed)` starts from."""
+    def first(self) -> "Method | None":
+        """The method of the stage before this one, if there is one; `begin` starts from its result."""
         return None
 
-    def loss(self, vit, logits, labels):
+    def begin(self, vit: ViT, before: ViT, batches: Iterable, seed: int = 0) -> tuple["Method", list[nn.Parameter]]:
+        """Start from the ViT of the stage before: change `vit` in place. Only asked of methods that have a `first`.
+
+        batches: (images, labels) of the training images. Returns the method as it now is and the parameters that stay
+        frozen in this stage.
+        """
+        raise NotImplementedError
+
+    def loss(self, vit: ViT, logits: Logits, labels: Labels) -> dict[str, Any]:
         """What training minimises, {"loss": scalar, further terms for the curves}, after a forward pass of the ViT."""
         return {"loss": F.cross_entropy(logits.float(), labels)}
 
-    def blocks(self, vit, *needs):
+    def blocks(self, vit: ViT, *needs: str) -> list[Any]:
         """The blocks to change, first to last. needs: paths that each must have, as 'attn.qkv'.
 
         Raises PeftlabError for an impossible last_blocks, and where a module is missing.
@@ -76,26 +98,29 @@ class Method:
                     raise PeftlabError(f"{self.name} needs blocks.{i}.{path}, which {which} does not have") from None
         return list(vit.blocks)[depth - k :]
 
-    def trunk(self, vit):
+    def trunk(self, vit: ViT) -> list[nn.Module]:
         """The modules from the first changed block to the features; the whole ViT where last_blocks is None."""
         if self.last_blocks is None:
             return [vit]
-        after = [vit.norm, vit.fc_norm, getattr(vit, "attn_pool", None)]
+        after = [vit.norm, vit.fc_norm, vit.attn_pool]
         return [*self.blocks(vit), *(module for module in after if module is not None)]
 
 
-def register(name):
+def register(name: str) -> Callable[[type[Method]], type[Method]]:
     """Class decorator: makes a Method known to `attach`, the tables, the command line and the contract tests.
 
     Raises PeftlabError for a class without the texts and the learning rate that the tables show.
     """
 
-    def add(cls):
+    def add(cls: type[Method]) -> type[Method]:
         missing = [a for a in ("title", "idea", "family", "source", "lr") if not hasattr(cls, a)]
         if missing:
             raise PeftlabError(f"{cls.__name__} lacks {', '.join(missing)}; set them in the class, as LoRA does")
         if cls.family not in FAMILIES:
             raise PeftlabError(f"{cls.__name__}: unknown family {cls.family!r}{near(cls.family, FAMILIES)}")
+        silent = [f.name for f in fields(cls) if not f.metadata.get("text")]
+        if silent:
+            raise PeftlabError(f"{cls.__name__}: no text for {', '.join(silent)}; write option(default, text)")
         cls.name = name
         METHODS[name] = cls
         return cls
@@ -103,50 +128,62 @@ def register(name):
     return add
 
 
-def create_method(name, **options):
-    """A Method by name. Raises PeftlabError with the near names for unknown methods and options."""
+def create_method(name: str, **options: Any) -> Method:
+    """A Method by name. Raises PeftlabError with the near names for unknown methods and options.
+
+    >>> create_method("lora", rank=4).rank
+    4
+    >>> create_method("lora", rnk=4)
+    Traceback (most recent call last):
+    peftlab.common.errors.PeftlabError: method 'lora' has no option 'rnk'; did you mean 'rank'? Known: alpha, ...
+    """
     check_choice("method", name, METHODS)
     kinds = {f.name: f.type for f in fields(METHODS[name])}
-    if isinstance(options.get("base_method", ""), str) and "base_method" in kinds:
-        options = _with_base_method(METHODS[name], kinds, options)
-    for option, value in options.items():
-        if option not in kinds:
-            raise PeftlabError(f"method {name!r} has no option {option!r}{near(option, kinds) if kinds else ''}")
-        if kinds[option] is tuple:  # a single name on the command line, a list in JSON
-            options[option] = value = (value,) if isinstance(value, str) else tuple(value)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if whole and not isinstance(value, kinds[option]) and isinstance(1.0, kinds[option]):
-            options[option] = value = float(value)
-        if not isinstance(value, kinds[option]):
-            kind = getattr(kinds[option], "__name__", kinds[option])
-            raise PeftlabError(f"{option} is {value!r}, but must be of type {kind}")
+    if "base_method" in kinds and not isinstance(options.get("base_method"), Method):
+        options = _with_base_method(name, kinds, options)
+    for key, value in options.items():
+        if key not in kinds:
+            raise PeftlabError(f"method {name!r} has no option {key!r}{near(key, kinds) if kinds else ''}")
+        options[key] = _as_kind(key, value, kinds[key])
     return METHODS[name](**options)
 
 
-def _with_base_method(method, kinds, options):
+def _as_kind(name: str, value: Any, kind: Any) -> Any:
+    """An option's value in the type that it was declared with, from what a command line or JSON may give."""
+    kind = get_origin(kind) if get_origin(kind) is tuple else kind
+    if kind is tuple:  # a single name on the command line, a list in JSON
+        value = (value,) if isinstance(value, str) else tuple(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and not isinstance(value, kind) and isinstance(1.0, kind):
+        value = float(value)
+    if not isinstance(value, kind):
+        raise PeftlabError(f"{name} is {value!r}, but must be of type {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _with_base_method(outer: str, kinds: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The options of a method around another: those that are not its own make the base method."""
-    name = options.get("base_method") or method().base_method.name
-    if name not in METHODS or name == method.name:
-        raise PeftlabError(f"{method.name} cannot be put around {name!r}{near(name, METHODS.keys() - {method.name})}")
+    default = METHODS[outer]().base_method
+    name = options.get("base_method") or (default.name if default else "")
+    if name not in METHODS or name == outer:
+        raise PeftlabError(f"{outer} cannot be put around {name!r}{near(name, METHODS.keys() - {outer})}")
     of_base = {f.name for f in fields(METHODS[name])}
-    for option in options:
-        if option not in kinds.keys() | of_base:
-            raise PeftlabError(
-                f"neither {method.name} nor {name} has an option {option!r}{near(option, kinds.keys() | of_base)}"
-            )
-    base = create_method(name, **{option: value for option, value in options.items() if option in of_base})
+    for key in options:
+        if key not in kinds.keys() | of_base:
+            raise PeftlabError(f"neither {outer} nor {name} has an option {key!r}{near(key, kinds.keys() | of_base)}")
+    base = create_method(name, **{key: value for key, value in options.items() if key in of_base})
     if base.first() is not None:
-        raise PeftlabError(f"{method.name} cannot be put around {name!r}, which is trained in two stages")
-    return {option: value for option, value in options.items() if option in kinds} | {"base_method": base}
+        raise PeftlabError(f"{outer} cannot be put around {name!r}, which is trained in two stages")
+    return {key: value for key, value in options.items() if key in kinds} | {"base_method": base}
 
 
-def check_size(name, value, largest):
+def check_size(name: str, value: int, largest: int) -> None:
     """Raise PeftlabError unless a rank or bottleneck lies between 1 and the width it is meant to be smaller than."""
     if not 1 <= value <= largest:
         raise PeftlabError(f"{name} is {value}, but must lie between 1 and the width, {largest}")
 
 
-def check_targets(targets, known):
+def check_targets(targets: Sequence[str], known: Collection[str]) -> None:
     """Raise PeftlabError for no targets, unknown ones (with the near names) and repeated ones."""
     for target in targets:
         check_choice("target", target, known)
@@ -154,7 +191,7 @@ def check_targets(targets, known):
         raise PeftlabError(f"targets are {targets}; name at least one of {', '.join(known)}, each once")
 
 
-def unfreeze(module, *names):
+def unfreeze(module: nn.Module, *names: str) -> None:
     """Make a module's own parameters trainable as private copies; the shared, frozen originals stay untouched."""
     for name in names:
         parameter = getattr(module, name, None)

@@ -5,8 +5,12 @@ A site is one layer of a block: {path: (targets, role)}, the role being 'qkv', '
 'down', the targets those of a LoRALinear. They serve ViTs and language models alike.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ..lora import LoRALinear, rows
 from .layers import After, Before
@@ -14,15 +18,17 @@ from .layers import After, Before
 KINDS = ("lora", "bitfit", "ia3")
 WHOLE = ("all",)  # the target of a layer that is not the fused q, k and v
 
+Site: TypeAlias = tuple[Any, Mapping[str, tuple[Sequence[str], str]]]
+
 
 class ContextLoRA(LoRALinear):
     """LoRA of rank C rank in which every token passes its own `rank` of them. contexts: x -> mask [.., N, C]."""
 
-    def __init__(self, base, targets, rank, contexts):
+    def __init__(self, base: nn.Linear, targets: Sequence[str], rank: int, contexts: Any) -> None:
         super().__init__(base, targets, rank * contexts.count, scale=1.0)
         self.rank, self.contexts = rank, contexts
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch height"]:
         own = self.contexts(x).repeat_interleave(self.rank, -1)
         inner = (x @ self.down().T) * torch.cat([own] * len(self.rows), -1)
         return self.base(x) + inner @ self.up().T
@@ -31,13 +37,13 @@ class ContextLoRA(LoRALinear):
 class ContextVector(nn.Module):
     """x [.., N, width] -> x + v_c or x * v_c on some of its rows. v [C, rows]; starts without effect."""
 
-    def __init__(self, width, rows, contexts, multiply):
+    def __init__(self, width: int, rows: Sequence[slice], contexts: Any, multiply: bool) -> None:
         super().__init__()
         self.width, self.rows, self.contexts, self.multiply = width, rows, contexts, multiply
         size = sum(r.stop - r.start for r in rows)
         self.v = nn.Parameter(torch.full((contexts.count, size), float(multiply)))
 
-    def vectors(self):
+    def vectors(self) -> Float[Tensor, "contexts width"]:
         """[C, width]: those without effect filled in."""
         parts = self.v.split([r.stop - r.start for r in self.rows], dim=1)
         whole = self.v.new_full((len(self.v), self.width), float(self.multiply))
@@ -45,12 +51,12 @@ class ContextVector(nn.Module):
             whole = torch.cat([whole[:, : r.start], part, whole[:, r.stop :]], dim=1)
         return whole
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         own = self.contexts(x) @ self.vectors()
         return x * own if self.multiply else x + own
 
 
-def spans(kind, targets, role, layer):
+def spans(kind: str, targets: Sequence[str], role: str, layer: Any) -> list[slice]:
     """The rows of a layer that a kind of adapter changes, as slices; of 'down' under ia3, the columns."""
     if kind != "ia3":
         return [rows(t, layer) for t in targets]
@@ -59,7 +65,7 @@ def spans(kind, targets, role, layer):
     return [rows(t, layer) for t in targets if t in ("k", "v") or role in ("k", "v")]
 
 
-def insert(kind, rank, sites, contexts):
+def insert(kind: str, rank: int, sites: Sequence[Site], contexts: nn.Module) -> None:
     """Put adapters into layers, in place. sites: (block, {path: (targets, role)}) each."""
     for block, layers in sites:
         for path, (targets, role) in layers.items():
@@ -74,7 +80,7 @@ def insert(kind, rank, sites, contexts):
                 block.set_submodule(path, After(layer, vector))
 
 
-def count_one(kind, rank, sites):
+def count_one(kind: str, rank: int, sites: Sequence[Site]) -> int:
     """Parameters of one context, from the shapes of plain layers."""
     total = 0
     for block, layers in sites:
@@ -85,7 +91,7 @@ def count_one(kind, rank, sites):
     return total
 
 
-def merge_one(sites):
+def merge_one(sites: Sequence[Site]) -> None:
     """Write adapters of a single context into plain weights, in place."""
     for block, layers in sites:
         for path in layers:
@@ -101,7 +107,7 @@ def merge_one(sites):
             block.set_submodule(path, layer.base)
 
 
-def _merge_vector(base, vector):
+def _merge_vector(base: Any, vector: Any) -> None:
     (v,) = vector.vectors()
     if vector.multiply:
         base.weight *= v[:, None]

@@ -1,4 +1,79 @@
-"""What a method is, in words: its options with their texts, and its equation beside the code that computes it."""
+"""What a method is, for readers: its equation beside the code that computes it, and its options with their texts."""
+
+import inspect
+import re
+from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from ...common.errors import check_choice
+from .base import METHODS, Method
 
 
-def source(name): ...
+@dataclass(frozen=True)
+class Source:
+    """A method's docstring and the code that computes it; a notebook shows both, `print` gives the plain text."""
+
+    title: str
+    text: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.text}\n\n{self.code}"
+
+    def _repr_markdown_(self) -> str:
+        entries = re.sub(r"(?m)^(?=[A-Z][\w ]{2,24}: )", "\n- ", self.text)
+        entries = re.sub(r"(?m)^- ([A-Z][\w ]+): ", r"- **\1.** ", entries)
+        return f"### {self.title}\n\n{entries}\n\n```python\n{self.code}\n```"
+
+
+def source(name: str) -> Source:
+    """The idea, equation, shapes and start of a method beside the `forward` (or the `apply`) that computes it.
+
+    Raises PeftlabError with the near names for an unknown method.
+
+    >>> "class LoRALinear" in source("lora").code
+    True
+    """
+    check_choice("method", name, METHODS)
+    method = METHODS[name]
+    module = import_module(method.__module__)
+    own = [item for item in vars(module).values() if inspect.isclass(item) and item.__module__ == module.__name__]
+    parts = [item for item in own if issubclass(item, nn.Module)]
+    # GIST's loss and the tokens' hooks are computed outside any forward.
+    wanted = ("forward", "enter", "leave", "after_attention", "delta")
+    code = [_code(part, [key for key in wanted if key in vars(part)]) for part in parts]
+    code = [text for text in code if text] or [_code(method, ["apply"], whole=False)]
+    if "loss" in vars(method):
+        code.append(_code(method, ["loss"], whole=False))
+    return Source(method.title, inspect.getdoc(module) or "", "\n\n\n".join(code))
+
+
+def _code(cls: type, names: list[str], whole: bool = True) -> str:
+    """The source of some functions of a class, below its name if `whole`."""
+    texts = [inspect.getsource(inspect.unwrap(vars(cls)[name])).rstrip() for name in names]
+    if not whole:
+        return "\n\n".join(inspect.cleandoc("\n" + text) for text in texts)
+    return f"class {cls.__name__}:\n" + "\n\n".join(texts) if texts else ""
+
+
+def options(name: str) -> pd.DataFrame:
+    """The options of a method -> DataFrame: option, default, choices, what it does, in the order of declaration.
+
+    >>> list(options("lora")["option"])
+    ['rank', 'alpha', 'targets', 'last_blocks']
+    """
+    check_choice("method", name, METHODS)
+    declared = sorted(fields(METHODS[name]), key=lambda f: f.name == "last_blocks")
+    rows = [(f.name, _default(f), " ".join(f.metadata["choices"]), f.metadata["text"]) for f in declared]
+    return pd.DataFrame(rows, columns=["option", "default", "choices", "what it does"])
+
+
+def _default(f: Any) -> str:
+    value = f.default if f.default is not MISSING else f.default_factory()
+    if isinstance(value, Method):
+        return value.name
+    return " ".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)

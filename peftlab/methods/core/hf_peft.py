@@ -8,24 +8,31 @@ in both directions, the number of stored parameters may grow.
 import os
 import re
 import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor, nn
 
+from ...backbones.types import ViT
 from ...common.errors import PeftlabError
 from ...common.files import read_tensors
 from .. import attach
 from ..ia3 import TARGETS as IA3_TARGETS
+from ..ia3 import Scale
 from ..lora import LoRALinear
 from .layers import LINEARS, QKV, After, Before
-from .model import share
+from .model import PeftModel, share
 
 TARGETS = {path: name for name, path in LINEARS.items()}
+M = TypeVar("M", bound=nn.Module)
 
 
-def _peft():
+def _peft() -> ModuleType:
     try:
         import peft
     except ImportError:
@@ -34,14 +41,14 @@ def _peft():
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """HF peft warns of timm's LayerNorms and of missing keys; the first work, the second are fatal here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
 
 
-def export_hf(model, folder):
+def export_hf(model: PeftModel, folder: str | Path) -> Path:
     """Write adapter and head so that peft.PeftModel.from_pretrained(timm_vit, folder) computes what the model does.
 
     The timm_vit is the plain backbone with a head of as many classes. Returns the folder.
@@ -70,17 +77,18 @@ def export_hf(model, folder):
     return folder
 
 
-def _changed(model, *types):
+def _changed(model: PeftModel, *types: type[M]) -> dict[str, M]:
     """{name: module} of a tuned ViT's inserted modules of some types."""
     return {name: m for name, m in model.vit.named_modules() if isinstance(m, types)}
 
 
-def _scale(layer):
+def _scale(layer: nn.Module) -> Scale:
     """(IA)3's factors around a layer."""
-    return layer.after if isinstance(layer, After) else layer.before
+    return cast(Scale, layer.after if isinstance(layer, After) else layer.before)
 
 
-def _export_lora(model, peft):
+def _export_lora(model: PeftModel, peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
+    """HF peft's configuration and tensors of the same function; so do the two below."""
     layers = _changed(model, LoRALinear)
     ranks = {name: len(layer.down()) for name, layer in layers.items()}
     alphas = {name: layers[name].scale * rank for name, rank in ranks.items()}
@@ -97,7 +105,7 @@ def _export_lora(model, peft):
     return config, tensors | {f"{name}.lora_B.default.weight": layer.up() for name, layer in layers.items()}
 
 
-def _export_ia3(model, peft):
+def _export_ia3(model: PeftModel, peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
     layers = _changed(model, After, Before)
     config = peft.IA3Config(
         target_modules=list(layers), feedforward_modules=[name for name in layers if name.endswith("fc2")]
@@ -105,7 +113,7 @@ def _export_ia3(model, peft):
     return config, {f"{name}.ia3_l.default": _scale(layer).vector() for name, layer in layers.items()}
 
 
-def _export_norm(model, peft):
+def _export_norm(model: PeftModel, peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
     trained = {name: p for name, p in model.vit.named_parameters() if p.requires_grad and not name.startswith("head.")}
     layers = dict.fromkeys(name.rpartition(".")[0] for name in trained)
     # A regular expression, because a list would also match other modules whose names end in "norm".
@@ -117,7 +125,7 @@ def _export_norm(model, peft):
 EXPORTS = {"lora": _export_lora, "ia3": _export_ia3, "norm": _export_norm}
 
 
-def import_hf(backbone, folder, num_classes=None):
+def import_hf(backbone: ViT, folder: str | Path, num_classes: int | None = None) -> PeftModel:
     """A PeftModel of ours that computes what HF peft's adapter in a folder computes on this timm ViT.
 
     num_classes: needed only if the adapter does not bring the head (modules_to_save=["head"]); the head is then fresh.
@@ -156,8 +164,8 @@ def import_hf(backbone, folder, num_classes=None):
     return model
 
 
-def _refuse_variants(config, folder):
-    """What would change the function without us noticing."""
+def _refuse_variants(config: Any, folder: Path) -> None:
+    """Raise PeftlabError for what would change the function without us noticing."""
     variants = ("use_dora", "lora_bias", "use_qalora", "use_bdlora", "fan_in_fan_out", "layer_replication")
     on = [name for name in variants if getattr(config, name, None)]
     if getattr(config, "bias", "none") != "none":
@@ -169,9 +177,9 @@ def _refuse_variants(config, folder):
         raise PeftlabError(f"{folder}: besides the head it stores {', '.join(sorted(saved))}, which we cannot place")
 
 
-def _placed(names, backbone, folder):
+def _placed(names: Iterable[str], backbone: ViT, folder: Path) -> tuple[list[str], int | None]:
     """-> (paths in a block, last_blocks). Raises PeftlabError unless the last blocks are all changed alike."""
-    found = {}
+    found: dict[str, set[int]] = {}
     for name in names:
         match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
         if match is None or match[2] not in TARGETS:
@@ -185,7 +193,8 @@ def _placed(names, backbone, folder):
     return list(found), None if first == 0 else depth - first
 
 
-def _import_lora(backbone, vit, folder, num_classes):
+def _import_lora(backbone: ViT, vit: ViT, folder: Path, num_classes: int) -> PeftModel:
+    """Our model of what HF peft has put into a ViT; so do the two below."""
     layers = {name: m for name, m in vit.named_modules() if hasattr(m, "lora_A")}
     paths, last_blocks = _placed(layers, backbone, folder)
     parts = {
@@ -194,7 +203,7 @@ def _import_lora(backbone, vit, folder, num_classes):
     # One rank and one scale for all: smaller ranks are filled up with zeros, differing scales go into B.
     rank, scales = max(len(A) for A, _, _ in parts.values()), {scale for *_, scale in parts.values()}
     common = scales.pop() if len(scales) == 1 else 1.0
-    options = {"rank": rank, "alpha": common * rank, "targets": tuple(TARGETS[path] for path in paths)}
+    options: dict[str, Any] = {"rank": rank, "alpha": common * rank, "targets": tuple(TARGETS[path] for path in paths)}
     model = attach(backbone, "lora", num_classes, last_blocks=last_blocks, **options)
     with torch.no_grad():
         for name, (A, B, scale) in parts.items():
@@ -204,7 +213,7 @@ def _import_lora(backbone, vit, folder, num_classes):
     return model
 
 
-def _import_ia3(backbone, vit, folder, num_classes):
+def _import_ia3(backbone: ViT, vit: ViT, folder: Path, num_classes: int) -> PeftModel:
     layers = {name: m for name, m in vit.named_modules() if hasattr(m, "ia3_l")}
     paths, last_blocks = _placed(layers, backbone, folder)
     for name, m in layers.items():
@@ -224,7 +233,7 @@ def _import_ia3(backbone, vit, folder, num_classes):
     return model
 
 
-def _import_norm(backbone, vit, folder, num_classes):
+def _import_norm(backbone: ViT, vit: ViT, folder: Path, num_classes: int) -> PeftModel:
     layers = {name: m for name, m in vit.named_modules() if hasattr(m, "ln_tuning_layers")}
     first = min(int(name.split(".")[1]) for name in layers if name.startswith("blocks."))
     last_blocks = None if first == 0 else len(backbone.blocks) - first

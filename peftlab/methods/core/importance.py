@@ -4,14 +4,17 @@ Setting channel c of an activation h to zero changes the loss of an image by abo
 (Molchanov et al. 2017): one forward and one backward pass estimate it for every channel of every layer at once.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
 
 from ...backbones.stages import run_stages
+from ...backbones.types import Images, Labels, ViT
 from ...common.errors import check_choice
 from ...common.progress import progress
 
@@ -27,7 +30,7 @@ class Place(NamedTuple):
     channels: slice
 
 
-def places(vit, placement="residual"):
+def places(vit: ViT, placement: str = "residual") -> list[Place]:
     """The activations of a placement, block by block; of "qv" two in each block, q and v.
 
     "residual": the residual stream after attention, which the second norm reads; "mlp": what the MLP gives, before the
@@ -46,11 +49,12 @@ def places(vit, placement="residual"):
 
 
 @contextmanager
-def watched(places):
+def watched(places: Sequence[Place]) -> Iterator[dict[nn.Module, Tensor]]:
     """Within: {module: its activation [B, N, ..] of the last forward pass}, to which gradients can be taken."""
-    seen, hooks = {}, []
+    seen: dict[nn.Module, Tensor] = {}
+    hooks = []
 
-    def keep(module, h):
+    def keep(module: nn.Module, h: Tensor) -> None:
         # Where nothing before it is trained, the tensor itself is marked, so that all its readers count.
         seen[module] = h if h.requires_grad else h.requires_grad_()
 
@@ -66,7 +70,7 @@ def watched(places):
             hook.remove()
 
 
-def activations_and_gradients(vit, places, x, y):
+def activations_and_gradients(vit: ViT, places: Sequence[Place], x: Images, y: Labels) -> list[tuple[Tensor, Tensor]]:
     """(h, g) for each place, both [B, N, D]: activations of images x and the gradients of each image's own loss."""
     with torch.enable_grad(), watched(places) as seen:
         loss = F.cross_entropy(vit(x), y, reduction="sum")  # summed: no image's gradient depends on the batch size
@@ -74,7 +78,9 @@ def activations_and_gradients(vit, places, x, y):
     return [(seen[m].detach()[..., channels], gradients[m][..., channels]) for m, _, channels in places]
 
 
-def of_images(criterion, h, g):
+def of_images(
+    criterion: str, h: Float[Tensor, "batch tokens width"], g: Float[Tensor, "batch tokens width"]
+) -> Float[Tensor, "batch width"]:
     """Scores [B, D] of each image from h and g [B, N, D]: tokens are summed before the absolute value."""
     if criterion == "taylor":
         return (h * g).sum(1).abs()
@@ -83,7 +89,15 @@ def of_images(criterion, h, g):
     return g.sum(1).abs() if criterion == "gradient" else h.square().sum(1)
 
 
-def channel_scores(vit, batches, placement="residual", criterion="taylor", balanced=False, prefix=True, seed=0):
+def channel_scores(
+    vit: ViT,
+    batches: Iterable[tuple[Images, Labels]],
+    placement: str = "residual",
+    criterion: str = "taylor",
+    balanced: bool = False,
+    prefix: bool = True,
+    seed: int = 0,
+) -> Float64[Tensor, "places width"]:
     """Importance of every channel, float64 [places, D] on the CPU, the same whatever the batch size.
 
     batches: (images x [B, 3, H, W], labels y [B]) on the model's device. criterion: "taylor", mean over images of
@@ -111,14 +125,16 @@ def channel_scores(vit, batches, placement="residual", criterion="taylor", balan
     return (sums / counts[:, None, None]).mean(0) if balanced else sums.sum(0) / counts.sum()
 
 
-def choose(scores, k, order="top", budget="layer"):
+def choose(
+    scores: Float[Tensor, "places width"], k: int, order: str = "top", budget: str = "layer"
+) -> list[Int64[Tensor, " chosen"]]:
     """Chosen channels of each place, a list of rising int64 indices, from scores [places, D]. Ties: the lower index.
 
     budget: "layer", k of each place; "global", k times the number of places over all, after each place's scores were
     divided by their l2 norm, so that places compare. order: "top", "bottom".
     """
 
-    def first(values, n):
+    def first(values: Tensor, n: int) -> Tensor:
         return values.argsort(descending=order == "top", stable=True)[:n]
 
     if budget == "layer":
@@ -129,7 +145,9 @@ def choose(scores, k, order="top", budget="layer"):
 
 
 @torch.no_grad()
-def removal(vit, x, y, block, placement="residual", step=1.0):
+def removal(
+    vit: ViT, x: Images, y: Labels, block: int, placement: str = "residual", step: float = 1.0
+) -> Float[Tensor, " width"]:
     """The truth that scores estimate: mean over images of |change of the loss| when one channel is scaled -> [D].
 
     step 1 removes a channel from all tokens of images x, a small one scales it to 1 - step. Runs everything from the
@@ -138,8 +156,8 @@ def removal(vit, x, y, block, placement="residual", step=1.0):
     place, losses = places(vit, placement)[block], []
     x = run_stages(vit, x, stop=1 + block)
 
-    def loss(channel=None):
-        def scale(h):  # in place: the skip path carries the same tensor
+    def loss(channel: int | None = None) -> Tensor:
+        def scale(h: Tensor) -> None:  # in place: the skip path carries the same tensor
             if channel is not None:
                 h[..., channel] *= 1 - step
 

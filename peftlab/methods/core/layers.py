@@ -1,12 +1,16 @@
 """What several methods are made of: ways to put a module around a frozen one, and the bottleneck of adapters.
 
 The attribute names tell where a trained parameter acts, and pictures of a block read them: `before` and `after` stand
-in line with the frozen module `base`, `beside` runs parallel to it.
+in line with the frozen module `base`, `parallel` runs parallel to it.
 """
 
-from timm.models.vision_transformer import Block
-from torch import nn
+from typing import Any
 
+from jaxtyping import Float
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from ...backbones.types import ViT
 from ...common.errors import PeftlabError
 
 # The linear layers of a timm block by their short names; qkv holds the rows of q, k and v, in this order.
@@ -18,34 +22,43 @@ NOT_LINEAR = "a nonlinearity stands between its two matrices, so no single matri
 class Before(nn.Module):
     """y = base(before(x))"""
 
-    def __init__(self, base, before):
+    base: Any
+    before: Any
+
+    def __init__(self, base: nn.Module, before: nn.Module) -> None:
         super().__init__()
         self.base, self.before = base, before
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.base(self.before(x))
 
 
 class After(nn.Module):
     """y = after(base(x))"""
 
-    def __init__(self, base, after):
+    base: Any
+    after: Any
+
+    def __init__(self, base: nn.Module, after: nn.Module) -> None:
         super().__init__()
         self.base, self.after = base, after
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.after(self.base(x))
 
 
-class Beside(nn.Module):
-    """y = base(x) + scale * beside(x); further arguments, such as attention masks, go to the base."""
+class ParallelBranch(nn.Module):
+    """y = base(x) + scale * parallel(x); further arguments, such as attention masks, go to the base."""
 
-    def __init__(self, base, beside, scale):
+    base: Any
+    parallel: Any
+
+    def __init__(self, base: nn.Module, parallel: nn.Module, scale: float) -> None:
         super().__init__()
-        self.base, self.beside, self.scale = base, beside, scale
+        self.base, self.parallel, self.scale = base, parallel, scale
 
-    def forward(self, x, *args, **kwargs):
-        return self.base(x, *args, **kwargs) + self.scale * self.beside(x)
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self.base(x, *args, **kwargs) + self.scale * self.parallel(x)
 
 
 class Bottleneck(nn.Module):
@@ -54,18 +67,51 @@ class Bottleneck(nn.Module):
     Starts at exactly 0, because up does; down is Kaiming-uniform.
     """
 
-    def __init__(self, width, bottleneck, act):
+    def __init__(self, width: int, bottleneck: int, act: nn.Module) -> None:
         super().__init__()
         self.down, self.act, self.up = nn.Linear(width, bottleneck), act, nn.Linear(bottleneck, width)
         for zero in (self.down.bias, self.up.weight, self.up.bias):
             nn.init.zeros_(zero)
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return self.up(self.act(self.down(x)))
 
 
-def become(block, cls, method):
-    """Make an existing timm Block one of a subclass, in place. Raises PeftlabError for blocks of another kind."""
-    if type(block) not in (Block, cls):
-        raise PeftlabError(f"{method} needs timm's plain Block, but this backbone has {type(block).__name__}")
-    block.__class__ = cls
+class ResidualBlock(nn.Module):
+    """timm's Block, opened where its two sub-layers join the residual stream; it takes a Block's layers over.
+
+    Subclasses say how: after_attention(x, branch) and after_mlp(x, branch) are x + branch in the plain Block.
+    """
+
+    norm1: nn.Module
+    attn: nn.Module
+    ls1: nn.Module
+    drop_path1: nn.Module
+    norm2: nn.Module
+    mlp: nn.Module
+    ls2: nn.Module
+    drop_path2: nn.Module
+
+    def __init__(self, block: nn.Module, method: str, **added: nn.Module) -> None:
+        super().__init__()
+        if type(block) is not Block:
+            raise PeftlabError(f"{method} needs timm's plain Block, but this backbone has {type(block).__name__}")
+        for name, layer in (dict(block.named_children()) | added).items():
+            self.add_module(name, layer)
+        self.train(block.training)
+
+    def after_attention(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + branch
+
+    def after_mlp(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + branch
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
+        x = self.after_attention(x, self.drop_path1(self.ls1(attended)))
+        return self.after_mlp(x, self.drop_path2(self.ls2(self.mlp(self.norm2(x)))))
+
+
+def replace_block(vit: ViT, block: nn.Module, new: nn.Module) -> None:
+    """Put another module where a block stands."""
+    vit.blocks[list(vit.blocks).index(block)] = new

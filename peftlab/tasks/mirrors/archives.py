@@ -10,11 +10,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from ...common.errors import DataError, PeftlabError
 from ...common.progress import progress
-from ..audit import audit, find_tasks
+from ..audit import Audit, audit, find_tasks
 from .disk import on_disk, require_space
 
 # What the archive modules raise on damage. RuntimeError: encrypted, or a compression that zipfile does not know.
@@ -25,8 +25,11 @@ class BadArchive(DataError):
     """The archive is not what it should be: another sha256, damaged, or with paths that lead out of its folder."""
 
 
-def check_sha256(archive, expected, source):
-    """-> sha256 of the file, 64 hex digits. Raises BadArchive when `expected` is another; None accepts any."""
+def check_sha256(archive: Path, expected: str | None, source: str) -> str:
+    """-> sha256 of the file, 64 hex digits. Raises BadArchive when another one is expected; None accepts any.
+
+    source: where the expected one is from, for the message.
+    """
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if expected is not None and found != expected:
@@ -34,8 +37,8 @@ def check_sha256(archive, expected, source):
     return found
 
 
-def unpack(archive, target):
-    """Unpack, find the folder of the tasks, move it to `target` in one step. -> Audit of lists and files.
+def unpack(archive: Path, target: Path) -> Audit:
+    """Unpack, find the folder of the tasks, move it to `target` in one step -> Audit of lists and files.
 
     Raises BadArchive, and DataError when nothing in the archive has the VTAB-1k layout.
     """
@@ -62,30 +65,37 @@ def unpack(archive, target):
     return report
 
 
-def extract(archive, folder):
+def extract(archive: Path, folder: Path) -> None:
     """Unpack a zip or a (compressed) tar. Raises BadArchive for paths and links that leave `folder` and for damage."""
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                for member in file.infolist():
-                    _inside(archive, member.filename, link=stat.S_ISLNK(member.external_attr >> 16))
-                require_space(folder, sum(member.file_size for member in file.infolist()))
-                for member in progress(file.infolist(), desc=f"unpacking {archive.name}"):
-                    file.extract(member, folder)
+            with zipfile.ZipFile(archive) as zipped:
+                for info in zipped.infolist():
+                    _inside(archive, info.filename, link=stat.S_ISLNK(info.external_attr >> 16))
+                require_space(folder, sum(info.file_size for info in zipped.infolist()))
+                for info in progress(zipped.infolist(), desc=f"unpacking {archive.name}"):
+                    zipped.extract(info, folder)
         elif tarfile.is_tarfile(archive):
             if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
                 raise PeftlabError(f"{archive}: unpacking a tar safely needs Python 3.11.4 or newer. Update Python")
-            with tarfile.open(archive) as file:
-                for member in progress(file, desc=f"unpacking {archive.name}"):
+            with tarfile.open(archive) as tarred:
+                for member in progress(tarred, desc=f"unpacking {archive.name}"):
                     _inside(archive, member.name)  # filter='data' would quietly strip a leading slash
-                    file.extract(member, folder, filter="data")
+                    tarred.extract(member, folder, filter="data")
         else:
             raise BadArchive(f"{archive}: neither zip nor tar. Was it a web page (login, quota) instead of the file?")
     except DAMAGE as error:
         raise BadArchive(f"{archive}: {error}") from None
 
 
-def _inside(archive, name, link=False):
+def _inside(archive: Path, name: str, link: bool = False) -> None:
+    """Raise BadArchive for a member that would be written outside the folder.
+
+    >>> _inside(Path("a.zip"), "vtab-1k/dtd/test.txt")
+    >>> _inside(Path("a.zip"), "../b")
+    Traceback (most recent call last):
+    peftlab.tasks.mirrors.archives.BadArchive: a.zip: '../b' would lead out of the folder it is unpacked to; refused
+    """
     path = PurePosixPath(name.replace("\\", "/"))
     if link or path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
         raise BadArchive(f"{archive}: {name!r} would lead out of the folder it is unpacked to; refused")

@@ -2,12 +2,25 @@
 
 import errno
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ...common.errors import PeftlabError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-def on_disk(folder, write, *args, **options):
-    """Call write(...); what the disk refuses becomes a PeftlabError, so that it is not taken for a network fault."""
+
+def on_disk(folder: Path, write: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Call write(...) and return its result; what the disk refuses becomes a PeftlabError.
+
+    >>> def write() -> None:
+    ...     raise OSError(errno.ENOSPC, "No space left on device")
+    >>> on_disk(Path("data"), write)
+    Traceback (most recent call last):
+    peftlab.common.errors.PeftlabError: data: the disk is full. ...
+    """
     try:
         return write(*args, **options)
     except OSError as error:
@@ -18,7 +31,8 @@ def on_disk(folder, write, *args, **options):
         raise PeftlabError(f"{folder}: cannot write here ({error}). Fix that, or set PEFTLAB_CACHE") from None
 
 
-def require_space(folder, needed):
+def require_space(folder: Path, needed: int) -> None:
+    """Raise PeftlabError unless the disk has `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise PeftlabError(

@@ -1,4 +1,8 @@
-"""Load one file over HTTP: a broken download goes on where it stopped (`<file>.part`)."""
+"""Load one file over HTTP: a broken download goes on where it stopped (`<file>.part`), also in a later call.
+
+`huggingface_hub.hf_hub_download` is not used: it deletes an unfinished file when its call ends, and 4.7 GB would begin
+anew after every Ctrl-C (huggingface/huggingface_hub, pull request 4228).
+"""
 
 import json
 import os
@@ -6,26 +10,22 @@ import re
 import socket
 import sys
 import time
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ...common.errors import PeftlabError
 from ...common.files import write_json
 from ...common.progress import progress
 from .disk import on_disk, require_space
+from .mirror import Mirror, require_http
 
 ATTEMPTS, PAUSE, TIMEOUT, CHUNK = 4, 1.0, 30, 1 << 20  # attempts without progress, seconds, seconds, bytes
 
 
-def require_http(url):
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise PeftlabError(f"{url}: only http and https addresses are fetched. Unpack local archives by hand")
-
-
-def download(mirror, archive):
+def download(mirror: Mirror, archive: Path) -> None:
     """Load mirror.url into `archive` by way of `<archive>.part`. Raises PeftlabError naming address and fix."""
     url, part = mirror.url, archive.with_name(f"{archive.name}.part")
     fix = (
@@ -36,11 +36,13 @@ def download(mirror, archive):
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise PeftlabError(f"{url}: not fetched, HF_HUB_OFFLINE is set. Unset it, or: {fix}")
     failures, best = 0, _size(part)
+    reason: Exception
     while failures < ATTEMPTS:
         try:
             _transfer(url, part)
             os.replace(part, archive)
-            return _state_file(part).unlink(missing_ok=True)
+            _state_file(part).unlink(missing_ok=True)
+            return
         except HTTPError as error:
             if error.code == 416:  # the file is shorter than what we have: it is another file
                 part.unlink(missing_ok=True)
@@ -63,14 +65,19 @@ def download(mirror, archive):
 
 
 class _HttpOnly(HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    """Follows redirects to http and https, and none that gives up encryption."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        """Raise PeftlabError for a redirect that is not followed. fp, the body of the reply, is only passed on."""
         require_http(newurl)
         if req.full_url.startswith("https:") and newurl.startswith("http:"):
             raise PeftlabError(f"{req.full_url}: redirects to {newurl}, without encryption. Choose another mirror")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _transfer(url, part):
+def _transfer(url: str, part: Path) -> None:
     """One connection: append to `part`, or start it over where the server's file is not the one begun."""
     state, have = _state(part), _size(part)
     if have and state.get("total") == have:
@@ -83,7 +90,7 @@ def _transfer(url, part):
         if state["etag"] and not state["etag"].startswith("W/"):
             headers["If-Range"] = state["etag"]
     with build_opener(_HttpOnly).open(Request(url, headers=headers), timeout=TIMEOUT) as reply:
-        total, etag = reply.headers.get("Content-Length"), reply.headers.get("ETag")
+        length, etag = reply.headers.get("Content-Length"), reply.headers.get("ETag")
         if reply.status == 206:
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", reply.headers.get("Content-Range", ""))
             if not match or [*map(int, match.groups())] != [have, state["total"]] or etag != state["etag"]:
@@ -91,7 +98,7 @@ def _transfer(url, part):
                 raise ConnectionError("the file has changed on the server, starting over")
             total = state["total"]
         else:
-            have, total = 0, int(total) if total else None
+            have, total = 0, int(length) if length else None
         require_space(part.parent, (total or 0) - have)
         if not have:  # the old part goes before the new note comes: a crash between must not pair the two
             on_disk(part.parent, part.unlink, missing_ok=True)
@@ -108,21 +115,28 @@ def _transfer(url, part):
         raise ConnectionError(f"the connection broke off at {_size(part):,} of {total:,} bytes")
 
 
-def _size(file):
+def _size(file: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
     return file.stat().st_size if file.exists() else 0
 
 
-def _state_file(part):
+def _state_file(part: Path) -> Path:
+    """Where total length and ETag of an unfinished download are noted.
+
+    >>> _state_file(Path("vtab-1k.zip.part")).name
+    'vtab-1k.zip.part.json'
+    """
     return part.with_name(f"{part.name}.json")
 
 
-def _state(part):
+def _state(part: Path) -> dict[str, Any]:
+    """What is noted of an unfinished download; nothing where the note is missing or damaged."""
     try:
         return json.loads(_state_file(part).read_text())
     except (OSError, ValueError):
         return {}
 
 
-def say(text):
+def say(text: str) -> None:
     """A line for the person at the terminal; standard output is for results."""
     print(text, file=sys.stderr)

@@ -4,72 +4,40 @@ A broken download goes on where it stopped (`<archive>.part`). Nothing is unpack
 the target folder appears in one step, complete, or not at all.
 """
 
-import fcntl
-import hashlib
 import json
-import os
 import re
 import shlex
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from contextlib import AbstractContextManager
+from pathlib import Path
 
-from ...common.errors import DataError, PeftlabError, near
+from filelock import BaseFileLock, FileLock, Timeout
+
+from ...common.errors import DataError, PeftlabError
 from ...common.files import write_json
 from ...common.paths import cache_folder
 from ..audit import find_tasks
 from ..vtab1k import VTAB
 from .archives import BadArchive, check_sha256, unpack
 from .disk import on_disk
-from .download import download, require_http, say
+from .download import download, say
+from .mirror import Mirror, find_mirror
 
 
-@dataclass(frozen=True)
-class Mirror:
-    """A public copy of VTAB-1k. `manual`: its host wants a browser. `sha256` None: none is published that we know of,
-    so the first download is trusted and recorded, and later ones are compared with it."""
-
-    url: str
-    archive: str
-    about: str
-    manual: bool = False
-    sha256: str | None = None
-
-
-# Addresses as read in the named places; none of them has been tried.
-MIRRORS = {
-    "vtab-1k": Mirror(
-        "https://huggingface.co/datasets/XiN0919/VTAB-1k/resolve/main/vtab-1k.zip",
-        "vtab-1k.zip",
-        "V-PETL Bench (README of synbol/Parameter-Efficient-Transfer-Learning-Benchmark); about 4.7 GB",
-    ),
-    "vtab-1k-repadapter": Mirror(
-        "https://drive.google.com/file/d/1yZKwiKdsBzTfBgnStRveYMokc7GMMd5p",
-        "vtab-1k-repadapter.zip",
-        "RepAdapter (SETUP_DATA.md of BenediktAlkin/vtab1k-pytorch)",
-        manual=True,
-    ),
-    "vtab-1k-ssf": Mirror(
-        "https://shanghaitecheducn-my.sharepoint.com/:f:/g/personal/liandz_shanghaitech_edu_cn/"
-        "EnV6eYPVCPZKhbqi-WSJIO8BOcyQwDwRk6dAThqonQ1Ycw?e=J884Fp",
-        "vtab-1k-ssf.zip",
-        "SSF (README of dongzelian/SSF)",
-        manual=True,
-    ),
-}
-
-
-def fetch(name="vtab-1k", destination=None, url=None, sha256=None):
+def fetch(
+    name: str = "vtab-1k",
+    destination: str | Path | None = None,
+    url: str | None = None,
+    sha256: str | None = None,
+) -> Path:
     """Download, check and unpack a VTAB-1k archive -> Path of the folder to set PEFTLAB_DATA to.
 
-    name: a key of MIRRORS. destination: default vtab-1k/ in the cache folder; an existing one is left alone. url: an
-    http(s) address to take instead of the mirror's. sha256: 64 hex digits the archive must have. An archive that
-    already lies in downloads/ of the cache folder, also one placed there by hand, is used without any network.
+    name: a key of `mirror.MIRRORS`. destination: default vtab-1k/ in the cache folder; an existing one is left alone.
+    url: an http(s) address to take instead of the mirror's. sha256: 64 hex digits the archive must have. An archive
+    that already lies in downloads/ of the cache folder, also one placed there by hand, is used without any network.
     Raises PeftlabError (unknown name, no network, offline, disk full, ...) and BadArchive; nothing partial stays but
     the `.part` of the download and its note.
     """
-    mirror = _mirror(name, url)
+    mirror = find_mirror(name, url)
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise PeftlabError(f"sha256 {sha256!r} is not 64 hex digits. Copy it again, or leave it out")
     target = (Path(destination).expanduser() if destination else cache_folder() / "vtab-1k").absolute()
@@ -100,18 +68,8 @@ def fetch(name="vtab-1k", destination=None, url=None, sha256=None):
     return target
 
 
-def _mirror(name, url):
-    if name not in MIRRORS:
-        raise PeftlabError(f"unknown data set {name!r}{near(name, MIRRORS)}")
-    if url is None:
-        return MIRRORS[name]
-    require_http(url)
-    # One archive name per address, so that neither a .part nor a recorded sha256 meets a file of another address.
-    base = PurePosixPath(urlsplit(url).path).name or name
-    return Mirror(url, f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{base}", "given by the user")
-
-
-def _exists(target):
+def _exists(target: Path) -> bool:
+    """Whether the data are already there. Raises PeftlabError where something else is."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     if not target.is_dir() or not find_tasks(target):
@@ -120,10 +78,12 @@ def _exists(target):
     return True
 
 
-def _expected(given, mirror, note):
+def _expected(given: str | None, mirror: Mirror, note: Path) -> tuple[str | None, str]:
     """-> (sha256 or None, where it is from)."""
-    if given or mirror.sha256:
-        return (given or mirror.sha256).lower(), "as given" if given else "published for this mirror"
+    if given:
+        return given.lower(), "as given"
+    if mirror.sha256:
+        return mirror.sha256, "published for this mirror"
     if not note.exists():
         return None, ""
     try:
@@ -132,20 +92,17 @@ def _expected(given, mirror, note):
         raise DataError(f"{note}: not a record of a sha256. Delete this file and fetch again") from None
 
 
-@contextmanager
-def _alone(folder):
-    """Keep a second fetch out: two would write into one .part. The lock is on the folder itself and leaves no file."""
+def _alone(folder: Path) -> AbstractContextManager[BaseFileLock]:
+    """Keep a second fetch out: two would write into one .part. The lock ends with its process; its empty file stays.
+
+    Raises PeftlabError while another fetch is at work, and where the disk knows no locks.
+    """
     on_disk(folder, folder.mkdir, parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PeftlabError(
-                f"{folder}: another fetch is at work here. Wait for it, or set another PEFTLAB_CACHE"
-            ) from None
-        except OSError:
-            pass  # some network disks have no locks; a fetch alone needs none
-        yield
-    finally:
-        os.close(handle)
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise PeftlabError(
+            f"{folder}: another fetch is at work here. Wait for it, or set another PEFTLAB_CACHE"
+        ) from None
+    except OSError as error:
+        raise PeftlabError(f"{folder}: cannot be locked ({error}). Fix that, or set another PEFTLAB_CACHE") from None

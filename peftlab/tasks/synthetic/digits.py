@@ -6,9 +6,12 @@ and edges, dark on light or light on dark, blurred and noisy. 64x64 RGB.
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 CLASSES = tuple("0123456789")
@@ -17,25 +20,25 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif", 
 
 
 @lru_cache
-def _font(name, size):
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
 
 
-def _paint(rng, lightness):
-    """RGB [3] of random hue and weak saturation around a lightness in [0, 1]."""
+def _paint(rng: Generator, lightness: float) -> Float[np.ndarray, "3"]:
+    """RGB of random hue and weak saturation around a lightness in [0, 1]."""
     return np.clip(lightness + rng.normal(0, 0.07, 3), 0, 1)
 
 
-def _wall(rng, lightness):
-    """Float [64, 64, 3]: a gradient between two related colours, a few soft stains, and sometimes an edge."""
+def _wall(rng: Generator, lightness: float) -> Float[np.ndarray, "64 64 3"]:
+    """A gradient between two related colours, a few soft stains, and sometimes an edge."""
     rows, columns = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
     angle = rng.uniform(0, 2 * np.pi)
     ramp = 0.5 + np.cos(angle) * rows + np.sin(angle) * columns
     one, two = _paint(rng, lightness), _paint(rng, lightness)
     wall = one + ramp[..., None] * (two - one)
-    stains = rng.normal(size=(5, 5)).astype(np.float32)
-    stains = np.asarray(Image.fromarray(stains).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-    wall += rng.uniform(0.02, 0.09) * stains[..., None]
+    stains = Image.fromarray(rng.normal(size=(5, 5)).astype(np.float32))
+    wide = np.asarray(stains.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    wall += rng.uniform(0.02, 0.09) * wide[..., None]
     if rng.random() < 0.5:  # a board, a frame or a mortar joint
         angle, place = rng.uniform(0, np.pi), rng.uniform(-0.45, 0.45)
         beyond = np.cos(angle) * rows + np.sin(angle) * columns > place
@@ -43,8 +46,8 @@ def _wall(rng, lightness):
     return wall
 
 
-def _digits(rng, centre, font_name):
-    """Float [64, 64] in [0, 1]: where the ink is. The central digit, and in most images neighbours cut by the edge."""
+def _digits(rng: Generator, centre: int, font_name: str) -> Float[np.ndarray, "64 64"]:
+    """Where the ink is, in [0, 1]. The central digit, and in most images neighbours cut by the edge."""
     size = int(rng.integers(34, 60))
     font, mask = _font(font_name, size), Image.new("L", (2 * SIZE, SIZE))
     pen = ImageDraw.Draw(mask)
@@ -58,8 +61,13 @@ def _digits(rng, centre, font_name):
     return np.asarray(mask.crop((SIZE // 2, 0, 3 * SIZE // 2, SIZE))) / 255
 
 
-def draw(index, rng):
-    """-> (image uint8 [64, 64, 3], label = the central digit, factors)."""
+def draw(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64 3"], int, dict[str, Any]]:
+    """-> (image, label = the central digit, factors).
+
+    >>> image, label, factors = draw(7, np.random.default_rng(0))
+    >>> image.shape, label, sorted(factors)
+    ((64, 64, 3), 7, ['blur', 'font', 'light_on_dark'])
+    """
     label, font = index % len(CLASSES), str(rng.choice(FONTS))
     dark = rng.uniform(0.1, 0.5)
     light = dark + rng.uniform(0.22, 0.5)

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -14,22 +15,22 @@ from ...common.files import write_json
 from ...common.paths import cache_folder
 from ...common.progress import progress
 from ..task import Task
-from .registry import SIZES, SYNTHETIC, draw
+from .registry import SIZES, SYNTHETIC, SyntheticTask, draw
 
 STALE = 3600  # seconds after which an unfinished folder is taken for abandoned; drawing takes far less
 
 
-def synthetic_task(name, folder=None):
+def synthetic_task(name: str, folder: str | Path | None = None) -> Task:
     """The synthetic task as a Task. Drawn into `folder` (default: the cache) at the first call, read afterwards."""
     if name not in SYNTHETIC:
         raise PeftlabError(f"no synthetic task {name!r}{near(name, SYNTHETIC)}")
-    look = SYNTHETIC[name]
-    folder = Path(folder) if folder is not None else cache_folder() / "synthetic" / f"{name}-v{look.version}"
-    drawn_once(folder, lambda part: _write(look, part))
-    return Task(name, look.group, look.about, look.classes, folder, synthetic=True)
+    spec = SYNTHETIC[name]
+    folder = Path(folder) if folder is not None else cache_folder() / "synthetic" / f"{name}-v{spec.version}"
+    drawn_once(folder, lambda part: _write(spec, part))
+    return Task(name, spec.group, spec.about, spec.classes, folder, synthetic=True)
 
 
-def drawn_once(folder, write):
+def drawn_once(folder: Path, write: Callable[[Path], None]) -> None:
     """Make a folder by write(empty folder) unless it is there. Raises DataError where nothing can be written."""
     if not folder.is_dir():
         try:
@@ -41,7 +42,7 @@ def drawn_once(folder, write):
             ) from error
 
 
-def _draw_aside(folder, write):
+def _draw_aside(folder: Path, write: Callable[[Path], None]) -> None:
     """Draw into a temporary sibling, then rename: whatever happens, `folder` is absent or complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed
@@ -61,14 +62,14 @@ def _draw_aside(folder, write):
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write(look, folder):
+def _write(spec: SyntheticTask, folder: Path) -> None:
     """Write all images, lists, class names and factors of a task into an empty folder."""
     names = [f"images/{split}/{i:06d}.png" for split, size in SIZES.items() for i in range(size)]
     for split in SIZES:
         (folder / "images" / split).mkdir(parents=True)
     lines, factors = [], {}
-    for index, name in enumerate(progress(names, desc=f"drawing {look.name} (once)", unit="image")):
-        image, label, factors[name] = draw(look.name, index)
+    for index, name in enumerate(progress(names, desc=f"drawing {spec.name} (once)", unit="image")):
+        image, label, factors[name] = draw(spec.name, index)
         Image.fromarray(image).save(folder / name)
         lines.append(f"{name} {label}\n")
     train, val = SIZES["train800"], SIZES["val200"]
@@ -80,5 +81,5 @@ def _write(look, folder):
     }
     for split, members in lists.items():
         (folder / f"{split}.txt").write_text("".join(members))
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in look.classes))
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in spec.classes))
     write_json(folder / "factors.json", factors)

@@ -15,6 +15,8 @@ orientations: about 58 %.
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy.random import Generator
 
 SIZE = 64
 SHAPES = ("square", "ellipse", "heart")
@@ -30,10 +32,12 @@ ORIENTATIONS = tuple(
 )
 
 
-def _inside(shape, u, v):
-    """bool, like u and v: inside the sprite of scale 1. u right, v up, in pixels from its middle.
+def _inside(
+    shape: str, u: Float[np.ndarray, "height width"], v: Float[np.ndarray, "height width"]
+) -> Bool[np.ndarray, "height width"]:
+    """Where the sprite of scale 1 is. u right, v up, in pixels from its middle.
 
-    Sizes are those of the genuine sprites: a square of 19.5 pixels, half axes of 12.9 and 7.2, a heart of 220 pixels.
+    As large as the published sprites: a square of 19.5 pixels, half axes of 12.9 and 7.2, a heart of 220 pixels.
     """
     if shape == "square":
         return np.maximum(abs(u), abs(v)) <= 9.7
@@ -45,8 +49,12 @@ def _inside(shape, u, v):
     return tip | between | ((abs(u) - 4.8) ** 2 + (v - 3.5) ** 2 <= 5**2)
 
 
-def sprite(shape, scale, angle, x, y):
-    """uint8 [64, 64], 0 or 255. scale in [0.5, 1], angle in radians clockwise, x and y in [0, 1] from the top left."""
+def sprite(shape: str, scale: float, angle: float, x: float, y: float) -> UInt8[np.ndarray, "64 64"]:
+    """0 or 255. scale in [0.5, 1], angle in radians clockwise, x and y in [0, 1] from the top left.
+
+    >>> int((sprite("square", scale=1, angle=0, x=0.5, y=0.5) > 0).sum())  # pixels: 20 x 20
+    400
+    """
     rows, columns = np.mgrid[:SIZE, :SIZE]
     right, up = columns - (15.5 + 32 * x), (15.5 + 32 * y) - rows
     c, s = np.cos(angle), np.sin(angle)
@@ -55,12 +63,12 @@ def sprite(shape, scale, angle, x, y):
 
 
 @lru_cache
-def _draw_order(task):
-    """int [1500]: the numbers of the drawn factor tuples, no two alike. task keeps the two draws independent."""
+def _draw_order(task: int) -> Int[np.ndarray, "1500"]:
+    """The numbers of the drawn factor tuples, no two alike. task keeps the two draws independent."""
     return np.random.default_rng((0, task)).choice(np.prod(GRID), 1500, replace=False)
 
 
-def _drawn(index, task):
+def _drawn(index: int, task: int) -> tuple[UInt8[np.ndarray, "64 64"], dict[str, int]]:
     """-> (image, indices of shape, scale, orientation, x, y as a dict)."""
     tuple_ = [int(i) for i in np.unravel_index(_draw_order(task)[index], GRID)]
     shape, scale, turn, x, y = tuple_
@@ -68,23 +76,23 @@ def _drawn(index, task):
     return image, dict(zip(("shape", "scale", "orientation", "x", "y"), tuple_, strict=True))
 
 
-def draw_loc(index, rng):
+def draw_loc(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64"], int, dict[str, int]]:
     """dsprites_loc: label = x index // 2. The tuple comes from one draw over all images, so `rng` is not needed."""
     image, factors = _drawn(index, task=0)
     return image, factors["x"] // 2, factors
 
 
-def draw_ori(index, rng):
+def draw_ori(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64"], int, dict[str, int]]:
     """dsprites_ori: label = int(orientation index * 16 / 40)."""
     image, factors = _drawn(index, task=1)
     return image, factors["orientation"] * 16 // 40, factors
 
 
-def masks_loc(index, rng):
-    """bool [1, 64, 64]: the sprite of an image of dsprites_loc."""
+def masks_loc(index: int, rng: Generator) -> Bool[np.ndarray, "1 64 64"]:
+    """The sprite of an image of dsprites_loc."""
     return _drawn(index, task=0)[0][None] > 0
 
 
-def masks_ori(index, rng):
-    """bool [1, 64, 64]: the sprite of an image of dsprites_ori."""
+def masks_ori(index: int, rng: Generator) -> Bool[np.ndarray, "1 64 64"]:
+    """The sprite of an image of dsprites_ori."""
     return _drawn(index, task=1)[0][None] > 0

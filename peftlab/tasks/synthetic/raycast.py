@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int16, UInt8
 
 from .solids import Solid, dot, first_hits, surface_normals, turn_z, unit
 
@@ -19,44 +20,53 @@ GROUND = 0  # in the mask
 class Scene:
     """Solids above the plane z = 0, one lamp that casts shadows, and the sky's even light."""
 
-    solids: tuple
-    lamp: np.ndarray  # [3] position
-    ground: np.ndarray  # [3] colour
+    solids: tuple[Solid, ...]
+    lamp: Float[np.ndarray, "3"]  # position
+    ground: Float[np.ndarray, "3"]  # colour
     sky: float = 0.45  # share of the light that comes from all sides
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole at `eye` that looks at `target`; `view` is the full vertical angle in radians."""
+    """A pinhole at `eye` that looks at `target`; `view` is the full vertical angle in radians.
 
-    eye: np.ndarray
-    target: np.ndarray
+    >>> camera = Camera(np.array([0.0, -5.0, 0.0]), np.zeros(3), np.radians(40))
+    >>> camera.axes.tolist()  # right, up, forward
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+    >>> camera.rays(64, 64).shape
+    (4096, 3)
+    """
+
+    eye: Float[np.ndarray, "3"]
+    target: Float[np.ndarray, "3"]
     view: float
 
     @cached_property
-    def axes(self):
-        """[3, 3]: rows are right, up and forward."""
+    def axes(self) -> Float[np.ndarray, "3 3"]:
+        """Rows are right, up and forward."""
         forward = unit(self.target - self.eye)
         right = unit(np.cross(forward, (0.0, 0.0, 1.0)))
         return np.stack([right, np.cross(right, forward), forward])
 
-    def rays(self, height, width):
-        """float32 [height * width, 3]: forward components are 1, so that a ray's t is depth along the camera axis."""
+    def rays(self, height: int, width: int) -> Float32[np.ndarray, "{height}*{width} 3"]:
+        """One ray a pixel. Forward components are 1, so that a ray's t is depth along the camera axis."""
         rows, columns = np.mgrid[:height, :width] + 0.5
         scale = 2 * np.tan(self.view / 2) / height
         across, upward = (columns - width / 2) * scale, (height / 2 - rows) * scale
         local = np.stack([across.ravel(), upward.ravel(), np.ones(height * width)], axis=1)
         return (local @ self.axes).astype(np.float32)
 
-    def project(self, points):
-        """World points [n, 3] -> [n, 3]: x and y in [-1, 1] inside a square frame (y up), and depth."""
-        local = (np.asarray(points) - self.eye) @ self.axes.T
+    def project(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
+        """World points -> x and y in [-1, 1] inside a square frame (y up), and depth."""
+        local = (points - self.eye) @ self.axes.T
         depth = local[:, 2:]
         return np.hstack([local[:, :2] / (depth * np.tan(self.view / 2)), depth])
 
 
-def trace(scene, camera, height, width):
-    """Primary rays -> (rays [n, 3], depth [n], index into scene.solids or -1 for the ground [n]).
+def trace(
+    scene: Scene, camera: Camera, height: int, width: int
+) -> tuple[Float32[np.ndarray, "rays 3"], Float32[np.ndarray, " rays"], Int[np.ndarray, " rays"]]:
+    """Primary rays -> (rays, depth, index into scene.solids or -1 for the ground).
 
     Rays above the horizon are taken for ground very far away.
     """
@@ -66,22 +76,33 @@ def trace(scene, camera, height, width):
     return rays, np.where(which < 0, -camera.eye[2] / down, depth).astype(np.float32), which
 
 
-def _lit(scene, points):
-    """bool [n]: the lamp sees the point. Rays start at the lamp, so all of them share one origin."""
+def _lit(scene: Scene, points: Float[np.ndarray, "points 3"]) -> Bool[np.ndarray, " points"]:
+    """Whether the lamp sees each point. Rays start at the lamp, so all of them share one origin."""
     return first_hits(scene.solids, scene.lamp, points - scene.lamp)[0] > 0.999
 
 
-def _glance(solid, rays, normals, to_lamp, lit):
-    """What a solid mirrors -> (highlight of the lamp [n], sky or floor [n]). Rubber has a faint, wide highlight."""
+def _glance(
+    solid: Solid,
+    rays: Float[np.ndarray, "points 3"],
+    normals: Float[np.ndarray, "points 3"],
+    to_lamp: Float[np.ndarray, "points 3"],
+    lit: Bool[np.ndarray, " points"],
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+    """What a solid mirrors -> (highlight of the lamp, sky or floor). Rubber has a faint, wide highlight."""
     view = unit(rays)
     mirror = view - 2 * dot(view, normals)[:, None] * normals
     gleam = lit * np.maximum(dot(mirror, to_lamp), 0) ** (50 if solid.metal else 12)
     return gleam * (0.9 if solid.metal else 0.15), np.where(mirror[:, 2] > 0, 0.25 + 0.9 * mirror[:, 2], 0.25)
 
 
-def _shade(scene, rays, points, which):
-    """Colours [n, 3]: even light from the sky, lamp light with shadows, and what each solid mirrors."""
-    normals = np.tile(np.float32([0, 0, 1]), (len(points), 1))
+def _shade(
+    scene: Scene,
+    rays: Float[np.ndarray, "points 3"],
+    points: Float[np.ndarray, "points 3"],
+    which: Int[np.ndarray, " points"],
+) -> Float[np.ndarray, "points 3"]:
+    """Colours: even light from the sky, lamp light with shadows, and what each solid mirrors."""
+    normals = np.tile(np.array([0, 0, 1], dtype=np.float32), (len(points), 1))
     members = [(solid, np.flatnonzero(which == k)) for k, solid in enumerate(scene.solids)]
     for solid, at in members:
         normals[at] = surface_normals(solid, points[at])
@@ -99,10 +120,18 @@ def _shade(scene, rays, points, which):
     return colours
 
 
-def render(scene, camera, height, width, samples=2):
-    """Draw the scene -> (rgb uint8 [height, width, 3], ids int16 [height, width]: Solid.id, or 0 for the ground).
+def render(
+    scene: Scene, camera: Camera, height: int, width: int, samples: int = 2
+) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], Int16[np.ndarray, "{height} {width}"]]:
+    """Draw the scene -> (RGB image, mask: the Solid.id that each pixel shows, or 0 for the ground).
 
     Each pixel averages samples x samples rays; its id is that of one of them.
+
+    >>> ball = Solid("sphere", np.array([0.0, 0.0, 1.0]), np.ones(3), np.array([1.0, 0.0, 0.0]), np.eye(3), id=7)
+    >>> scene = Scene((ball,), lamp=np.array([0.0, 0.0, 9.0]), ground=np.ones(3))
+    >>> image, ids = render(scene, Camera(np.array([0.0, -9.0, 3.0]), np.zeros(3), view=0.5), 32, 32)
+    >>> image.shape, np.unique(ids).tolist()
+    ((32, 32, 3), [0, 7])
     """
     rays, depth, which = trace(scene, camera, height * samples, width * samples)
     points = camera.eye + rays * np.minimum(depth, 1e3)[:, None]
@@ -113,7 +142,7 @@ def render(scene, camera, height, width, samples=2):
     return np.round(light * 255).astype(np.uint8), ids.reshape(height * samples, -1)[middle::samples, middle::samples]
 
 
-def masks(scene, camera, height, width):
-    """Where each object is seen, bool [objects, height, width], by rising Solid.id; equal ids are one object."""
+def masks(scene: Scene, camera: Camera, height: int, width: int) -> Bool[np.ndarray, "objects {height} {width}"]:
+    """Where each object is seen, by rising Solid.id; solids of equal ids are one object."""
     ids = render(scene, camera, height, width)[1]
     return np.stack([ids == number for number in sorted({solid.id for solid in scene.solids})])

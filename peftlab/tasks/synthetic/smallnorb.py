@@ -1,4 +1,4 @@
-"""Synthetic tasks of VTAB's two SmallNORB tasks: grey toys on a turntable, ray-cast at 64x64.
+"""Synthetic tasks after VTAB's two SmallNORB tasks: grey toys on a turntable, ray-cast at 64x64.
 
 As in LeCun et al. (2004): five categories, 18 azimuths (20 degrees apart), 9 elevations of the camera (30 to 70
 degrees, 5 apart), six lightings, and test images that show other instances of the categories than the training images
@@ -6,8 +6,12 @@ do. The toys are ours: built of boxes, ellipsoids and cylinders, facing +x at az
 """
 
 import zlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from numpy.random import Generator
 
 from .raycast import Camera, Scene, Solid, masks, render, turn_z
 
@@ -18,20 +22,24 @@ INSTANCES = 5  # of each category in training, and five others in the test image
 FIRST_TEST = 1000  # index of the first test image
 LAMPS = ((-4, -3, 6), (4, -3, 6), (-3, 3, 7), (3, 3, 7), (0, -5, 6), (-1, 0, 8))  # turn with the camera, not the toy
 
+Triple: TypeAlias = tuple[float, float, float]
+Part: TypeAlias = tuple[str, Float[np.ndarray, "3"], Float[np.ndarray, "3"], int]
+Draw: TypeAlias = Callable[[float, float], float]  # a proportion of a toy, between low and high
 
-def _part(shape, centre, half, axis=2):
-    """(shape, centre [3], half sizes along x, y, z [3], axis of a cylinder: 0, 1 or 2)."""
+
+def _part(shape: str, centre: Triple, half: Triple, axis: int = 2) -> Part:
+    """(shape, centre, half sizes along x, y, z, axis of a cylinder: 0, 1 or 2)."""
     return shape, np.array(centre), np.array(half), axis
 
 
-def _pair(shape, centre, half, axis=2):
+def _pair(shape: str, centre: Triple, half: Triple, axis: int = 2) -> list[Part]:
     """The same part left and right."""
     x, y, z = centre
     return [_part(shape, (x, y, z), half, axis), _part(shape, (x, -y, z), half, axis)]
 
 
-def animal(u):
-    """Body, neck, head with snout and ears, tail, four legs. u(low, high) draws a proportion."""
+def animal(u: Draw) -> list[Part]:
+    """Body, neck, head with snout and ears, tail, four legs."""
     long, fat, leg, reach = u(0.46, 0.6), u(0.22, 0.34), u(0.22, 0.4), u(0.15, 0.45)
     thin, body = u(0.08, 0.12), 2 * leg + fat * 0.8
     head = (long + 0.16, 0, body + reach)
@@ -47,7 +55,7 @@ def animal(u):
     ]
 
 
-def human(u):
+def human(u: Draw) -> list[Part]:
     """Feet, legs, torso, head with a peaked cap, one arm hanging and the other stretched to the front."""
     leg, torso, wide, thin = u(0.38, 0.46), u(0.3, 0.38), u(0.24, 0.34), u(0.1, 0.13)
     chest, top = 2 * leg + torso, 2 * leg + 2 * torso
@@ -64,7 +72,7 @@ def human(u):
     ]
 
 
-def airplane(u):
+def airplane(u: Draw) -> list[Part]:
     """Fuselage, wings with engines, tailplane and fin, on a low stand."""
     high, span, chord, place = u(0.4, 0.5), u(0.8, 1.05), u(0.15, 0.24), u(0.0, 0.25)
     return [
@@ -78,7 +86,7 @@ def airplane(u):
     ]
 
 
-def truck(u):
+def truck(u: Draw) -> list[Part]:
     """Low cab in front, high load behind, six wheels."""
     wheel, wide, load, cab = u(0.14, 0.19), u(0.32, 0.4), u(0.28, 0.45), u(0.2, 0.26)
     floor, gap = 1.6 * wheel, u(0.04, 0.12)
@@ -92,7 +100,7 @@ def truck(u):
     ]
 
 
-def car(u):
+def car(u: Draw) -> list[Part]:
     """Flat bonnet in front, cabin towards the back, four wheels."""
     wheel, wide, deck, roof = u(0.17, 0.22), u(0.36, 0.44), u(0.13, 0.18), u(0.15, 0.24)
     floor, shape = wheel + deck, "cube" if u(0, 1) < 0.6 else "sphere"
@@ -111,23 +119,28 @@ TOYS = {"animal": animal, "human": human, "airplane": airplane, "truck": truck, 
 MIDDLE = {"animal": 0.7, "human": 0.85, "airplane": 0.45, "truck": 0.5, "car": 0.4}  # height the camera looks at
 
 
-def toy(category, instance, azimuth, paint):
-    """Solids of one toy, turned by `azimuth` degrees; `paint` is its grey value. Same arguments, same toy."""
+def toy(category: str, instance: int, azimuth: float, paint: float) -> tuple[Solid, ...]:
+    """Solids of one toy, turned by `azimuth` degrees; `paint` is its grey value. Same arguments, same toy.
+
+    >>> [solid.shape for solid in toy("airplane", instance=0, azimuth=40, paint=0.7)]
+    ['cylinder', 'sphere', 'sphere', 'cube', 'cylinder', 'cylinder', 'cube', 'cube']
+    """
     rng = np.random.default_rng((zlib.crc32(category.encode()), instance))
-    turn, solids = turn_z(np.radians(azimuth)), []
+    turn = turn_z(np.radians(azimuth))
+    solids: list[Solid] = []
     for shape, centre, half, axis in TOYS[category](rng.uniform):
         order = [k for k in range(3) if k != axis] + [axis]  # a cylinder's own axis is its local z
         solids.append(Solid(shape, turn @ centre, half[order], np.full(3, paint), turn[:, order]))
     return tuple(solids)
 
 
-def camera(category, elevation):
+def camera(category: str, elevation: float) -> Camera:
     """Looks at the middle of the toy from `elevation` degrees above the horizon."""
     angle, middle = np.radians(elevation), np.array([0, 0, MIDDLE[category]])
     return Camera(middle + 5.6 * np.array([0, -np.cos(angle), np.sin(angle)]), middle, np.radians(30))
 
 
-def scene(rng, azimuth, elevation, instance):
+def scene(rng: Generator, azimuth: int, elevation: int, instance: int) -> tuple[Scene, Camera, dict[str, Any]]:
     """A toy of a random category under one of six lamps, seen from `elevation` degrees -> (Scene, Camera, factors)."""
     category, lamp = str(rng.choice(list(TOYS))), int(rng.integers(len(LAMPS)))
     solids = toy(category, instance, azimuth, paint=rng.uniform(0.65, 0.85))
@@ -138,39 +151,40 @@ def scene(rng, azimuth, elevation, instance):
     return world, camera(category, elevation), factors
 
 
-def _instance(index, rng):
+def _instance(index: int, rng: Generator) -> int:
+    """A toy's number within its category; test images have their own."""
     return int(rng.integers(INSTANCES)) + (INSTANCES if index >= FIRST_TEST else 0)
 
 
-def scene_azi(index, rng):
+def scene_azi(index: int, rng: Generator) -> tuple[Scene, Camera, dict[str, Any]]:
     """The scene of an image of smallnorb_azi."""
     elevation = 30 + 5 * int(rng.integers(9))
     return scene(rng, 20 * (index % len(AZIMUTHS)), elevation, _instance(index, rng))
 
 
-def scene_ele(index, rng):
+def scene_ele(index: int, rng: Generator) -> tuple[Scene, Camera, dict[str, Any]]:
     """The scene of an image of smallnorb_ele."""
     azimuth = 20 * int(rng.integers(18))
     return scene(rng, azimuth, 30 + 5 * (index % len(ELEVATIONS)), _instance(index, rng))
 
 
-def draw_azi(index, rng):
+def draw_azi(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64"], int, dict[str, Any]]:
     """smallnorb_azi: label = azimuth / 20 degrees."""
     world, view, factors = scene_azi(index, rng)
     return render(world, view, SIZE, SIZE)[0][..., 0], index % len(AZIMUTHS), factors
 
 
-def draw_ele(index, rng):
+def draw_ele(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64"], int, dict[str, Any]]:
     """smallnorb_ele: label = (elevation - 30 degrees) / 5 degrees."""
     world, view, factors = scene_ele(index, rng)
     return render(world, view, SIZE, SIZE)[0][..., 0], index % len(ELEVATIONS), factors
 
 
-def masks_azi(index, rng):
-    """bool [1, 64, 64]: the toy of an image of smallnorb_azi."""
+def masks_azi(index: int, rng: Generator) -> Bool[np.ndarray, "1 64 64"]:
+    """Where the toy is in an image of smallnorb_azi."""
     return masks(*scene_azi(index, rng)[:2], SIZE, SIZE)
 
 
-def masks_ele(index, rng):
-    """bool [1, 64, 64]: the toy of an image of smallnorb_ele."""
+def masks_ele(index: int, rng: Generator) -> Bool[np.ndarray, "1 64 64"]:
+    """Where the toy is in an image of smallnorb_ele."""
     return masks(*scene_ele(index, rng)[:2], SIZE, SIZE)

@@ -4,11 +4,20 @@ Each class is a pattern; its colours come from palettes that overlap between cla
 fields brown like dunes), and haze and light vary, so that colour alone does not tell the class.
 """
 
+from typing import TypeAlias
+
 import numpy as np
+from jaxtyping import Float, Int, UInt8
+from numpy.random import Generator
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 CLASSES = ("water", "forest", "fields", "orchard", "town", "road", "dunes", "ice")
 SIZE = 64
+
+Palette: TypeAlias = tuple[tuple[int, int, int], ...]
+Colour: TypeAlias = Float[np.ndarray, "3"]  # RGB in [0, 255], as in the images
+Plane: TypeAlias = Float[np.ndarray, "64 64"]
+ColourImage: TypeAlias = Float[np.ndarray, "64 64 3"]
 
 GREEN = ((52, 84, 50), (84, 112, 62), (110, 128, 74), (64, 96, 70))
 BROWN = ((150, 120, 90), (176, 148, 108), (128, 104, 84), (190, 166, 130))
@@ -17,46 +26,46 @@ GREY = ((134, 134, 132), (156, 152, 146), (116, 120, 124), (176, 176, 174))
 PALE = ((222, 228, 232), (198, 212, 222), (206, 202, 192), (232, 230, 224))
 
 
-def _pick(rng, *palettes):
-    """A colour from one of the palettes, a little changed. Float [3] in [0, 255]."""
+def _pick(rng: Generator, *palettes: Palette) -> Colour:
+    """A colour from one of the palettes, a little changed."""
     colours = [colour for palette in palettes for colour in palette]
     return np.array(colours[rng.integers(len(colours))]) + rng.normal(0, 7, 3)
 
 
-def _noise(rng, width, stretch=1.0):
-    """Smooth noise [64, 64] of mean 0 and deviation 1; `width` in pixels, `stretch` times wider along the rows."""
+def _noise(rng: Generator, width: float, stretch: float = 1.0) -> Plane:
+    """Smooth noise of mean 0 and deviation 1; `width` in pixels, `stretch` times wider along the rows."""
     field = gaussian_filter(rng.normal(size=(SIZE, SIZE)), (width, width * stretch), mode="wrap")
     return (field - field.mean()) / field.std()
 
 
-def _turned(rng, bend=0.0):
-    """Coordinates (u, v) [64, 64] in pixels about the middle, turned at random; bend: pixels of smooth distortion."""
+def _turned(rng: Generator, bend: float = 0.0) -> tuple[Plane, Plane]:
+    """Coordinates (u, v) in pixels about the middle, turned at random; bend: pixels of smooth distortion."""
     rows, columns = np.mgrid[:SIZE, :SIZE] - SIZE / 2
     angle = rng.uniform(0, np.pi)
     u, v = np.cos(angle) * columns - np.sin(angle) * rows, np.sin(angle) * columns + np.cos(angle) * rows
     return (u + bend * _noise(rng, 9), v + bend * _noise(rng, 9)) if bend else (u, v)
 
 
-def _blend(weight, one, two):
-    """Mix two colours or images by weight [64, 64]: 0 gives the first."""
+def _blend(weight: Plane, one: Colour | ColourImage, two: Colour | ColourImage) -> ColourImage:
+    """Mix two colours or images by weight: 0 gives the first."""
     weight = np.clip(weight, 0, 1)[..., None]
     return (1 - weight) * one + weight * two
 
 
-def _rotated(rng, field):
-    """A texture [64, 64] turned at random about the middle."""
+def _rotated(rng: Generator, field: Plane) -> Plane:
+    """A texture turned at random about the middle."""
     u, v = _turned(rng)
     return map_coordinates(field, [v + SIZE / 2, u + SIZE / 2], order=1, mode="wrap")
 
 
-def water(rng):
+def water(rng: Generator) -> ColourImage:
     """Smooth, with faint ripples and sometimes a lighter shallow."""
     ripples = _rotated(rng, _noise(rng, 0.7, rng.uniform(3, 6)))
     base = _blend(0.5 + 0.25 * _noise(rng, 14), _pick(rng, BLUE, GREEN), _pick(rng, BLUE))
     return base + rng.uniform(2, 5) * ripples[..., None]
 
 
-def forest(rng):
+def forest(rng: Generator) -> ColourImage:
     """Round crowns: light on one side, dark gaps in between."""
     crowns = _noise(rng, rng.uniform(1.0, 1.6))
     relief = crowns - np.roll(crowns, (1, 1), (0, 1))
@@ -64,8 +73,8 @@ def forest(rng):
     return 0.8 * ground + (9 * crowns + 14 * relief)[..., None]
 
 
-def _parcels(rng, count):
-    """A stretched Voronoi diagram -> (parcel of each pixel, int [64, 64]; distance to the parcel's border)."""
+def _parcels(rng: Generator, count: int) -> tuple[Int[np.ndarray, "64 64"], Plane]:
+    """A stretched Voronoi diagram -> (number of each pixel's parcel, distance to the parcel's border)."""
     u, v = _turned(rng)
     seeds = rng.uniform(-SIZE / 2, SIZE / 2, (count, 2)) * 1.2
     across, along = abs(u[..., None] - seeds[:, 0]), abs(v[..., None] - seeds[:, 1])
@@ -73,7 +82,7 @@ def _parcels(rng, count):
     return np.maximum(across, 0.6 * along).argmin(-1), distance[..., 1] - distance[..., 0]
 
 
-def fields(rng):
+def fields(rng: Generator) -> ColourImage:
     """A patchwork of parcels with furrows and thin borders."""
     parcel, border = _parcels(rng, int(rng.integers(6, 14)))
     image = np.zeros((SIZE, SIZE, 3))
@@ -83,7 +92,7 @@ def fields(rng):
     return _blend((border < 1) * 0.5, image, _pick(rng, GREEN)) + 3 * _noise(rng, 1)[..., None]
 
 
-def orchard(rng):
+def orchard(rng: Generator) -> ColourImage:
     """Trees on a grid, on grass or bare soil, each with a dark side."""
     u, v = _turned(rng, bend=0.6)
     pitch, ratio = rng.uniform(5, 8), rng.uniform(1, 1.4)
@@ -93,7 +102,7 @@ def orchard(rng):
     return trees - 25 * (np.clip(np.roll(crown, (1, 1), (0, 1)) - crown, 0, 1))[..., None]
 
 
-def town(rng):
+def town(rng: Generator) -> ColourImage:
     """Blocks of roofs in rows between streets, with shadows."""
     u, v = _turned(rng)
     long, wide = rng.uniform(5, 9), rng.uniform(5, 8)
@@ -110,7 +119,7 @@ def town(rng):
     return np.where(roof[..., None], roofs[lot], image * np.where(shadow, 0.55, 1)[..., None]) + rng.normal(0, 3)
 
 
-def road(rng):
+def road(rng: Generator) -> ColourImage:
     """A bright or dark band with verges across quiet land; sometimes a second one crosses it."""
     land = _blend(0.5 + 0.35 * _noise(rng, 7), _pick(rng, GREEN, BROWN), _pick(rng, GREEN, BROWN))
     land = land + 4 * _noise(rng, 1)[..., None]
@@ -124,7 +133,7 @@ def road(rng):
     return land
 
 
-def dunes(rng):
+def dunes(rng: Generator) -> ColourImage:
     """Bent parallel ridges with a lit and a shaded flank."""
     u, _ = _turned(rng, bend=rng.uniform(1.5, 3.5))
     phase = u / rng.uniform(7, 13) % 1
@@ -133,7 +142,7 @@ def dunes(rng):
     return sand + 30 * (gaussian_filter(flank, 0.7) - 0.5)[..., None] + 2.5 * _noise(rng, 0.7)[..., None]
 
 
-def ice(rng):
+def ice(rng: Generator) -> ColourImage:
     """Pale floes with dark cracks and leads between them."""
     seeds = rng.uniform(0, SIZE, (int(rng.integers(10, 30)), 2))
     spots = np.mgrid[:SIZE, :SIZE] + 1.5 * np.stack([_noise(rng, 3), _noise(rng, 3)])
@@ -147,8 +156,13 @@ def ice(rng):
 PATTERNS = (water, forest, fields, orchard, town, road, dunes, ice)
 
 
-def draw(index, rng):
-    """-> (image uint8 [64, 64, 3], label, factors)."""
+def draw(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64 3"], int, dict[str, float]]:
+    """-> (image, label, factors).
+
+    >>> image, label, factors = draw(3, np.random.default_rng(0))
+    >>> image.shape, CLASSES[label]
+    ((64, 64, 3), 'orchard')
+    """
     label = index % len(CLASSES)
     light, haze = rng.uniform(0.8, 1.1), rng.uniform(0, 0.25)
     image = light * PATTERNS[label](rng) * (1 - haze) + haze * np.array([186, 190, 196])

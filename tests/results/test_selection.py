@@ -1,9 +1,9 @@
-"""Habits of reporting, on a table small enough to be read."""
+"""Test-set selection: habits of reporting, on a table small enough to be read."""
 
 import pandas as pd
 import pytest
 
-from peftlab.results.test_selection import HABITS, gains, habits
+from peftlab.results.selection import HABITS, gains, habits
 
 COLUMNS = ["label", "lr", "seed", "epoch", "val200_accuracy", "test_accuracy"]
 ROWS = [
@@ -19,12 +19,12 @@ ROWS = [
 
 
 @pytest.fixture
-def looks():
+def by_epoch():
     return pd.DataFrame(ROWS, columns=COLUMNS).assign(task="dtd", group="natural", synthetic=False)
 
 
-def test_what_each_habit_reports(looks):
-    table = habits(looks.sample(frac=1, random_state=1)).set_index(["habit", "seed"])["test_accuracy"]
+def test_what_each_habit_reports(by_epoch):
+    table = habits(by_epoch.sample(frac=1, random_state=1)).set_index(["habit", "seed"])["test_accuracy"]
     assert table.to_dict() == {
         ("honest", 0): 0.50,
         ("honest", 1): 0.55,
@@ -35,15 +35,15 @@ def test_what_each_habit_reports(looks):
     }
 
 
-def test_gains_are_points_of_the_same_run(looks):
-    table = gains(habits(looks)).set_index(["habit", "seed"])["gain"]
+def test_gains_are_points_of_the_same_run(by_epoch):
+    table = gains(habits(by_epoch)).set_index(["habit", "seed"])["gain"]
     assert table["honest"].eq(0).all() and table[HABITS[1], 0] == pytest.approx(10)
     assert table[HABITS[2], 0] == pytest.approx(40) and table[HABITS[2], 1] == pytest.approx(0)
 
 
-def test_tasks_and_methods_choose_apart(looks):
-    both = pd.concat([looks, looks.assign(task="eurosat", val200_accuracy=1 - looks["val200_accuracy"])])
-    table = habits(pd.concat([both, both.assign(label="ssf", epoch=looks["epoch"] * 3)]))
+def test_tasks_and_methods_choose_apart(by_epoch):
+    both = pd.concat([by_epoch, by_epoch.assign(task="eurosat", val200_accuracy=1 - by_epoch["val200_accuracy"])])
+    table = habits(pd.concat([both, both.assign(label="ssf", epoch=by_epoch["epoch"] * 3)]))
     honest = table[table["habit"] == "honest"].groupby(["label", "task"])["test_accuracy"].mean()
     assert len(table) == 3 * 2 * 2 * 2
     for label in ("lora", "ssf"):

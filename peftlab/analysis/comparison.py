@@ -1,0 +1,49 @@
+"""Methods compared: which are on the front of cost and accuracy, how they rank, which of them differ."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from ..results.statistics import cube
+
+
+def on_front(costs: Iterable[float], values: Iterable[float]) -> Bool[np.ndarray, " points"]:
+    """The Pareto front: no other point costs at most as much and is worth more, or costs less and is worth as much.
+
+    >>> on_front([0, 10, 20, 30], [50.0, 70.0, 60.0, 75.0])  # the third costs more than the second and is worth less
+    array([ True,  True, False,  True])
+    """
+    cost, value = np.array(list(costs), float), np.array(list(values), float)
+    cheaper, better = cost[:, None] >= cost, value[:, None] <= value
+    strictly = (cost[:, None] > cost) | (value[:, None] < value)
+    return np.asarray(~(cheaper & better & strictly).any(1))
+
+
+def overall_ranks(tables: Mapping[str, pd.DataFrame], by: str = "method") -> pd.DataFrame:
+    """Rank of every method by its mean over tasks and seeds, 1 the best; a row a method, a column a table.
+
+    tables: {name: ledger} of the same methods. by: the column with the names of the methods.
+    """
+    means = {}
+    for name, table in tables.items():
+        values, methods, _ = cube(table, by)
+        means[name] = pd.Series(values.mean((1, 2)), methods)
+    return pd.DataFrame(means).rank(ascending=False, method="first").astype(int)
+
+
+def cliques(ranks: Float[np.ndarray, " methods"], critical: float) -> list[tuple[float, float]]:
+    """(lowest, highest) rank of every maximal group of methods that are not significantly different.
+
+    ranks: ascending. critical: ranks further apart than this differ significantly.
+
+    >>> cliques(np.array([1.0, 2.0, 3.0, 4.5]), critical=1.2)
+    [(1.0, 2.0), (2.0, 3.0)]
+    """
+    groups: list[tuple[int, int]] = []
+    for i, low in enumerate(ranks):
+        j = int(np.searchsorted(ranks, low + critical, side="right")) - 1
+        if j > i and (not groups or j > groups[-1][1]):
+            groups.append((i, j))
+    return [(float(ranks[i]), float(ranks[j])) for i, j in groups]

@@ -1,0 +1,69 @@
+"""Where VTAB-1k lies in public: the mirrors known by name, and any http(s) address that a user gives."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from ...common.errors import PeftlabError, near
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A public copy of VTAB-1k. `manual`: its host wants a browser.
+
+    `sha256` None: none is published that we know of, so the first download is trusted and recorded, and later ones are
+    compared with it.
+    """
+
+    url: str
+    archive: str
+    about: str
+    manual: bool = False
+    sha256: str | None = None
+
+
+# Addresses as read in the named places; none of them has been tried.
+MIRRORS = {
+    "vtab-1k": Mirror(
+        "https://huggingface.co/datasets/XiN0919/VTAB-1k/resolve/main/vtab-1k.zip",
+        "vtab-1k.zip",
+        "V-PETL Bench (README of synbol/Parameter-Efficient-Transfer-Learning-Benchmark); about 4.7 GB",
+    ),
+    "vtab-1k-repadapter": Mirror(
+        "https://drive.google.com/file/d/1yZKwiKdsBzTfBgnStRveYMokc7GMMd5p",
+        "vtab-1k-repadapter.zip",
+        "RepAdapter (SETUP_DATA.md of BenediktAlkin/vtab1k-pytorch)",
+        manual=True,
+    ),
+    "vtab-1k-ssf": Mirror(
+        "https://shanghaitecheducn-my.sharepoint.com/:f:/g/personal/liandz_shanghaitech_edu_cn/"
+        "EnV6eYPVCPZKhbqi-WSJIO8BOcyQwDwRk6dAThqonQ1Ycw?e=J884Fp",
+        "vtab-1k-ssf.zip",
+        "SSF (README of dongzelian/SSF)",
+        manual=True,
+    ),
+}
+
+
+def find_mirror(name: str, url: str | None = None) -> Mirror:
+    """The mirror of a name, or one at the user's http(s) address. Raises PeftlabError for another name or address.
+
+    >>> find_mirror("vtab-1k").archive, find_mirror("vtab-1k", url="https://example.org/data.tar.gz").archive
+    ('vtab-1k.zip', '0a7d64a2-data.tar.gz')
+    """
+    if name not in MIRRORS:
+        raise PeftlabError(f"unknown data set {name!r}{near(name, MIRRORS)}")
+    if url is None:
+        return MIRRORS[name]
+    require_http(url)
+    # One archive name per address, so that neither a .part nor a recorded sha256 meets a file of another address.
+    base = PurePosixPath(urlsplit(url).path).name or name
+    return Mirror(url, f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{base}", "given by the user")
+
+
+def require_http(url: str) -> None:
+    """Raise PeftlabError for anything but an http or https address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise PeftlabError(f"{url}: only http and https addresses are fetched. Unpack local archives by hand")

@@ -1,0 +1,50 @@
+"""What the command line, the reference and notebooks say of a method."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from peftlab.cli import main
+from peftlab.common.errors import PeftlabError
+from peftlab.methods import METHODS, Method, create_method, register
+from peftlab.methods.core.describe import options, source
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_shows_its_equation_beside_its_code(name):
+    shown = source(name)
+    assert "Source:" in shown.text and "Parameters" in shown.text and ("Equation:" in shown.text or name == "full")
+    assert "def " in shown.code and shown.title in shown._repr_markdown_()
+    compile("\n\n".join(part for part in [shown.code]), name, "exec")  # whole functions, rightly indented
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_option_has_a_line_of_text(name):
+    table = options(name)
+    assert set(table["option"]) == set(create_method(name).options()) - set(
+        create_method(name).base_method.options() if name == "gist" else ()
+    )
+    assert (table["what it does"].str.len() > 5).all() and not table["what it does"].str.contains("\n").any()
+
+
+def test_an_option_without_a_text_is_refused():
+    @dataclass(frozen=True)
+    class Silent(Method):
+        width: int = 3
+        title = idea = source = "silent"
+        family, lr = "additive", 1e-3
+
+    with pytest.raises(PeftlabError, match="Silent: no text for width"):
+        register("silent")(Silent)
+
+
+def test_choices_are_checked_wherever_a_method_is_made():
+    with pytest.raises(PeftlabError, match="unknown budget 'layers'; did you mean 'layer'"):
+        METHODS["two_stage"](budget="layers")
+
+
+def test_the_command_shows_one_method(capsys):
+    assert main(["methods", "lora"]) == 0
+    out = capsys.readouterr().out
+    assert "y = W x + b + (alpha / rank) B A x" in out and "inner width of the product" in out
+    assert main(["methods", "lorra"]) == 2 and "did you mean 'lora'" in capsys.readouterr().err

@@ -1,0 +1,42 @@
+"""A run is what its spec says: equal specs share a folder, and whatever differs has one of its own."""
+
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+
+from peftlab.backbones.load import load_backbone
+from peftlab.backbones.protocols import get_protocol
+from peftlab.common.errors import PeftlabError
+from peftlab.methods import attach
+from peftlab.training.spec import make_spec
+
+OTHER = {
+    "synthetic": False,
+    "train_images": 35,
+    "seed": 1,
+    "protocol": get_protocol("noah"),
+    "evaluate_each_epoch": ("val200",),
+}
+
+
+@pytest.fixture
+def model():
+    return attach(load_backbone("test_vit", pretrained=False, img_size=64), "lora", 3, rank=2)
+
+
+def test_every_field_tells_runs_apart(model, tiny_task, tmp_path):
+    spec = make_spec(model, tiny_task, epochs=2)
+    assert spec == make_spec(model, tiny_task, epochs=2) and spec.folder(tmp_path) == spec.folder(tmp_path)
+    others = [replace(spec, **{f.name: OTHER.get(f.name, "other")}) for f in fields(spec)]
+    assert len({s.folder(tmp_path) for s in [spec, *others]}) == 1 + len(fields(spec))
+    with pytest.raises(FrozenInstanceError):
+        spec.seed = 2
+
+
+def test_the_recipe_is_the_one_that_is_used(model, tiny_task):
+    recipe = make_spec(model, tiny_task, epochs=3, warmup_epochs=1).protocol.recipe
+    assert (recipe.epochs, recipe.warmup_epochs, recipe.lr) == (3, 1, model.method.lr)
+    assert make_spec(model, tiny_task, lr=0.25).protocol.recipe.lr == 0.25
+    assert make_spec(model, tiny_task, train_images=5).train_images == 5
+    with pytest.raises(PeftlabError, match="unknown setting 'epoch'; did you mean 'epochs'"):
+        make_spec(model, tiny_task, epoch=3)

@@ -3,13 +3,18 @@
 import argparse
 import contextlib
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from .common.errors import PeftlabError
 
+Command = Callable[[argparse.Namespace], int | None]
+"""What runs a command -> its exit status, None for 0."""
 
-def methods(args):
+
+def methods(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from .methods import METHODS, create_method
@@ -26,7 +31,7 @@ def methods(args):
     print("\nOne method with its equation and options: peftlab methods NAME")
 
 
-def tasks(args):
+def tasks(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from .common.paths import data_root
@@ -44,7 +49,7 @@ def tasks(args):
     print(f"\n'on disk' looks into PEFTLAB_DATA: {root or 'not set'}")
 
 
-def backbones(args):
+def backbones(args: argparse.Namespace) -> None:
     from .backbones.load import EMBEDDED, load_backbone
 
     for name in EMBEDDED:
@@ -57,14 +62,19 @@ def backbones(args):
     print("or the path of a .safetensors / .npz file.")
 
 
-def _option(text):
-    """'rank=8' -> ('rank', 8); 'targets=q,v' -> ('targets', ('q', 'v')); 'deep=false' -> ('deep', False)."""
+def _option(text: str) -> tuple[str, Any]:
+    """An option of a method as the command line spells it. Raises PeftlabError without `=`.
+
+    >>> _option("rank=8"), _option("targets=q,v"), _option("deep=false")
+    (('rank', 8), ('targets', ('q', 'v')), ('deep', False))
+    """
     key, found, value = text.partition("=")
     if not found:
         raise PeftlabError(f"option {text!r} is not of the form name=value, as in rank=8")
     if value.lower() in ("true", "false"):
         return key, value.lower() == "true"
-    for kind in (int, float):
+    kinds: tuple[type[int], type[float]] = (int, float)
+    for kind in kinds:
         try:
             return key, kind(value)
         except ValueError:
@@ -72,7 +82,7 @@ def _option(text):
     return key, tuple(value.split(",")) if "," in value else value
 
 
-def fit(args):
+def fit(args: argparse.Namespace) -> None:
     from .backbones.load import load_backbone
     from .methods import attach, create_method
     from .tasks.load import load_task
@@ -104,7 +114,7 @@ def fit(args):
     )
 
 
-def sweep(args):
+def sweep(args: argparse.Namespace) -> int:
     from .common.files import write_text
     from .results.tables import comparison_table
     from .training.sweep import on_cluster, read_grid, sweep
@@ -125,7 +135,7 @@ def sweep(args):
     return 1 if failed else 0
 
 
-def compare(args):
+def compare(args: argparse.Namespace) -> None:
     from .results.published import read_table
     from .results.tables import comparison_table, markdown
 
@@ -134,7 +144,7 @@ def compare(args):
     print(markdown(comparison_table(table[table["train_split"] == "train800val200"], costs=costs)))
 
 
-def costs(args):
+def costs(args: argparse.Namespace) -> None:
     from .analysis.costs import cost_card
     from .backbones.load import load_backbone
     from .training.sweep import grid_methods, read_grid
@@ -153,7 +163,7 @@ def costs(args):
         print(f"\n{setting}; GFLOPs for one image, latency of one image")
 
 
-def ledger(args):
+def ledger(args: argparse.Namespace) -> None:
     from .results.ledger import read_ledger
 
     table = read_ledger(args.runs)
@@ -166,13 +176,13 @@ def ledger(args):
         print(table.reindex(columns=[*columns, "seconds"]).to_string(index=False))
 
 
-def data_fetch(args):
+def data_fetch(args: argparse.Namespace) -> None:
     from .tasks.mirrors.fetch import fetch
 
     print(fetch(args.mirror, args.to, url=args.url, sha256=args.sha256))
 
 
-def data_audit(args):
+def data_audit(args: argparse.Namespace) -> int:
     from .common.paths import data_root
     from .tasks.audit import audit
 
@@ -207,14 +217,15 @@ def lab(args: argparse.Namespace) -> None:
     open_lab(folder)
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
+    """The whole command line. Builds on names and constants alone, so that it needs neither torch nor pandas."""
     from .backbones.protocols import PROTOCOLS
 
     top = argparse.ArgumentParser(prog="peftlab", description="Parameter-efficient fine-tuning of ViTs, looked at.")
     top.add_argument("--version", action="version", version=version("peftlab"))
     commands = top.add_subparsers(dest="command", required=True)
 
-    def command(name, run, help, into=commands):
+    def command(name: str, run: Command, help: str, into: Any = commands) -> argparse.ArgumentParser:
         new = into.add_parser(name, help=help, description=help)
         new.set_defaults(run=run)
         return new
@@ -290,7 +301,7 @@ def parser():
     return top
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit status: 0 done, 1 something failed or was found, 2 wrong use, 130 interrupted."""
     args = parser().parse_args(argv)
     try:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 else:
     ViT: TypeAlias = VisionTransformer
 
-Pixels: TypeAlias = UInt8[Tensor, "batch height width 3"]  # as read from disk
-Images: TypeAlias = Float[Tensor, "batch 3 height width"]  # normalised, as a ViT reads them
+Pixels: TypeAlias = UInt8[Tensor, "batch h w 3"]  # as read from disk
+Images: TypeAlias = Float[Tensor, "batch 3 h w"]  # normalised, as a ViT reads them
 Tokens: TypeAlias = Float[Tensor, "batch tokens width"]
 Logits: TypeAlias = Float[Tensor, "batch classes"]
 Labels: TypeAlias = Int64[Tensor, " batch"]

@@ -36,13 +36,13 @@ class GistToken(nn.Module):
         self.dropout, self.position = dropout, position
         self.output: Tensor | None = None
 
-    def enter(self, block: nn.Module, args: tuple) -> tuple:
+    def enter(self, block: Any, args: tuple) -> tuple:
         """Forward pre-hook: [B, N, D] -> [B, N + 1, D]."""
         x, *rest = args
         token = F.dropout(self.token.expand(len(x), -1, -1), self.dropout, self.training)  # a mask for each image
         return torch.cat([x[:, : self.position], token, x[:, self.position :]], dim=1), *rest
 
-    def leave(self, block: nn.Module, args: tuple, x: Tokens) -> Tensor:
+    def leave(self, block: Any, args: tuple, x: Tokens) -> Tensor:
         """Forward hook: [B, N + 1, D] -> [B, N, D]."""
         self.output = x[:, self.position]
         return torch.cat([x[:, : self.position], x[:, self.position + 1 :]], dim=1)

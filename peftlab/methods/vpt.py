@@ -14,6 +14,7 @@ Source: Jia et al. 2022, arXiv 2203.12119.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +32,13 @@ class Prompts(nn.Module):
         self.tokens = nn.Parameter(torch.empty(number, width).uniform_(-bound, bound))
         self.position = position
 
-    def enter(self, block: nn.Module, args: tuple) -> tuple:
+    def enter(self, block: Any, args: tuple) -> tuple:
         """Forward pre-hook: [B, N, D] -> [B, N + p, D]. The block, and whoever looks into it, stays as it was."""
         x, *rest = args
         tokens = self.tokens.expand(len(x), -1, -1)
         return torch.cat([x[:, : self.position], tokens, x[:, self.position :]], dim=1), *rest
 
-    def leave(self, block: nn.Module, args: tuple, x: Tokens) -> Tensor:
+    def leave(self, block: Any, args: tuple, x: Tokens) -> Tensor:
         """Forward hook: [B, N + p, D] -> [B, N, D]."""
         return torch.cat([x[:, : self.position], x[:, self.position + len(self.tokens) :]], dim=1)
 

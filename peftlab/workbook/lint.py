@@ -1,10 +1,10 @@
 """The workbook's house rules for notebooks, as a list of problems; and the cleaner that fixes what can be fixed.
 
-    python -m peftlab.notebook_lint notebooks/            # list the problems, exit 1 if there are any
-    python -m peftlab.notebook_lint --clean notebooks/    # strip outputs, counts and editors' metadata first
+    python -m peftlab.workbook.lint notebooks/            # list the problems, exit 1 if there are any
+    python -m peftlab.workbook.lint --clean notebooks/    # strip outputs, counts and editors' metadata first
 
-nbstripout is not used because it nulls the execution count also of the cells whose outputs it keeps, and nbval takes a
-cell without a count for "unrun" and compares nothing.
+nbstripout (0.9) is not used: it keeps the execution counts of all cells or of none, and nbval takes a checked cell
+without a count for "unrun" and compares nothing; and it keeps outputs by a cell's metadata, not by nbval's comment.
 """
 
 import argparse
@@ -12,10 +12,14 @@ import ast
 import re
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
+from ..common.files import write_text
 from .math import unknown_math
 from .page import tags, title
 
@@ -28,12 +32,16 @@ MEDIAN_LINES, MAX_LINES, MAX_DEF_LINES, MIN_CHECKS, MAX_TITLE = 8, 25, 12, 3, 70
 SECTIONS = {"objectives": "objectives?", "time budget": "time", "summary": "summary", "references": "references?"}
 
 
-def literal_parameters(source):
-    """{name: value} of a cell made of `name = literal` lines. Raises ValueError on anything else."""
+def literal_parameters(source: str) -> dict[str, Any]:
+    """{name: value} of a cell made of `name = literal` lines. Raises ValueError on anything else.
+
+    >>> literal_parameters('profile = "fast"\nseed: int = 0')
+    {'profile': 'fast', 'seed': 0}
+    """
     values = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.AnnAssign):
-            targets = [node.target]
+            targets: list[ast.expr] = [node.target]
         elif isinstance(node, ast.Assign):
             targets = node.targets
         else:
@@ -47,7 +55,7 @@ def literal_parameters(source):
     return values
 
 
-def parameter_problems(nb):
+def parameter_problems(nb: NotebookNode) -> tuple[list[str], dict[str, Any]]:
     """-> (problems, values): exactly one tagged cell, literals only, exactly the workbook's names."""
     cells = [c for c in nb.cells if "parameters" in tags(c)]
     if len(cells) != 1:
@@ -61,13 +69,13 @@ def parameter_problems(nb):
     return [], values
 
 
-def _without_magics(source):
+def _without_magics(source: str) -> str:
     """The Python in a cell: `%magic` and `!shell` lines become `pass`, line numbers stay."""
     source = re.sub(r"\A\s*%%.*", "pass", source)
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
-def code_problems(nb):
+def code_problems(nb: NotebookNode) -> list[str]:
     """Cells and functions short enough to read on a projector; enough exercises."""
     found, lengths, checks = [], [], 0
     for number, cell in enumerate(nb.cells):
@@ -84,7 +92,7 @@ def code_problems(nb):
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = node.end_lineno - node.lineno + 1
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > MAX_DEF_LINES:
                     found.append(
                         f"cell {number}: `def {node.name}` has {length} lines, at most {MAX_DEF_LINES}; "
@@ -100,13 +108,13 @@ def code_problems(nb):
     return found
 
 
-def _prose(nb):
+def _prose(nb: NotebookNode) -> str:
     """The notebook's Markdown without its code spans and blocks."""
     text = "\n\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
     return re.sub(r"^(```|~~~).*?^\1|(`+)[^`].*?\2", "", text, flags=re.M | re.S)
 
 
-def prose_problems(nb, number):
+def prose_problems(nb: NotebookNode, number: str) -> list[str]:
     """Title, the four sections that every notebook has, pictures and formulas that show offline."""
     found, prose = [], _prose(nb)
     first = nb.cells[0].source if nb.cells and nb.cells[0].cell_type == "markdown" else ""
@@ -127,14 +135,14 @@ def prose_problems(nb, number):
     return found
 
 
-def _generic_kernel(nb):
+def _generic_kernel(nb: NotebookNode) -> bool:
     spec = dict(nb.metadata.get("kernelspec", {}))
     return spec.get("display_name") in DISPLAY_NAMES and spec | {"display_name": ""} == KERNELSPEC | {
         "display_name": ""
     }
 
 
-def cleanliness_problems(nb):
+def cleanliness_problems(nb: NotebookNode) -> list[str]:
     """No outputs but the ones that nbval compares, and nothing that an editor or papermill left behind."""
     found = []
     for number, cell in enumerate(nb.cells):
@@ -156,7 +164,7 @@ def cleanliness_problems(nb):
     return found
 
 
-def problems(path):
+def problems(path: str | Path) -> list[str]:
     """Every house rule that the notebook breaks, in words; an empty list is a clean notebook."""
     path = Path(path)
     number = re.match(r"(\d\d)_\w+\.ipynb$", path.name)
@@ -170,7 +178,7 @@ def problems(path):
     return parameter_problems(nb)[0] + code_problems(nb) + prose_problems(nb, number[1]) + cleanliness_problems(nb)
 
 
-def clean(nb):
+def clean(nb: NotebookNode) -> NotebookNode:
     """Strip in place what `cleanliness_problems` complains about. Checked cells keep output and count."""
     kernelspec = nb.metadata.kernelspec if _generic_kernel(nb) else KERNELSPEC
     nb.metadata = nbformat.from_dict({"kernelspec": kernelspec, "language_info": {"name": "python"}})
@@ -181,19 +189,19 @@ def clean(nb):
     return nb
 
 
-def clean_file(path):
+def clean_file(path: Path) -> bool:
     """Clean a notebook file. Returns True if it changed."""
     before = path.read_text(encoding="utf-8")
     after = nbformat.writes(clean(nbformat.reads(before, as_version=4))).rstrip("\n") + "\n"
     if after != before:
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(after, encoding="utf-8")
-        part.replace(path)
+        write_text(path, after)
     return after != before
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m peftlab.notebook_lint", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List the problems of the named notebooks and folders -> exit status, 1 if there are any."""
+    summary = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m peftlab.workbook.lint", description=summary)
     parser.add_argument("paths", nargs="+", type=Path, help="notebooks, or folders of them")
     parser.add_argument("--clean", action="store_true", help="fix first what can be fixed")
     options = parser.parse_args(arguments)

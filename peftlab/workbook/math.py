@@ -2,6 +2,7 @@
 
 import re
 from html import escape
+from pathlib import Path
 
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -14,8 +15,12 @@ _TEX_SYNONYMS = [
 ]
 
 
-def to_mathml(tex, display="inline"):
-    """MathML of a TeX formula. A formula that cannot be converted stays readable, as its source."""
+def to_mathml(tex: str, display: str = "inline") -> str:
+    """MathML of a TeX formula. A formula that cannot be converted stays readable, as its source.
+
+    >>> "<mfrac>" in to_mathml(r"\frac{\alpha}{r} B A")
+    True
+    """
     for pattern, replacement in _TEX_SYNONYMS:
         tex = re.sub(pattern, replacement, tex)
     try:
@@ -24,20 +29,20 @@ def to_mathml(tex, display="inline"):
         return f'<code class="math-error">{escape(tex)}</code>'
 
 
-def unknown_math(tex):
+def unknown_math(tex: str) -> str | None:
     """The part of a formula that `to_mathml` cannot draw, or None. The library itself keeps silent about it."""
     mathml = to_mathml(tex)
     if "math-error" in mathml:
         return tex
     unknown = re.search(r">\s*(\\\w+|&)\s*<", mathml)
-    return unknown and unknown[1]
+    return unknown[1] if unknown else None
 
 
-def math_in_html(html):
+def math_in_html(html: str) -> str:
     """Replace `$...$` and `$$...$$` in raw HTML or LaTeX output, leaving code alone."""
     tokens = r"(<(code|pre|script|style)\b.*?</\2>)|(?<!\\)\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<![\\\s])\$"
 
-    def replace(m):
+    def replace(m: re.Match[str]) -> str:
         code, _, block, inline = m.groups()
         return code or (to_mathml(block, "block") if block else to_mathml(inline))
 
@@ -47,19 +52,19 @@ def math_in_html(html):
 class _Renderer(IPythonRenderer):
     """Markdown exactly as Jupyter reads it, so that what counts as a formula is the same here and in JupyterLab."""
 
-    def inline_math(self, body):
+    def inline_math(self, body: str) -> str:
         return to_mathml(body)
 
-    def block_math(self, body):
+    def block_math(self, body: str) -> str:
         return to_mathml(body, "block")
 
-    def latex_environment(self, name, body):
+    def latex_environment(self, name: str, body: str) -> str:
         return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
 
-    def block_html(self, html):
+    def block_html(self, html: str) -> str:
         return self.inline_html(math_in_html(html)) + "\n"
 
-    def inline_html(self, html):
+    def inline_html(self, html: str) -> str:
         # Not nbconvert's own embedding: its parser closes a `<details>` before the answer that it should hide.
         return re.sub(
             r"(<img\b[^>]*?\bsrc=)([\"'])(.+?)\2",
@@ -67,11 +72,13 @@ class _Renderer(IPythonRenderer):
             html,
         )
 
-    def block_mermaidjs(self, code):
+    def block_mermaidjs(self, code: str) -> str:
         return f"<pre>{escape(code)}</pre>"  # drawing it needs a script from a CDN
 
 
-def markdown_to_html(source, attachments=None, folder=""):
+def markdown_to_html(
+    source: str, attachments: dict[str, dict[str, str]] | None = None, folder: str | Path = ""
+) -> str:
     """HTML of a Markdown text with its formulas; pictures are embedded."""
     renderer = _Renderer(
         escape=False, attachments=attachments or {}, embed_images=True, path=str(folder), exclude_anchor_links=True

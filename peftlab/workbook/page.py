@@ -1,19 +1,26 @@
 """An executed notebook -> one HTML page that needs nothing else: no network, no server, no script.
 
-Everything here is a pure function of the notebook; running notebooks and writing files is `reports.py`.
+Everything here is a pure function of the notebook; running notebooks and writing files is `run.py`.
+
+Cells are nbconvert's, by its template `basic`. What stands around them is ours (templates/): nbconvert's own frames
+load scripts and styles from the network, and its template environment would not escape what we put into ours.
 """
 
 import base64
 import copy
 import io
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import jinja2
+from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.filters.ansi import strip_ansi
+from nbformat import NotebookNode
 from PIL import Image
 
 from .math import markdown_to_html, math_in_html
@@ -26,8 +33,12 @@ TEMPLATES = jinja2.Environment(
 )
 
 
-def duration(seconds):
-    """3.2 s, 47 s, 12 min 05 s."""
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them.
+
+    >>> duration(3.21), duration(47.4), duration(725)
+    ('3.2 s', '47 s', '12 min 05 s')
+    """
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -38,11 +49,10 @@ TEMPLATES.filters["duration"] = duration
 
 
 class _Exporter(HTMLExporter):
-    def markdown2html(self, context, source):
+    @jinja2.pass_context
+    def markdown2html(self, context: Context, source: str) -> str:
         folder = context.get("resources", {}).get("metadata", {}).get("path", "")
         return markdown_to_html(source, context.get("cell", {}).get("attachments"), folder)
-
-    markdown2html.jinja_pass_arg = HTMLExporter.markdown2html.jinja_pass_arg
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -54,8 +64,12 @@ _PROGRESS_BAR = re.compile(
 )
 
 
-def strip_progress(text):
-    """Remove progress bars from captured text; a warning printed in the middle of a bar stays."""
+def strip_progress(text: str) -> str:
+    """Remove progress bars from captured text; a warning printed in the middle of a bar stays.
+
+    >>> strip_progress("steps: 12it [00:01, 9.8it/s]\\nloss 0.3\\n")
+    'loss 0.3\\n'
+    """
     kept = []
     for line in text.split("\n"):
         segments = [_PROGRESS_BAR.sub("", s) for s in line.split("\r")]
@@ -68,7 +82,7 @@ def strip_progress(text):
 _NEEDS_SCRIPT = ("application/vnd.jupyter.widget-view+json", "application/javascript")
 
 
-def _clean_output(output):
+def _clean_output(output: NotebookNode) -> NotebookNode | None:
     """The output as a page can show it, or None when nothing of it is left."""
     if output.output_type == "stream":
         output.text = strip_progress(output.text)
@@ -84,11 +98,12 @@ def _clean_output(output):
     return output
 
 
-def tags(cell):
+def tags(cell: NotebookNode) -> list[str]:
+    """The tags of a cell."""
     return cell.metadata.get("tags", [])
 
 
-def _for_paper(nb):
+def _for_paper(nb: NotebookNode) -> NotebookNode:
     """A copy of the notebook, cleaned, with the page's cells only; a picture's alternative text is its section."""
     nb = copy.deepcopy(nb)
     nb.metadata.pop("widgets", None)
@@ -113,7 +128,7 @@ def _for_paper(nb):
 # What the index shows of a notebook.
 
 
-def title(nb, otherwise=""):
+def title(nb: NotebookNode, otherwise: str = "") -> str:
     """The first level-one heading, without its Markdown marks."""
     for cell in nb.cells:
         if cell.cell_type == "markdown" and (m := re.search(r"^# +(.+)", cell.source, re.M)):
@@ -121,7 +136,7 @@ def title(nb, otherwise=""):
     return otherwise
 
 
-def objective(nb):
+def objective(nb: NotebookNode) -> str:
     """The first paragraph of prose, with the list it may introduce (Markdown): by convention, what we are here for."""
     for cell in nb.cells:
         if cell.cell_type == "markdown":
@@ -132,7 +147,7 @@ def objective(nb):
     return ""
 
 
-def thumbnail(nb, size=(720, 420)):
+def thumbnail(nb: NotebookNode, size: tuple[int, int] = (720, 420)) -> str | None:
     """The last picture of a cell tagged `thumbnail`, else of the notebook, made small: base64 PNG or None."""
     pictures = [
         (("thumbnail" in tags(cell)), output.data["image/png"])
@@ -151,7 +166,7 @@ def thumbnail(nb, size=(720, 420)):
     return base64.b64encode(small.getvalue()).decode()
 
 
-def failure(nb, lines=14):
+def failure(nb: NotebookNode, lines: int = 14) -> tuple[str | None, str]:
     """-> (id of the cell that failed or None, end of its traceback in plain text)."""
     for cell in nb.cells:
         for output in cell.get("outputs", []):
@@ -166,7 +181,13 @@ def failure(nb, lines=14):
 # Pages.
 
 
-def render_page(nb, record, previous=None, following=None, folder=""):
+def render_page(
+    nb: NotebookNode,
+    record: Mapping[str, Any],
+    previous: tuple[str, str] | None = None,
+    following: tuple[str, str] | None = None,
+    folder: str | Path = "",
+) -> str:
     """The HTML page of an executed notebook. `previous` and `following` are (name, title) or None."""
     exporter = _Exporter(
         template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True
@@ -183,7 +204,7 @@ def render_page(nb, record, previous=None, following=None, folder=""):
     )
 
 
-def card(name, nb, record=None):
+def card(name: str, nb: NotebookNode, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What `index.html` shows of one notebook; without a record it was not run."""
     return {
         "name": name,
@@ -194,8 +215,8 @@ def card(name, nb, record=None):
     }
 
 
-def render_index(cards, environment, command):
-    """The HTML of the index page."""
+def render_index(cards: Sequence[Mapping[str, Any]], environment: str, command: str, api: bool = False) -> str:
+    """The HTML of the index page. api: whether there is an API reference to link to, at api/index.html."""
     records = [c["record"] for c in cards if c["record"]]
     return TEMPLATES.get_template("index.html").render(
         cards=cards,
@@ -205,36 +226,42 @@ def render_index(cards, environment, command):
         fast=any(r["profile"] == "fast" for r in records),
         environment=environment,
         command=command,
+        api=api,
     )
 
 
 class _References(HTMLParser):
     """Collects everything that a browser would load by itself; links that a reader may click are not among them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.found, self._in_style = [], False
+        self.found: list[str] = []
+        self._in_style = False
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._in_style = tag == "style"
-        for key, value in attributes:
+        for key, value in attrs:
             loads = key in ("src", "srcset", "poster", "data") or (key == "href" and tag not in ("a", "area", "base"))
             if loads and re.match(r"\s*(https?:)?//", value or "", re.I):
                 self.found.append(f"<{tag} {key}={value}>")
             if key in ("style", "fill"):
                 self._styles(value or "")
 
-    def handle_data(self, text):
+    def handle_data(self, data: str) -> None:
         if self._in_style:
-            self._styles(text)
+            self._styles(data)
             self._in_style = False
 
-    def _styles(self, css):
+    def _styles(self, css: str) -> None:
         self.found += re.findall(r"(?:url\(|@import)\s*['\"]?\s*(?:https?:)?//[^'\")\s]+", css, re.I)
 
 
-def external_references(html):
-    """What the page would fetch from the network; empty for a self-contained page."""
+def external_references(html: str) -> list[str]:
+    """What the page would fetch from the network; empty for a self-contained page.
+
+    >>> external_references('<script src="//cdn.example/x.js"></script><a href="https://arxiv.org">paper</a>')
+    ['<script src=//cdn.example/x.js>']
+    """
     parser = _References()
     parser.feed(html)
     parser.close()

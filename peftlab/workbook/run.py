@@ -1,4 +1,4 @@
-"""Run the workbook and publish it: papermill executes each notebook, `report_page.py` makes its HTML page.
+"""Run the workbook and publish it: papermill executes each notebook, `page.py` makes its HTML page.
 
 The folder `out` holds, for each notebook, NN_name.ipynb (as executed) and NN_name.html, and an index.html over all.
 The executed notebook is the record: pages and index are made from it alone, so a build of one notebook (`only="04"`)
@@ -11,22 +11,25 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 
 from ..common.errors import PeftlabError, near
 from ..common.files import write_text
-from ..common.paths import REPOSITORY
-from . import page as report_page
+from ..common.paths import INSTALLED, REPOSITORY, runs_folder
 from .lint import parameter_problems
+from .page import card, duration, external_references, render_index, render_page, title
 
 PROFILES = ("fast", "full")
 LIBRARIES = ("peftlab", "torch", "timm", "numpy", "pandas", "matplotlib", "seaborn")
@@ -46,7 +49,7 @@ class PageResult:
     error: str = ""
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return self.status == "ok"
 
 
@@ -54,8 +57,9 @@ class _ThisPython(AsyncKernelManager):
     """A kernel of the Python that runs us, whatever kernelspecs this machine and user have registered."""
 
     @property
-    def kernel_spec(self):
-        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    def kernel_spec(self) -> KernelSpec:
+        ours = [] if INSTALLED else [str(REPOSITORY)]  # a clone need not be installed
+        path = os.pathsep.join(filter(None, [*ours, os.environ.get("PYTHONPATH")]))
         return KernelSpec(
             # only the kernel's own log is silenced (it warns about TCP on each start); cells' output is not part of it
             argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"],
@@ -65,23 +69,31 @@ class _ThisPython(AsyncKernelManager):
             env={
                 "PEFTLAB_HEADLESS": "1",
                 "PYTHONPATH": path,
+                "PEFTLAB_RUNS": str(runs_folder().resolve()),  # not of the notebooks' folder, which may be read-only
                 "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             },
         )
 
 
-def build_workbook(notebooks_folder, out, profile="fast", only=None, parameters=None):
+def build_workbook(
+    notebooks_folder: str | Path,
+    out: str | Path,
+    profile: str = "fast",
+    only: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[PageResult]:
     """Execute the notebooks in the order of their numbers and write the site. Returns a PageResult for each one run.
 
     Notebooks run in their own folder, as in JupyterLab. One that fails gets a page with its traceback, and the others
-    go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07".
+    go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07"; with
+    "" none runs and the index is written again.
     `parameters` replaces values of the notebooks' parameters cells. On Ctrl-C the running notebook is dropped, what
     is finished is published, and KeyboardInterrupt goes on to the caller.
     """
     out = Path(out).resolve()  # papermill changes the working directory while it runs
     notebooks = find_notebooks(notebooks_folder)
     selected = _select(notebooks, only)
-    values = {"profile": profile} | (parameters or {})
+    values = {"profile": profile, **(parameters or {})}
     for path in selected:
         check_parameters(path, values)
     out.mkdir(parents=True, exist_ok=True)
@@ -94,19 +106,19 @@ def build_workbook(notebooks_folder, out, profile="fast", only=None, parameters=
             write_text(out / path.name, nbformat.writes(nb) + "\n")
             results.append(result)
             outcome = "ok" if result.ok else f"FAILED ({result.error})"
-            _say(f"[{i}/{len(selected)}] {path.stem}: {outcome}, {report_page.duration(result.seconds)}")
+            _say(f"[{i}/{len(selected)}] {path.stem}: {outcome}, {duration(result.seconds)}")
     except KeyboardInterrupt:
         _say("stopped by Ctrl-C; the notebooks finished so far are published")
         raise
     finally:
         publish(notebooks, out, environment, values["profile"])
         failed = sum(not r.ok for r in results)
-        total = report_page.duration(sum(r.seconds for r in results))
+        total = duration(sum(r.seconds for r in results))
         _say(f"{len(results)} run, {failed} failed, {total}: {out / 'index.html'}")
     return results
 
 
-def find_notebooks(folder):
+def find_notebooks(folder: str | Path) -> list[Path]:
     """The workbook's notebooks, NN_name.ipynb, in order. Others there are a reader's own and are left alone."""
     folder = Path(folder).resolve()
     found = sorted(p for p in folder.glob("*.ipynb") if re.match(r"\d\d_", p.name))
@@ -115,10 +127,10 @@ def find_notebooks(folder):
     return found
 
 
-def _select(notebooks, only):
+def _select(notebooks: list[Path], only: str | None) -> list[Path]:
     if only is None:
         return notebooks
-    wanted = [w.strip().removesuffix(".ipynb") for w in str(only).split(",") if w.strip()]
+    wanted = [w.strip().removesuffix(".ipynb") for w in only.split(",") if w.strip()]
     names = [p.stem for p in notebooks]
     for word in wanted:
         if not any(name.startswith(word) for name in names):
@@ -126,7 +138,7 @@ def _select(notebooks, only):
     return [p for p in notebooks if any(p.stem.startswith(word) for word in wanted)]
 
 
-def check_parameters(path, values):
+def check_parameters(path: Path, values: Mapping[str, Any]) -> None:
     """Refuse, before anything runs, what papermill would only warn about."""
     found, defaults = parameter_problems(nbformat.read(path, as_version=4))
     if found:
@@ -143,7 +155,7 @@ def check_parameters(path, values):
         raise PeftlabError(f"unknown profile {values['profile']!r}{near(values['profile'], PROFILES)}")
 
 
-def run_notebook(path, values, environment=""):
+def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -> tuple[NotebookNode, PageResult]:
     """Execute one notebook -> (the executed notebook, its PageResult). An error in it is a result, not raised."""
     date, start, error = datetime.now().astimezone(), time.perf_counter(), ""
     with tempfile.TemporaryDirectory() as scratch:
@@ -152,7 +164,7 @@ def run_notebook(path, values, environment=""):
             papermill.execute_notebook(
                 path,
                 executed,
-                parameters=parameter_problems(nbformat.read(path, as_version=4))[1] | values,
+                parameters={**parameter_problems(nbformat.read(path, as_version=4))[1], **values},
                 kernel_name="python3",
                 language="python",
                 kernel_manager_class=_ThisPython,
@@ -169,7 +181,7 @@ def run_notebook(path, values, environment=""):
         nb = nbformat.read(executed if executed.exists() else path, as_version=4)
     result = PageResult(
         name=path.stem,
-        title=report_page.title(nb, path.stem),
+        title=title(nb, path.stem),
         status="failed" if error else "ok",
         seconds=round(time.perf_counter() - start, 2),
         profile=values["profile"],
@@ -181,27 +193,28 @@ def run_notebook(path, values, environment=""):
     return nb, result
 
 
-def publish(notebooks, out, environment, profile="fast"):
+def publish(notebooks: Sequence[Path], out: Path, environment: str, profile: str = "fast") -> None:
     """Write the page of each notebook that `out` holds an executed copy of, and the index over all notebooks."""
     done = {p.stem: nbformat.read(out / p.name, as_version=4) for p in notebooks if (out / p.name).exists()}
     links = [(name, nb.metadata["peftlab"]["title"]) for name, nb in done.items()]
     for previous, (name, _), following in zip([None, *links], links, [*links[1:], None], strict=False):
         nb = done[name]
-        html = report_page.render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent)
-        for reference in report_page.external_references(html):
+        html = render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent)
+        for reference in external_references(html):
             _say(f"note: {name}.html is not self-contained, it loads {reference}")
         write_text(out / f"{name}.html", html)
     cards = [
-        report_page.card(p.stem, done[p.stem], done[p.stem].metadata["peftlab"])
+        card(p.stem, done[p.stem], done[p.stem].metadata["peftlab"])
         if p.stem in done
-        else report_page.card(p.stem, nbformat.read(p, as_version=4))
+        else card(p.stem, nbformat.read(p, as_version=4))
         for p in notebooks
     ]
     command = f"peftlab workbook --profile {profile} --out {out.name}/"
-    write_text(out / "index.html", report_page.render_index(cards, environment, command))
+    api = (out / "api" / "index.html").exists()
+    write_text(out / "index.html", render_index(cards, environment, command, api))
 
 
-def describe_environment():
+def describe_environment() -> str:
     """One line: library versions, Python, platform, processor or GPU."""
     import torch
 
@@ -211,13 +224,13 @@ def describe_environment():
     return " · ".join([*versions, f"Python {platform.python_version()}", system, device])
 
 
-def _version(name):
+def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _say(line):
+def _say(line: str) -> None:
     """A line of progress, at once also where standard output is a pipe."""
     print(line, flush=True)

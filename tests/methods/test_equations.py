@@ -1,5 +1,7 @@
 """Each method's equation, written out once more in plain tensor code, and oracles from outside."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from support import agree, attention_core, by_hand, tuned
 
 from peftlab.backbones.load import load_backbone
 from peftlab.methods import attach
+from peftlab.tasks.task import Task
 from peftlab.training.evaluate import features, predict
 from peftlab.training.fit import fit
 
@@ -51,7 +54,7 @@ def test_adaptformer_equation(backbone):
     model, x = tuned(backbone, "adaptformer", scale=0.7), x_like(backbone)
 
     def mlp(i, u):
-        return backbone.blocks[i].mlp(u) + 0.7 * bottleneck(model.vit.blocks[i].mlp.beside, u, F.relu)
+        return backbone.blocks[i].mlp(u) + 0.7 * bottleneck(model.vit.blocks[i].mlp.parallel, u, F.relu)
 
     agree(model, by_hand(model, x, mlp=mlp), x)
 
@@ -72,8 +75,8 @@ def test_convpass_equation(backbone):
     expected = by_hand(
         model,
         x,
-        lambda i, u: backbone.blocks[i].attn(u) + branch(blocks[i].attn.beside, u),
-        lambda i, u: backbone.blocks[i].mlp(u) + branch(blocks[i].mlp.beside, u),
+        lambda i, u: backbone.blocks[i].attn(u) + branch(blocks[i].attn.parallel, u),
+        lambda i, u: backbone.blocks[i].mlp(u) + branch(blocks[i].mlp.parallel, u),
     )
     agree(model, expected, x)
 
@@ -181,10 +184,10 @@ def test_ssf_equation():
     agree(model, affine(by_hand(model, x, attention, mlp, enter), model.vit.norm), x)
 
 
-class Noise:
+class Noise(Task):
     """A task with random images and labels: no line separates the classes, so the best linear fit is a finite one."""
 
-    name, title, group, synthetic, num_classes, fingerprint = "noise", "noise", "natural", True, 3, "none"
+    fingerprint = "none"
 
     def size(self, split):
         return 400
@@ -200,7 +203,10 @@ class Noise:
 def test_linear_probe_agrees_with_logistic_regression():
     """Trained to convergence (full batches, many steps) without weight decay, it finds what scikit-learn finds."""
     torch.manual_seed(0)
-    backbone, task = load_backbone("test_vit", pretrained=False, img_size=32), Noise()
+    backbone, task = (
+        load_backbone("test_vit", pretrained=False, img_size=32),
+        Noise("noise", "natural", "", tuple("abc"), Path(), True),
+    )
     model = attach(backbone, "linear", 3)
     fit(model, task, epochs=3000, batch_size=400, lr=0.1, weight_decay=0.0, train_split="train800", device="cpu")
     x, y = features(backbone, task, "train800").numpy(), task.labels("train800")

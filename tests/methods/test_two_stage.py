@@ -129,7 +129,7 @@ def test_scoring_leaves_nothing_behind(x):
         assert all(p.grad is None for p in vit.parameters())
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in vit.modules())
     with pytest.raises((RuntimeError, AssertionError)):
-        channel_scores(vit, [(x[:, :2], LABELS)])
+        channel_scores(vit, [(x[..., :7, :7], LABELS)])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in vit.modules())
     with pytest.raises(PeftlabError, match="unknown criterion 'tailor'; did you mean 'taylor'"):
         channel_scores(vit, [], criterion="tailor")
@@ -263,25 +263,25 @@ def test_fit_runs_both_stages_and_the_ledger_has_both(tiny_task):
 
 
 def test_stage_two_starts_exactly_at_stage_ones_model(tiny_task, x, monkeypatch):
-    import peftlab.training as training
+    import peftlab.training.fit as training
 
     model, logits = attach(small_vit(), "two_stage", 3), {}
-    train = training._train
+    train = training.train_classifier
 
-    def spy(model, *rest):
-        if model.method.name == "two_stage":
-            logits["start"] = model.eval()(x)
-            logits["trained"] = {n for n, p in model.vit.named_parameters() if p.requires_grad}
-        return train(model, *rest)
+    def spy(run):
+        if run.model.method.name == "two_stage":
+            logits["start"] = run.model.eval()(x)
+            logits["trained"] = {n for n, p in run.model.vit.named_parameters() if p.requires_grad}
+        return train(run)
 
-    monkeypatch.setattr(training, "_train", spy)
+    monkeypatch.setattr(training, "train_classifier", spy)
     run = fit(model, tiny_task, **SETTINGS)
     assert torch.equal(logits["start"], run.before.model(x))
     parts = {f"blocks.{i}.channels.{p}" for i in range(3) for p in "Uu"}
     assert logits["trained"] == parts | {"head.weight", "head.bias"}
     for name, p in run.before.model.vit.named_parameters():
         if "norm" in name:
-            assert torch.equal(p, model.vit.get_parameter(name))  # the norms rested
+            assert torch.equal(p, model.vit.get_parameter(name))  # the norms stayed frozen
     assert all(p.requires_grad for n, p in model.vit.named_parameters() if "norm" in n)
 
 
@@ -310,10 +310,10 @@ def test_saved_models_come_back(options, tiny_task, x):
 @pytest.mark.parametrize("options", [{}, {"budget": "global"}])
 def test_a_finished_run_is_reused(options, tiny_task, x, monkeypatch):
     """The model that is passed in becomes the trained one, its first stage is found, and nothing is trained."""
-    import peftlab.training as training
+    import peftlab.training.fit as training
 
     first = fit(attach(small_vit(), "two_stage", 3, channels=6, **options), tiny_task, **SETTINGS)
-    monkeypatch.setattr(training, "_train", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "train_classifier", lambda run: pytest.fail("trained again"))
     model = attach(small_vit(), "two_stage", 3, channels=6, **options)
     again = fit(model, tiny_task, reuse=True, **SETTINGS)
     assert again.folder == first.folder and again.before.folder == first.before.folder
@@ -321,26 +321,26 @@ def test_a_finished_run_is_reused(options, tiny_task, x, monkeypatch):
 
 
 def test_a_failing_second_stage_can_be_tried_again(tiny_task, monkeypatch):
-    import peftlab.training as training
+    import peftlab.training.fit as training
 
-    model, train = attach(small_vit(), "two_stage", 3, budget="global"), training._train
+    model, train = attach(small_vit(), "two_stage", 3, budget="global"), training.train_classifier
 
-    def fail(model, *rest):
-        return train(model, *rest) if model.method.name == "norm" else 1 / 0
+    def fail(run):
+        return train(run) if run.model.method.name == "norm" else 1 / 0
 
-    monkeypatch.setattr(training, "_train", fail)
+    monkeypatch.setattr(training, "train_classifier", fail)
     with pytest.raises(ZeroDivisionError):
         fit(model, tiny_task, **SETTINGS)
     assert all(p.requires_grad for n, p in model.vit.named_parameters() if "norm" in n)
     assert model.method == create_method("two_stage", budget="global")  # the same call is the same run
-    monkeypatch.setattr(training, "_train", train)
+    monkeypatch.setattr(training, "train_classifier", train)
     run = fit(model, tiny_task, **SETTINGS)
     assert run.record["parameters"] == model.method.count(model.backbone) and sum(model.method.sizes) == 3 * 6
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_an_interrupted_fit_goes_on_within_and_between_stages(stage, tiny_task, tmp_path, monkeypatch):
-    import peftlab.training as training
+    import peftlab.training.loop as training
 
     def run(folder):
         return fit(attach(small_vit(), "two_stage", 3), tiny_task, runs=tmp_path / folder, **SETTINGS)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-import peftlab.training as training
 from peftlab.backbones.load import load_backbone
-from peftlab.backbones.protocols import get_protocol
+from peftlab.backbones.protocols import Recipe, get_protocol
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import attach
 from peftlab.results.ledger import read_ledger
+from peftlab.training import loop
+from peftlab.training import run as running
 from peftlab.training.evaluate import evaluate, features, predict
 from peftlab.training.fit import fit
 from peftlab.training.loop import learning_rate
@@ -63,7 +64,7 @@ def test_interrupted_run_resumes_to_the_same_weights(method, backbone, tiny_task
     unbroken = attach(backbone, method, 3)
     fit(unbroken, tiny_task, **SMALL, runs=tmp_path / "a")
 
-    calls, original = [], training.save_state
+    calls, original = [], loop.save_state
 
     def interrupt(*args):
         original(*args)
@@ -71,10 +72,10 @@ def test_interrupted_run_resumes_to_the_same_weights(method, backbone, tiny_task
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_state", interrupt)
+    monkeypatch.setattr(loop, "save_state", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(attach(backbone, method, 3), tiny_task, **SMALL, runs=tmp_path / "b")
-    monkeypatch.setattr(training, "save_state", original)
+    monkeypatch.setattr(loop, "save_state", original)
     (folder,) = (tmp_path / "b").iterdir()
     assert [p.name for p in folder.iterdir()] == ["state.safetensors"]  # two epochs kept, nothing partial
 
@@ -88,7 +89,7 @@ def test_interrupted_run_resumes_to_the_same_weights(method, backbone, tiny_task
 def test_test_split_opens_once(backbone, tiny_task, monkeypatch):
     run = fit(attach(backbone, "linear", 3), tiny_task, **SMALL)
     first = run.evaluate("test")
-    monkeypatch.setattr(training, "evaluate", lambda *a, **k: pytest.fail("opened twice"))
+    monkeypatch.setattr(running, "evaluate", lambda *a, **k: pytest.fail("opened twice"))
     assert run.evaluate("test") == first
     assert run.record["test_opened"]
 
@@ -96,12 +97,12 @@ def test_test_split_opens_once(backbone, tiny_task, monkeypatch):
 def test_opening_is_recorded_even_if_evaluation_crashes(backbone, tiny_task, monkeypatch):
     """And nothing is lost: nobody has seen a number yet, so it may be taken again; the first opening stays."""
     run = fit(attach(backbone, "linear", 3), tiny_task, **SMALL)
-    monkeypatch.setattr(training, "evaluate", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(running, "evaluate", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.evaluate("test")
     opened = run.record["test_opened"]
     assert opened and run.record["test_accuracy"] is None
-    monkeypatch.setattr(training, "evaluate", lambda *a, **k: {"accuracy": 0.5})
+    monkeypatch.setattr(running, "evaluate", lambda *a, **k: {"accuracy": 0.5})
     assert run.evaluate("test") == run.record["test_accuracy"] == 0.5 and run.record["test_opened"] == opened
 
 
@@ -140,7 +141,8 @@ def test_features_and_predictions_have_the_stated_shapes(backbone, tiny_task):
 
 
 def test_learning_rate_warms_up_and_decays():
-    rates = [learning_rate(step, 100, 10, 1.0, 0.1) for step in range(101)]
+    recipe = Recipe(epochs=10, lr=1.0, warmup_epochs=1, min_lr=0.1)
+    rates = [learning_rate(step, 10, recipe) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and max(rates) == 1.0
     assert rates[100] == pytest.approx(0.1) and rates[55] == pytest.approx(0.55)
 

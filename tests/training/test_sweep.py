@@ -10,10 +10,10 @@ import threading
 import time
 
 import pandas as pd
-import peftlab.sweep as sweeping
 import pytest
 import yaml
 
+import peftlab.training.sweep as sweeping
 from peftlab.backbones.load import load_backbone, save_backbone
 from peftlab.cli import main
 from peftlab.common.errors import PeftlabError
@@ -99,7 +99,7 @@ def test_one_choice_for_all_tasks(grid_file, tmp_path, monkeypatch):
     assert [j["recipe"]["lr"] for j in sweeping.final_jobs(alone, tuned)] == [1e-1, 1e-3]
 
 
-def test_looking_chooses_nothing(grid_file, tmp_path):
+def test_evaluating_each_epoch_chooses_nothing(grid_file, tmp_path):
     grid = read_grid(grid_file(evaluate_each_epoch=["val200", "test"], methods={"linear": {"lr": [1e-3, 1e-2]}}))
     table, failed = sweep(grid, tmp_path / "runs")
     assert len(table) == 2 * 2 * 2 and set(table["epoch"]) == {1, 2} and not failed  # rates, seeds, epochs
@@ -109,12 +109,12 @@ def test_looking_chooses_nothing(grid_file, tmp_path):
 
 
 def test_given_again_it_trains_nothing(grid_file, tmp_path, monkeypatch):
-    import peftlab.training as training
+    import peftlab.training.fit as training
 
     grid = read_grid(grid_file())
     first, _ = sweep(grid, tmp_path / "runs")
     before = {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.*")}
-    monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "train_classifier", lambda run: pytest.fail("trained again"))
     again, _ = sweep(grid, tmp_path / "runs")
     assert again.equals(first) and before == {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.*")}
 

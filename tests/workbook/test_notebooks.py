@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from peftlab.common.paths import REPOSITORY
-from peftlab.workbook import lint as notebook_lint
+from peftlab.workbook.lint import CHECKED, KERNELSPEC, main, problems
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
@@ -16,7 +16,7 @@ def test_the_workbook_has_its_notebooks():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_keeps_the_house_rules(path):
-    assert notebook_lint.problems(path) == []
+    assert problems(path) == []
 
 
 # --- the linter itself -----------------------------------------------------------------------------------------------
@@ -42,15 +42,15 @@ def clean_notebook():
     cells = [new_markdown_cell(TEXT), new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
     cells += [new_code_cell(f'%matplotlib inline\npl.check("lora.{i}", {i})') for i in range(3)]
     output = new_output("stream", text="2\n")
-    cells += [new_code_cell(f"{notebook_lint.CHECKED}\nprint(2)", outputs=[output], execution_count=5)]
-    metadata = {"kernelspec": notebook_lint.KERNELSPEC, "language_info": {"name": "python"}}
+    cells += [new_code_cell(f"{CHECKED}\nprint(2)", outputs=[output], execution_count=5)]
+    metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
     return new_notebook(cells=cells, metadata=metadata)
 
 
 def lint(nb, folder, name="03_clean.ipynb"):
     path = folder / name
     path.write_text(nbformat.writes(nb), encoding="utf-8")
-    return notebook_lint.problems(path)
+    return problems(path)
 
 
 def test_a_clean_notebook_has_no_problem(tmp_path):
@@ -117,7 +117,7 @@ def test_each_rule_fires(name, tmp_path):
 def test_a_wrong_file_name_and_a_damaged_file_are_problems(tmp_path):
     assert "NN_words" in lint(clean_notebook(), tmp_path, "clean.ipynb")[0]
     (tmp_path / "04_x.ipynb").write_text("{")
-    assert "not a valid notebook" in notebook_lint.problems(tmp_path / "04_x.ipynb")[0]
+    assert "not a valid notebook" in problems(tmp_path / "04_x.ipynb")[0]
 
 
 def test_a_cell_meant_to_fail_need_not_be_python(tmp_path):
@@ -126,20 +126,20 @@ def test_a_cell_meant_to_fail_need_not_be_python(tmp_path):
     assert lint(nb, tmp_path) == []
 
 
-def test_clean_mends_what_an_editor_leaves_and_keeps_what_nbval_compares(tmp_path, capsys):
+def test_clean_fixes_what_an_editor_leaves_and_keeps_what_nbval_compares(tmp_path, capsys):
     nb = clean_notebook()
     dirty = ["stored output", "stored count", "widget state", "papermill", "papermill in a cell", "own kernel"]
     for name in [*dirty, "python version"]:
         BROKEN[name][0](nb)
     assert len(lint(nb, tmp_path)) == 5
-    assert notebook_lint.main([str(tmp_path)]) == 1
+    assert main([str(tmp_path)]) == 1
     assert "03_clean.ipynb: cell 2" in capsys.readouterr().out
-    assert notebook_lint.main(["--clean", str(tmp_path)]) == 0
+    assert main(["--clean", str(tmp_path)]) == 0
     fixed = nbformat.read(tmp_path / "03_clean.ipynb", 4)
     assert fixed.cells[5].outputs and fixed.cells[5].execution_count == 5
     assert fixed.cells[1].metadata.tags == ["parameters"]
     assert capsys.readouterr().out.endswith("cleaned\n")
-    assert notebook_lint.main(["--clean", str(tmp_path)]) == 0
+    assert main(["--clean", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "", "a clean file is not written again"
 
 

@@ -15,9 +15,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from peftlab.common.errors import PeftlabError
-from peftlab.workbook import math as report_math
-from peftlab.workbook import page as report_page
 from peftlab.workbook.lint import KERNELSPEC
+from peftlab.workbook.math import markdown_to_html, unknown_math
+from peftlab.workbook.page import duration, external_references, objective, strip_progress, thumbnail
 from peftlab.workbook.run import _ThisPython, build_workbook, check_parameters, find_notebooks
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
@@ -134,7 +134,7 @@ def test_killed_kernel_is_a_failed_page_and_not_a_hang(site):
 @pytest.mark.parametrize("name", ["00_good", "01_fails", "02_dies", "03_last", "index"])
 def test_page_is_self_contained_and_well_nested(site, name):
     html = page(site, name)
-    assert report_page.external_references(html) == []
+    assert external_references(html) == []
     assert "<script" not in html
     nesting = Nesting()
     nesting.feed(html)
@@ -174,13 +174,11 @@ class Nesting(HTMLParser):
     ],
 )
 def test_external_references_are_seen(html):
-    assert report_page.external_references(html)
+    assert external_references(html)
 
 
 def test_links_that_only_a_reader_follows_are_no_external_references():
-    assert not report_page.external_references(
-        '<a href="https://arxiv.org">paper</a><math xmlns="http://www.w3.org/">'
-    )
+    assert not external_references('<a href="https://arxiv.org">paper</a><math xmlns="http://www.w3.org/">')
 
 
 def test_formulas_become_mathml_and_code_keeps_its_dollars(site):
@@ -198,9 +196,9 @@ def test_aligned_formulas_have_their_rows(site):
 
 
 def test_a_formula_beyond_us_stays_readable():
-    assert "nosuchmacro" in report_math.markdown_to_html(r"so $\nosuchmacro{x}$ here")
-    assert report_math.unknown_math(r"\nosuchmacro{x}") == r"\nosuchmacro"
-    assert report_math.unknown_math(r"\frac{a}{b} \& c") is None
+    assert "nosuchmacro" in markdown_to_html(r"so $\nosuchmacro{x}$ here")
+    assert unknown_math(r"\nosuchmacro{x}") == r"\nosuchmacro"
+    assert unknown_math(r"\frac{a}{b} \& c") is None
 
 
 def test_solutions_stay_foldable(site):
@@ -210,7 +208,7 @@ def test_solutions_stay_foldable(site):
 
 def test_pictures_in_raw_html_are_embedded_and_leave_details_open(tmp_path):
     (tmp_path / "x.png").write_bytes(b"png")
-    html = report_math.markdown_to_html('<details><img src="x.png" alt="">\n\nhidden\n\n</details>', folder=tmp_path)
+    html = markdown_to_html('<details><img src="x.png" alt="">\n\nhidden\n\n</details>', folder=tmp_path)
     assert 'src="data:image/png;base64,' in html and html.index("hidden") < html.index("</details>")
 
 
@@ -232,7 +230,7 @@ def test_bars_and_widgets_are_gone_and_warnings_stay(site):
     ],
 )
 def test_strip_progress(raw, clean):
-    assert report_page.strip_progress(raw) == clean
+    assert strip_progress(raw) == clean
 
 
 def test_parameters_reach_the_notebook_and_the_page_says_fast(site):
@@ -254,7 +252,7 @@ def test_page_has_picture_with_alternative_text_and_navigation(site):
     "seconds, text", [(3.21, "3.2 s"), (47.4, "47 s"), (59.7, "1 min 00 s"), (725, "12 min 05 s")]
 )
 def test_duration(seconds, text):
-    assert report_page.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -269,7 +267,7 @@ def test_duration(seconds, text):
     ],
 )
 def test_objective_is_the_first_paragraph_with_its_list(text, expected):
-    assert report_page.objective(new_notebook(cells=[new_markdown_cell(text)])) == expected
+    assert objective(new_notebook(cells=[new_markdown_cell(text)])) == expected
 
 
 def test_index_lists_every_notebook(site):
@@ -351,11 +349,11 @@ def test_thumbnail_prefers_the_tagged_cell():
 
     tagged = new_code_cell(outputs=picture("red"), metadata={"tags": ["thumbnail"]})
     nb = new_notebook(cells=[tagged, new_code_cell(outputs=picture("blue"))])
-    red = report_page.thumbnail(nb)
+    red = thumbnail(nb)
     tagged.metadata.tags = []
     nb = new_notebook(cells=[tagged, new_code_cell(outputs=picture("blue"))])
-    assert red and red != report_page.thumbnail(nb)
-    assert report_page.thumbnail(new_notebook()) is None
+    assert red and red != thumbnail(nb)
+    assert thumbnail(new_notebook()) is None
 
 
 # --- Ctrl-C and builds of a part -------------------------------------------------------------------------------------
@@ -399,7 +397,7 @@ def kernel_runs(pid):
 def test_a_crash_while_writing_leaves_the_old_page_and_no_partial_file(tmp_path, monkeypatch):
     from pathlib import Path
 
-    from peftlab.workbook import run as reports
+    from peftlab.common.files import write_text
 
     target = tmp_path / "page.html"
     target.write_text("old")
@@ -411,5 +409,5 @@ def test_a_crash_while_writing_leaves_the_old_page_and_no_partial_file(tmp_path,
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(OSError, match="disk full"):
-        reports.write_text(target, "new text")
+        write_text(target, "new text")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

@@ -91,7 +91,7 @@ def of_images(
 
 def channel_scores(
     vit: ViT,
-    batches: Iterable[tuple[Images, Labels]],
+    batches: Iterable[tuple[Tensor, Tensor]],
     placement: str = "residual",
     criterion: str = "taylor",
     balanced: bool = False,

@@ -3,7 +3,10 @@
 One module a notebook, named as the exercises begin.
 """
 
+from typing import Any
+
 from . import compare, context, families, gift, gist, tasks, tensors, tour, two_stage
+from .base import Test
 
 EXERCISES = {
     name: exercise
@@ -12,7 +15,7 @@ EXERCISES = {
 }
 
 
-def _holds(test, answer):
+def _holds(test: Test, answer: Any) -> bool:
     """A test that raises on an answer does not hold for it."""
     try:
         return bool(test(answer))
@@ -20,10 +23,14 @@ def _holds(test, answer):
         return False
 
 
-def check(name, answer):
+def check(name: str, answer: Any) -> bool:
     """Print what is right or wrong with an answer. Returns True if it is right.
 
     Raises KeyError for an unknown exercise, naming the known ones.
+
+    >>> check("tasks.3", "test")
+    tasks.3: not right. Hint: choosing on the test split makes its accuracy too good to be true.
+    False
     """
     if name not in EXERCISES:
         raise KeyError(f"no exercise {name!r}; known: {', '.join(EXERCISES)}")

@@ -1,9 +1,12 @@
 """Exercises of notebook 08_compare."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from ...results.statistics import holm
-from .base import Exercise, agrees
+from .base import Exercise, Test, agrees
 
 _GROUPS = (
     ({"natural": [0.8, 0.6, 0.7], "structured": [0.2]},),
@@ -21,7 +24,7 @@ _LOOKS = tuple(
 )
 
 
-def _front(costs, values):
+def _front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
     return [
         i
         for i in range(len(costs))
@@ -32,16 +35,16 @@ def _front(costs, values):
     ]
 
 
-def _set(reference):
+def _set(reference: Callable[..., Any]) -> Test:
     """The points count, not their order."""
     return lambda answer: all(set(answer(c, v)) == set(reference(c, v)) for c, v in _POINTS)
 
 
-def _reports(reference):
+def _reports(reference: Callable[..., Any]) -> Test:
     return agrees(reference, *[(looks["val200"], looks["test"]) for looks in _LOOKS])
 
 
-def _honest(val, test):
+def _honest(val: Mapping[float, Sequence[float]], test: Mapping[float, Sequence[float]]) -> float:
     return test[max(val, key=lambda lr: val[lr][-1])][-1]
 
 

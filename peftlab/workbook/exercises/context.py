@@ -1,6 +1,9 @@
 """Exercises of notebook 07_context_peft."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Float
 
 from .base import Exercise, agrees
 
@@ -12,13 +15,19 @@ _TOKENS = tuple((_RNG.normal(size=5), _RNG.normal(size=(6, 5)), _RNG.normal(size
 _CAPTIONS = (([[-1.0, -2.0, -0.5], [-0.1]],), ([[-0.3, -0.4], [-2.0, -1.0, -3.0, -0.2]],))
 
 
-def _own(x, A, B, c, rank):
+def _own(
+    x: Float[np.ndarray, " width"],
+    A: Float[np.ndarray, "inner width"],
+    B: Float[np.ndarray, "out inner"],
+    c: int,
+    rank: int,
+) -> Float[np.ndarray, " out"]:
     inner = A @ x
     mask = np.arange(len(inner)) // rank == c
     return B @ (inner * mask)
 
 
-def _tokens(captions):
+def _tokens(captions: Sequence[Sequence[float]]) -> Float[np.ndarray, " tokens"]:
     return np.concatenate([np.asarray(each) for each in captions])
 
 

@@ -1,28 +1,31 @@
 """Exercises of notebook 03_families."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 
-from ...methods import METHODS, attach
-from .base import Exercise, agrees
+from ...methods import METHODS, Method, PeftModel, attach
+from .base import Exercise, Test, agrees
 
 _rng = np.random.default_rng(0)
 _AFFINE = ((_rng.normal(size=(3, 4)), _rng.normal(size=3), _rng.normal(size=3), _rng.normal(size=3)),)
 _MERGES = {"lora": True, "ssf": True, "adapter": False, "adaptformer": False, "vpt": False}
 
 
-def _together(function):
+def _together(function: Callable[..., Any]) -> Callable[..., Float[np.ndarray, " values"]]:
     """Two arrays as one, so that they can be compared at once."""
     return lambda *case: np.concatenate([np.asarray(part).ravel() for part in function(*case)])
 
 
-def _merges_as(reference):
-    reference = _together(reference)
-    return lambda answer: agrees(reference, *_AFFINE)(_together(answer))
+def _merges_as(reference: Callable[..., Any]) -> Test:
+    return lambda answer: agrees(_together(reference), *_AFFINE)(_together(answer))
 
 
-def _tuned(cls, **options):
+def _tuned(cls: type[Method], **options: Any) -> tuple[VisionTransformer, PeftModel]:
     """The reader's method on a small random ViT -> (plain backbone, tuned model)."""
     with torch.random.fork_rng(devices=[]):  # the reader's own random numbers go on as they were
         vit = VisionTransformer(32, 8, embed_dim=24, depth=3, num_heads=2, num_classes=0)
@@ -30,7 +33,7 @@ def _tuned(cls, **options):
     return vit, attach(vit, cls(**options), 2)
 
 
-def _trains(cls, *names, **options):
+def _trains(cls: type[Method], *names: str, **options: Any) -> bool:
     """Does it train exactly these parameters of these blocks?"""
     wanted = {f"blocks.{i}.{name}" for i in range(3 - options.get("last_blocks", 3), 3) for name in names}
     vit, model = _tuned(cls, **options)
@@ -38,7 +41,7 @@ def _trains(cls, *names, **options):
     return trained == wanted and not any(p.requires_grad for p in vit.parameters())
 
 
-def _right(cls):
+def _right(cls: type[Method]) -> bool:
     counted = all(
         _tuned(cls, **o)[1].method_parameters == cls(**o).count(_tuned(cls)[0]) for o in ({}, {"last_blocks": 1})
     )

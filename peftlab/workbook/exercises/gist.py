@@ -1,6 +1,7 @@
 """Exercises of notebook 04_gist."""
 
 import numpy as np
+from jaxtyping import Float
 
 from .base import Exercise, agrees, equals
 
@@ -9,7 +10,7 @@ _PAIRS = ((_P, _Q), (_Q, np.array([0.3, 0.3, 0.4])))
 _ROWS = ((np.arange(198.0), 2, 196), (np.arange(67.0) ** 2, 2, 64), (np.arange(203.0), 7, 196))
 
 
-def _kl(p, q):
+def _kl(p: Float[np.ndarray, " classes"], q: Float[np.ndarray, " classes"]) -> float:
     return (p * np.log(p / q)).sum()
 
 

@@ -1,8 +1,11 @@
 """Exercises of notebook 06_two_stage."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from .base import Exercise, agrees
+from .base import Exercise, Test, agrees
 
 _rng = np.random.default_rng(0)
 _PAIRS = tuple((_rng.normal(size=(5, 3)), _rng.normal(size=(5, 3))) for _ in range(3))
@@ -11,7 +14,7 @@ _SETS = (({1, 2, 3}, {2, 3, 4}), ({0, 5}, {1, 2}), ({1, 2, 3, 4}, {1}))
 _SIZES = ((12, 768, 96), (6, 192, 24), (24, 1024, 64))
 
 
-def _chooses(reference):
+def _chooses(reference: Callable[..., Any]) -> Test:
     """The channels count, not their order."""
     return lambda answer: agrees(reference, *_SCORES)(lambda scores, k: np.sort(np.asarray(answer(scores, k))))
 

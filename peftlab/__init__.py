@@ -73,7 +73,6 @@ __all__ = [
     "shift",
     "source",
     "statistics",
-
     "views",
 ]
 

@@ -1,4 +1,4 @@
-"""The recipe of the embedded backbone: weights inherited rightly, resumed exactly, its card; cells of the overview."""
+"""The recipes of the embedded models: weights inherited rightly, resumed exactly, described; cells of the overview."""
 
 import importlib.util
 import io
@@ -14,6 +14,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 from peftlab.backbones.load import EMBEDDED
+from peftlab.captioning import load_language_model
 from peftlab.common.paths import REPOSITORY
 
 
@@ -128,6 +129,16 @@ def test_interrupted_distillation_resumes_to_the_same_weights(tool, tmp_path, mo
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_language_model_is_trained_and_described(tmp_path, monkeypatch):
+    tool = imported("pretrain_language_model")
+    monkeypatch.setitem(tool.EMBEDDED, "peftlab_lm_tiny", tmp_path / "lm.safetensors")
+    monkeypatch.setattr("sys.argv", ["pretrain_language_model.py", "--steps", "3", "--rows", "4", "--length", "32"])
+    tool.main()
+    lm = load_language_model()
+    assert lm.context_length == 32 and all(p.isfinite().all() for p in lm.parameters())
+    assert f"{sum(p.numel() for p in lm.parameters()):,} parameters" in (tmp_path / "lm.md").read_text()
 
 
 def test_the_overview_shows_cells_that_the_notebooks_have():

@@ -44,6 +44,7 @@ from tqdm import tqdm
 
 from peftlab.analysis.probes import cls_and_patches, linear_probe_accuracy
 from peftlab.backbones.load import MINI, load_backbone, save_backbone
+from peftlab.backbones.protocols import Recipe
 from peftlab.common.files import write_json, write_text
 from peftlab.tasks.load import load_task
 from peftlab.training.loop import learning_rate
@@ -213,7 +214,8 @@ def distil(model, pixels, tokens, args, device):
     decay = [p for p in model.parameters() if p.ndim == 2 or p.ndim == 4]
     rest = [p for p in model.parameters() if not (p.ndim == 2 or p.ndim == 4)]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=args.lr)
+    optimizer = torch.optim.AdamW(groups)
+    schedule = Recipe(epochs=total, lr=args.lr, warmup_epochs=args.warmup, min_lr=0.0)  # an epoch of one step
     state_file = args.work / "state.safetensors"
     log = []
     if state_file.exists():
@@ -233,7 +235,7 @@ def distil(model, pixels, tokens, args, device):
         cls_target = (target[:, 0] - centre[0]) / scale[0]
         patch_target = ((target[:, 1:] if keep is None else target[:, 1 + keep]) - centre[1]) / scale[1]
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, total, args.warmup, args.lr, 0)
+            group["lr"] = learning_rate(step, 1, schedule)
         cls, patch = model(normalise(torch.from_numpy(pixels[rows]), device), keep)
         cls_loss = 1 - F.cosine_similarity(cls, cls_target, dim=-1).mean()
         patch_loss = 1 - F.cosine_similarity(patch, patch_target, dim=-1).mean()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from peftlab.backbones.protocols import Recipe
 from peftlab.captioning.language_model import LanguageModel
 from peftlab.captioning.load import EMBEDDED, save_language_model
 from peftlab.captioning.tokens import WordTokenizer, split_words
@@ -94,12 +95,14 @@ def main():
     tokenizer = WordTokenizer(vocabulary([texts(rng) for _ in range(5000)]))
     model = LanguageModel(tokenizer, context_length=args.length)
     held_out = next(batches(tokenizer, np.random.default_rng(args.seed + 1), HOLD_OUT // 5, args.length))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.01)
+    # An epoch of one step.
+    schedule = Recipe(epochs=args.steps, lr=args.lr, warmup_epochs=args.steps // 20, min_lr=args.lr / 50)
     began, stream = time.time(), batches(tokenizer, rng, args.rows, args.length)
     bar = progress(range(args.steps), desc="text", unit="step")
     for step in bar:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.steps // 20, args.lr, args.lr / 50)
+            group["lr"] = learning_rate(step, 1, schedule)
         loss = loss_on(model, next(stream))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

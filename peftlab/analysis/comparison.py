@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from ..results.statistics import cube
+from ..results.statistics import score_array
 
 
 def on_front(costs: Iterable[float], values: Iterable[float]) -> Bool[np.ndarray, " points"]:
@@ -28,7 +28,7 @@ def overall_ranks(tables: Mapping[str, pd.DataFrame], by: str = "method") -> pd.
     """
     means = {}
     for name, table in tables.items():
-        values, methods, _ = cube(table, by)
+        values, methods, _ = score_array(table, by)
         means[name] = pd.Series(values.mean((1, 2)), methods)
     return pd.DataFrame(means).rank(ascending=False, method="first").astype(int)
 

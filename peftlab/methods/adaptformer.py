@@ -1,4 +1,4 @@
-"""AdaptFormer: a small bottleneck network runs beside each MLP.
+"""AdaptFormer: a small bottleneck network runs parallel to each MLP.
 
 Idea: let a light branch learn the task while the MLP keeps what it knows, and add the two.
 Equation: x <- x + MLP(u) + s (W_up ReLU(W_down u + b_down) + b_up), u = LN2(x).
@@ -27,7 +27,7 @@ class AdaptFormer(Method):
     scale: float = option(0.1, "s, by which the branch is multiplied")
 
     title = "AdaptFormer"
-    idea = "run a small bottleneck network beside each MLP"
+    idea = "run a small bottleneck network parallel to each MLP"
     family = "additive"
     source = "Chen et al. 2022"
     lr = 5e-3

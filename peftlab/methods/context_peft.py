@@ -4,7 +4,7 @@ Idea: tokens of different kinds need different changes of the same frozen weight
 number c, and only the c-th group of parameters acts on it; attention then mixes tokens as ever.
 Equation: with s_c in {0, 1} the token's context, sum_c s_c = 1,
   lora    y = W x + b + sum_c s_c B_c A_c x            (no scale; q, k, v, o and both MLP layers)
-  bitfit  y = W x + b + sum_c s_c b'_c                 (a bias beside the frozen one; the same layers)
+  bitfit  y = W x + b + sum_c s_c b'_c                 (a second bias; the same layers)
   ia3     y = (sum_c s_c l_c) * (W x + b)              (k, v, and the input of the second MLP layer)
 Shapes: A [C rank, d_in], B [d_out, C rank]; b' and l [C, width]. The products of all contexts are one thin product
 of rank C rank, whose inner axis is masked by each token's context: no context's change is ever formed in full.

@@ -1,4 +1,4 @@
-"""Convpass: a convolutional bottleneck runs beside each attention and each MLP.
+"""Convpass: a convolutional bottleneck runs parallel to each attention and each MLP.
 
 Idea: give the ViT what it lacks on little data, the bias of convolutions that neighbouring patches belong together.
 Equation: x <- x + f(u) + s W_up act(conv(act(W_down u))), u = LN(x), f the attention or the MLP, act = QuickGELU.
@@ -58,7 +58,7 @@ class Convpass(Method):
     sublayers: tuple[str, ...] = option(SUBLAYERS, "what it runs parallel to: attn, mlp")
 
     title = "Convpass"
-    idea = "run a convolutional bottleneck beside attention and MLP"
+    idea = "run a convolutional bottleneck parallel to attention and MLP"
     family = "additive"
     source = "Jie & Deng 2022"
     lr = 2e-3

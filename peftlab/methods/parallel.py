@@ -1,4 +1,4 @@
-"""Parallel adapter: one small bottleneck network a block, used twice, beside attention and beside the MLP.
+"""Parallel adapter: one small bottleneck network a block, used twice, parallel to attention and to the MLP.
 
 Idea: correct the residual stream itself, with the same correction before and after the attention has spoken.
 Equation: x <- x + MHSA(LN1 x) + A(x); x <- x + MLP(LN2 x) + A(x), with A(x) = s (W_up GELU(W_down x + b_down) + b_up).

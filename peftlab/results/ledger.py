@@ -66,10 +66,10 @@ def read_ledger(folder: str | Path | None = None) -> pd.DataFrame:
     return table if table.empty else table.sort_values(["task", "method", "seed", "run"], ignore_index=True)
 
 
-def titles(ledger: pd.DataFrame) -> dict[str, str]:
+def task_titles(ledger: pd.DataFrame) -> dict[str, str]:
     """{task: its name for tables and pictures}; synthetic tasks carry their tag.
 
-    >>> titles(pd.DataFrame({"task": ["dtd", "dsprites_ori"], "synthetic": [False, True]}))
+    >>> task_titles(pd.DataFrame({"task": ["dtd", "dsprites_ori"], "synthetic": [False, True]}))
     {'dsprites_ori': 'dsprites_ori (synthetic)', 'dtd': 'dtd'}
     """
     synthetic = ledger.groupby("task")["synthetic"].first()

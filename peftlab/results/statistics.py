@@ -38,7 +38,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float,
     return mean, mean - half, mean + half
 
 
-def cube(
+def score_array(
     ledger: pd.DataFrame, by: str = "method", value: str = "test_accuracy"
 ) -> tuple[Float[np.ndarray, "methods tasks seeds"], list[str], list[str]]:
     """A ledger of complete comparisons -> (values, names of the methods, names of the tasks), names sorted.
@@ -79,7 +79,7 @@ def averages(
     >>> averages(runs)[["mean over tasks", "mean over groups"]].round(3).loc["lora"].to_dict()
     {'mean over tasks': 0.7, 'mean over groups': 0.75}
     """
-    values, names, tasks = cube(ledger, by, value)
+    values, names, tasks = score_array(ledger, by, value)
     group = ledger.groupby("task")["group"].first().loc[tasks].to_numpy()
     rng, (_, T, S) = np.random.default_rng(seed), values.shape
     members = {g: np.flatnonzero(group == g) for g in sorted(set(group))}
@@ -107,17 +107,17 @@ def paired(
 
     Per task: the mean difference over seeds with Student's interval. Over tasks: its mean with the bootstrap interval
     of `averages`, Wilcoxon's signed-rank p over the tasks' differences, and that p after Holm's correction for all
-    methods compared. Raises PeftlabError for an unknown baseline, and where `cube` does.
+    methods compared. Raises PeftlabError for an unknown baseline, and where `score_array` does.
     """
     names = sorted(ledger[by].unique())
     if baseline not in names:
         raise PeftlabError(f"no baseline {baseline!r} in this ledger{near(baseline, names)}")
-    cube(ledger, by, value)  # complete, and of one kind
+    score_array(ledger, by, value)  # complete, and of one kind
     of_baseline = ledger[ledger[by] == baseline].set_index(["task", "seed"])[value]
     keys = pd.MultiIndex.from_frame(ledger[["task", "seed"]])
     differences = ledger.assign(**{value: ledger[value] - of_baseline.loc[keys].to_numpy()})
     differences = differences[differences[by] != baseline]
-    values, names, tasks = cube(differences, by, value)
+    values, names, tasks = score_array(differences, by, value)
     rows = [
         (name, task, *mean_interval(seeds, level))
         for name, each in zip(names, values, strict=True)
@@ -150,7 +150,7 @@ def ranks(
 
     Ranks are of means over seeds; ties share theirs. Two methods are significantly different where their mean ranks
     are further apart than the critical difference. Demsar 2006, JMLR 7. Raises PeftlabError for fewer than three
-    methods, and where `cube` does.
+    methods, and where `score_array` does.
 
     >>> runs = pd.DataFrame({"method": ["linear", "norm", "lora"] * 2, "task": ["dtd"] * 3 + ["eurosat"] * 3})
     >>> runs = runs.assign(seed=0, synthetic=False, test_accuracy=[0.5, 0.6, 0.7, 0.7, 0.9, 0.8])
@@ -158,7 +158,7 @@ def ranks(
     >>> table.to_dict(), f"{critical:.2f}"
     ({'lora': 1.5, 'norm': 1.5, 'linear': 3.0}, '2.34')
     """
-    values, names, tasks = cube(ledger, by, value)
+    values, names, tasks = score_array(ledger, by, value)
     if len(names) < 3:
         raise PeftlabError(f"ranks compare three methods or more, not {len(names)}; for two use `paired`")
     by_task = values.mean(-1)  # [methods, tasks]

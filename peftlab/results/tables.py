@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ..common.errors import PeftlabError
-from .ledger import titles
+from .ledger import task_titles
 from .statistics import averages, mean_interval
 
 COSTS = {
@@ -24,7 +24,7 @@ def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFram
     order = ledger.groupby("task")["group"].first().sort_values(kind="stable").index
     values = 100 * ledger.set_index([by, "task"])["test_accuracy"]
     cells = values.groupby([by, "task"]).apply(_with_half_interval).unstack().reindex(columns=order)
-    table = cells.fillna("").rename(columns=titles(ledger))
+    table = cells.fillna("").rename(columns=task_titles(ledger))
     try:
         means = 100 * averages(ledger, by)
     except PeftlabError:

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..analysis.comparison import cliques, on_front
-from ..results.ledger import titles
-from ..results.statistics import cube, mean_interval, paired, ranks
+from ..results.ledger import task_titles
+from ..results.statistics import mean_interval, paired, ranks, score_array
 from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
 
 
@@ -30,7 +30,7 @@ def heatmap(ledger: pd.DataFrame, by: str = "method", ax: Axes | None = None) ->
     within = (table - table.min()) / (table.max() - table.min()).replace(0, 1)
     ax = axes_or_new(ax, (1.0 * len(table.columns) + 2.2, 0.32 * len(table) + 1.4))
     sns.heatmap(within, annot=table.round(1), fmt=".1f", cmap=SEQUENTIAL, cbar=False, ax=ax, annot_kws={"size": 8})
-    names = titles(ledger)
+    names = task_titles(ledger)
     ax.set_xticklabels([names[task] for task in table.columns], rotation=30, ha="right", fontsize=8)
     ax.tick_params("y", labelsize=8, rotation=0)
     ax.set(xlabel="", ylabel="")
@@ -51,7 +51,7 @@ def strips(ledger: pd.DataFrame, task: str, by: str = "method", ax: Axes | None 
             ax.plot([low, high], [y, y], color=method_color(name), linewidth=1.5)
         ax.plot(mean, y, "D", color=method_color(name), markersize=5)
     ax.set_yticks(range(len(order)), order, fontsize=8)
-    ax.set(xlabel="test accuracy (%)", title=titles(ledger)[task])
+    ax.set(xlabel="test accuracy (%)", title=task_titles(ledger)[task])
     return ax
 
 
@@ -80,7 +80,7 @@ def front(ledger: pd.DataFrame, cost: pd.Series, label: str, by: str = "method",
     cost: Series {method: cost}. label: of its axis, with the unit. Lines reach from the lowest to the highest seed (of
     the mean over tasks); the spread over tasks is common to all methods.
     """
-    (values, names, tasks), ax = cube(ledger, by), axes_or_new(ax, (6, 4.2))
+    (values, names, tasks), ax = score_array(ledger, by), axes_or_new(ax, (6, 4.2))
     seeds = 100 * values.mean(1)  # [methods, seeds]
     x, y = cost.loc[names].to_numpy(float), seeds.mean(1)
     best = on_front(x, y)

@@ -16,7 +16,7 @@ from ..analysis.gist import token_cosine, token_exchange, token_pair
 from ..backbones.types import Pixels
 from ..methods.core.model import PeftModel
 from ..methods.gist import kl
-from ..results.ledger import titles
+from ..results.ledger import task_titles
 from ..results.statistics import mean_interval
 from ..tasks.task import Task
 from ..training.run import Run
@@ -146,5 +146,5 @@ def ablation(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(mean, y, "D", color=GIST)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(xlabel="test accuracy (%)", ylim=(len(names) - 0.5, -0.5))
-    ax.set_title(", ".join(sorted(titles(table).values())), fontsize=10)
+    ax.set_title(", ".join(sorted(task_titles(table).values())), fontsize=10)
     return ax

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from scipy.stats import kendalltau
 
 from ..analysis.comparison import overall_ranks
-from ..results.ledger import titles
+from ..results.ledger import task_titles
 from ..results.selection import HABITS
 from ..results.statistics import mean_interval
 from .style import PALETTE, axes_or_new, method_color
@@ -56,7 +56,7 @@ def selection_gain(gains: pd.DataFrame, ax: Axes | None = None) -> Axes:
             mean, low, high = mean_interval(values)
             ax.plot([low, high], [y, y], color=color, linewidth=2)
             ax.plot(mean, y, "D", color=color, markersize=6, label=None if t else f"{habit} on test")
-    ax.set_yticks(range(len(tasks)), [titles(gains)[task] for task in tasks], fontsize=9)
+    ax.set_yticks(range(len(tasks)), [task_titles(gains)[task] for task in tasks], fontsize=9)
     ax.axvline(0, color="0.5", linewidth=1)
     ax.set(xlabel="points above the honest accuracy of the same run", ylim=(len(tasks) - 0.5, -0.5))
     ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..results.ledger import titles
+from ..results.ledger import task_titles
 from ..results.statistics import accuracy_interval
 from ..training.run import Run
 from .style import axes_or_new, family_color, family_legend, method_color
@@ -56,7 +56,7 @@ def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None, chance: flo
     ax.set_xticks(ticks, [f"{t:,}".replace(",000,000", " M").replace(",000", " k") for t in ticks], minor=False)
     ax.set_xticks([], minor=True)
     ax.set(xlabel="trained parameters without head", ylabel="test accuracy (%)", ylim=(0, 106))
-    ax.set_title(", ".join(sorted(titles(table).values())), fontsize=10)
+    ax.set_title(", ".join(sorted(task_titles(table).values())), fontsize=10)
     return ax
 
 
@@ -109,5 +109,5 @@ def accuracies(
         ax.text(100 * chance, -0.9, " chance", fontsize=7, color="0.4", va="center")
     ax.set_yticks(range(len(methods)), list(methods), fontsize=8)
     ax.set(xlabel="test accuracy (%)", ylim=(len(methods) - 0.4, -1.3))
-    ax.set_title(", ".join(sorted(titles(table).values())), fontsize=10)
+    ax.set_title(", ".join(sorted(task_titles(table).values())), fontsize=10)
     return ax

@@ -455,9 +455,7 @@ def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeyp
 
 def test_another_captioners_weights_are_refused(vit, tiny_captions):
     run = fit(Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1)
-    with pytest.raises(
-        PeftlabError, match="captioner.safetensors: missing .*lm.*, unexpected"
-    ):
+    with pytest.raises(PeftlabError, match="captioner.safetensors: missing .*lm.*, unexpected"):
         load(Captioner(vit, tiny_lm(), "context_peft", grid=2), run.folder)
 
 

@@ -8,7 +8,7 @@ from peftlab.common.errors import DataError
 from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS
 from peftlab.results.published import FOLDER, published_means, read_results
-from peftlab.results.statistics import cube
+from peftlab.results.statistics import score_array
 from peftlab.results.tables import comparison_table, markdown
 from peftlab.tasks.vtab1k import VTAB
 
@@ -75,7 +75,7 @@ def test_measured_tables_are_what_their_grids_say(name):
 def test_the_comparison_is_complete_and_its_test_splits_were_opened_once():
     table = read_results("comparison")
     final = table[table["train_split"] == "train800val200"]
-    assert cube(final, "label")[0].shape == (19, 9, 3)
+    assert score_array(final, "label")[0].shape == (19, 9, 3)
     assert final["run"].is_unique and final["test_opened"].notna().all() and final["val_accuracy"].isna().all()
     assert final.groupby("label")["lr"].nunique().eq(1).all()
     assert table[table["train_split"] == "train800"]["test_opened"].isna().all()

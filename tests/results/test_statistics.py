@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from peftlab.common.errors import PeftlabError
-from peftlab.results.statistics import averages, cube, holm, paired, ranks
+from peftlab.results.statistics import averages, holm, paired, ranks, score_array
 
 GROUPS = {"dtd": "natural", "cifar": "natural", "eurosat": "specialized", "dsprites_loc": "structured"}
 
@@ -37,7 +37,7 @@ def noisy(m, t, s):
 
 def test_cube_is_complete_and_in_order():
     table = ledger(lambda m, t, s: ord(m) + list(GROUPS).index(t) / 10 + s / 100).sample(frac=1, random_state=0)
-    values, names, tasks = cube(table)
+    values, names, tasks = score_array(table)
     assert values.shape == (3, 4, 3) and names == ["a", "b", "c"] and tasks == sorted(GROUPS)
     assert values[1, tasks.index("eurosat"), 2] == pytest.approx(ord("b") + 0.2 + 0.02)
 
@@ -45,9 +45,9 @@ def test_cube_is_complete_and_in_order():
 def test_incomplete_double_and_mixed_ledgers_are_refused():
     table = ledger(noisy)
     with pytest.raises(PeftlabError, match="a on dtd, seed 0: 0 runs instead of one"):
-        cube(table[1:])
+        score_array(table[1:])
     with pytest.raises(PeftlabError, match="a on dtd, seed 0: 2 runs instead of one"):
-        cube(pd.concat([table, table[:1]]))
+        score_array(pd.concat([table, table[:1]]))
     with pytest.raises(PeftlabError, match="synthetic and real tasks are never averaged"):
         averages(pd.concat([table, ledger(noisy, tasks=["eurosat"], synthetic=True)]))
 

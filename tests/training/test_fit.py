@@ -197,7 +197,7 @@ def test_learning_rates_come_from_the_protocol_before_the_method(backbone, tiny_
     ("method", "options"), [("linear", {}), ("lora", {}), ("gist", {}), ("lora", {"last_blocks": 1})]
 )
 def test_looking_is_recorded_and_changes_no_weight(method, options, backbone, tiny_task, tmp_path):
-    """Looks after each epoch leave the training alone, are told apart in the ledger, and see what `evaluate` sees."""
+    """Evaluating after each epoch leaves the training alone, makes another run, and sees what `evaluate` sees."""
     blind, seeing = (attach(backbone, method, 3, **options) for _ in range(2))
     plain = fit(blind, tiny_task, train_split="train800", runs=tmp_path, **SMALL)
     run = fit(

@@ -1,25 +1,42 @@
 # Every target makes the environment it needs. PYTHON is only used to create .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(shell find peftlab -name '[!_]*.py' -o -name __init__.py))))
+# two tests at a time, so one thread each
+PYTEST := PEFTLAB_HEADLESS=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: workbook test lab lint clean
+.PHONY: help workbook test lab lint docs wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' Makefile
 
 workbook: .venv/core ## run every notebook, write reports/index.html
 	$(BIN)/peftlab workbook
 
-test: .venv/dev ## unit tests, contracts, notebooks with nbval
-	PEFTLAB_HEADLESS=1 $(BIN)/python -m pytest
+test: .venv/dev ## unit tests, contracts, examples in docstrings, notebooks with nbval
+	$(PYTEST)
+	$(PYTEST) --doctest-modules peftlab
 	PEFTLAB_HEADLESS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
 
-lab: .venv/core ## open the workbook in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: .venv/core ## open a copy of the lessons, lab/, in JupyterLab
+	$(BIN)/peftlab lab
 
-lint: .venv/dev ## style of code and notebooks, cleanliness of notebooks
+lint: .venv/dev ## style, layers of imports, types, house rules of notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m peftlab.notebook_lint notebooks
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m peftlab.workbook.lint notebooks
 
-clean: ## remove what the targets made, synthetic tasks and runs included
-	rm -rf .venv reports runs data/synthetic
+docs: .venv/dev ## the API reference, reports/api/index.html, linked from reports/index.html
+	$(BIN)/python -W ignore -m pdoc -t docs/pdoc -o reports/api $(MODULES)
+	@$(BIN)/python -c 'from pathlib import Path; from peftlab.workbook import run; \
+	  run.publish(run.find_notebooks("notebooks"), Path("reports"), run.describe_environment())'
+
+wheel: .venv/dev ## dist/peftlab-*.whl, with notebooks, results and embedded models
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what the targets made, synthetic tasks and runs included; lab/ is yours and stays
+	rm -rf .venv reports runs dist data/synthetic
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -4,16 +4,22 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
+import peftlab
 from peftlab.cli import main
 from peftlab.results.ledger import read_ledger
 from peftlab.results.statistics import accuracy_interval, mean_interval
+from peftlab.training.loop import train
 
 ROOT = Path(__file__).parents[1]
+ROOMS = sorted({f.parent for f in (ROOT / "peftlab").rglob("__init__.py")})
 
 
 def test_environment_yml_equals_pyproject():
@@ -37,6 +43,35 @@ def test_style(command):
 def test_methods_are_short():
     long = {f.name: len(f.read_text().splitlines()) for f in (ROOT / "peftlab" / "methods").glob("*.py")}
     assert {name: n for name, n in long.items() if n > (250 if name == "base.py" else 150)} == {}
+
+
+@pytest.mark.parametrize("package", ROOMS, ids=lambda folder: folder.name)
+def test_no_module_has_the_name_of_a_function_beside_it(package):
+    """Else importing the module would hide the function, or the other way round."""
+    room = import_module(".".join(package.relative_to(ROOT).parts))
+    for module in {f.stem for f in package.glob("*.py")} - {"__init__", "__main__"}:
+        assert isinstance(getattr(room, module, None), ModuleType | None), f"{package.name}.{module}"
+
+
+def test_the_public_interface_is_small_and_there():
+    assert peftlab.__all__ == sorted(peftlab.__all__, key=lambda name: (name.islower(), name)) == dir(peftlab)
+    assert len(peftlab.__all__) <= 24 and all(getattr(peftlab, name) is not None for name in peftlab.__all__)
+    for fit in (peftlab.fit, peftlab.captioning.fit, train):
+        assert len(signature(fit).parameters) <= 8
+
+
+def test_no_test_imports_from_another():
+    crossing = re.compile(r"^(from|import) (tests|test_)", re.M)
+    assert [f.name for f in (ROOT / "tests").rglob("*.py") if crossing.search(f.read_text())] == []
+
+
+def test_one_word_one_meaning():
+    """No word that once stood for what the field calls otherwise."""
+    old = r"look-?alike|\bpeek|\bknobs?\b|told apart|\bmend(s|ed)?\b|common row|kept for backward|\bresting\b"
+    patterns = ("*.md", "*/*.md", "data/*/*.md", "notebooks/*.ipynb", "grids/*.yaml", "peftlab/**/*.py")
+    files = [f for pattern in patterns for f in ROOT.glob(pattern)]
+    found = {f.name: re.search(old, f.read_text(encoding="utf-8"), re.I) for f in files}
+    assert files and {name: match[0] for name, match in found.items() if match} == {}
 
 
 def test_intervals_agree_with_textbook_values():

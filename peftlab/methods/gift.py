@@ -20,7 +20,6 @@ after the reduction), and softmax over the rows as the other clustering. Its 1/d
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,8 +110,7 @@ class HyperTransformer(Generator):
         X = self.embed(weights)
         for block in self.blocks[:-1]:
             X = block(X)
-        last: Any = self.blocks[-1]
-        return last.attn.assignment(l2(X))
+        return self.blocks[-1].attn.assignment(l2(X))  # type: ignore[union-attr,operator]
 
 
 @register("gift")

@@ -35,7 +35,7 @@ SECTIONS = {"objectives": "objectives?", "time budget": "time", "summary": "summ
 def literal_parameters(source: str) -> dict[str, Any]:
     """{name: value} of a cell made of `name = literal` lines. Raises ValueError on anything else.
 
-    >>> literal_parameters('profile = "fast"\nseed: int = 0')
+    >>> literal_parameters('profile = "fast"; seed: int = 0')
     {'profile': 'fast', 'seed': 0}
     """
     values = {}

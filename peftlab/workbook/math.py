@@ -16,7 +16,7 @@ _TEX_SYNONYMS = [
 
 
 def to_mathml(tex: str, display: str = "inline") -> str:
-    """MathML of a TeX formula. A formula that cannot be converted stays readable, as its source.
+    r"""MathML of a TeX formula. A formula that cannot be converted stays readable, as its source.
 
     >>> "<mfrac>" in to_mathml(r"\frac{\alpha}{r} B A")
     True

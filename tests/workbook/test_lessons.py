@@ -113,6 +113,7 @@ def test_a_reader_works_in_the_named_folder_or_here_or_in_lab(lessons, tmp_path,
     assert lesson_folder() == tmp_path.resolve()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its own
 def test_jupyterlab_opens_on_the_start_page_and_asks_nothing(lessons, tmp_path, monkeypatch):
     from jupyter_server.serverapp import ServerApp
     from jupyterlab.labapp import LabApp

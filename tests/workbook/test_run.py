@@ -411,3 +411,14 @@ def test_a_crash_while_writing_leaves_the_old_page_and_no_partial_file(tmp_path,
     with pytest.raises(OSError, match="disk full"):
         write_text(target, "new text")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_the_index_leads_to_the_reference_where_there_is_one(tmp_path):
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"))
+    site = tmp_path / "site"
+    assert build_workbook(tmp_path, site, only="") == []
+    assert "api/index.html" not in (site / "index.html").read_text()
+    (site / "api").mkdir()
+    (site / "api" / "index.html").write_text("")
+    build_workbook(tmp_path, site, only="")
+    assert 'href="api/index.html"' in (site / "index.html").read_text()

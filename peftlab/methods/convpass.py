@@ -24,7 +24,11 @@ SUBLAYERS = ("attn", "mlp")
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """A cheap approximation of GELU: x * sigmoid(1.702 x)."""
+    """A cheap approximation of GELU: x * sigmoid(1.702 x).
+
+    >>> quick_gelu(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.1542,  0.0000,  0.8458])
+    """
     return x * torch.sigmoid(1.702 * x)
 
 

@@ -54,7 +54,12 @@ class GistToken(nn.Module):
 def kl(
     logits: Float[Tensor, "batch classes"], towards: Float[Tensor, "batch classes"], temperature: float
 ) -> Float[Tensor, ""]:
-    """KL(softmax(logits / T) || softmax(towards / T)), summed over classes, mean over the batch, in nats."""
+    """KL(softmax(logits / T) || softmax(towards / T)), summed over classes, mean over the batch, in nats.
+
+    >>> even, sure = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1]]).log()
+    >>> kl(even, sure, temperature=1), kl(sure, even, temperature=1)
+    (tensor(0.5108), tensor(0.3681))
+    """
     log_p, log_q = ((s / temperature).log_softmax(-1) for s in (logits, towards))
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 

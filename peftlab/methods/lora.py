@@ -31,7 +31,11 @@ PATHS = dict.fromkeys(QKV, LINEARS["qkv"]) | LINEARS
 
 
 def rows(target: str, linear: nn.Linear) -> slice:
-    """The output rows of a linear layer that belong to a target: a third of qkv for q, k and v, else all."""
+    """The output rows of a linear layer that belong to a target: a third of qkv for q, k and v, else all.
+
+    >>> rows("v", nn.Linear(4, 12))
+    slice(8, 12, None)
+    """
     if target not in QKV:
         return slice(0, linear.out_features)
     width = linear.out_features // 3

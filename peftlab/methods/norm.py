@@ -19,7 +19,12 @@ from .core.base import Method, register, unfreeze
 
 
 def norm_layers(parts: Iterable[nn.Module], width: int) -> list[Any]:
-    """The normalisation layers over the model's width in some modules, first to last."""
+    """The normalisation layers over the model's width in some modules, first to last.
+
+    >>> layers = norm_layers([nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 8), nn.LayerNorm(8))], width=4)
+    >>> [layer.normalized_shape for layer in layers]
+    [(4,)]
+    """
     found = [m for part in parts for m in part.modules() if isinstance(m, nn.LayerNorm | RmsNorm)]
     return [m for m in found if m.weight.shape == (width,)]
 

@@ -24,6 +24,7 @@ def test_every_option_has_a_line_of_text(name):
     assert set(table["option"]) == set(create_method(name).options()) - set(
         create_method(name).base_method.options() if name == "gist" else ()
     )
+    assert all(text in METHODS[name].__doc__ for text in table["what it does"])  # help and the reference show them
     assert (table["what it does"].str.len() > 5).all() and not table["what it does"].str.contains("\n").any()
 
 

@@ -121,6 +121,8 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
         silent = [f.name for f in fields(cls) if not f.metadata.get("text")]
         if silent:
             raise PeftlabError(f"{cls.__name__}: no text for {', '.join(silent)}; write option(default, text)")
+        options = [f"- `{f.name}` ({_kind_name(f.type)}): {f.metadata['text']}" for f in fields(cls)]
+        cls.__doc__ = "\n".join([f"{cls.title}: {cls.idea}. Options:\n", *options])  # what help and the reference show
         cls.name = name
         METHODS[name] = cls
         return cls
@@ -157,8 +159,12 @@ def _as_kind(name: str, value: Any, kind: Any) -> Any:
     if whole and not isinstance(value, kind) and isinstance(1.0, kind):
         value = float(value)
     if not isinstance(value, kind):
-        raise PeftlabError(f"{name} is {value!r}, but must be of type {getattr(kind, '__name__', kind)}")
+        raise PeftlabError(f"{name} is {value!r}, but must be of type {_kind_name(kind)}")
     return value
+
+
+def _kind_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _with_base_method(outer: str, kinds: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,11 @@ class ContextVector(nn.Module):
 
 
 def spans(kind: str, targets: Sequence[str], role: str, layer: Any) -> list[slice]:
-    """The rows of a layer that a kind of adapter changes, as slices; of 'down' under ia3, the columns."""
+    """The rows of a layer that a kind of adapter changes, as slices; of 'down' under ia3, the columns.
+
+    >>> spans("ia3", ["q", "k", "v"], "qkv", nn.Linear(4, 12))
+    [slice(4, 8, None), slice(8, 12, None)]
+    """
     if kind != "ia3":
         return [rows(t, layer) for t in targets]
     if role == "down":

@@ -25,9 +25,10 @@ class Source:
         return f"{self.text}\n\n{self.code}"
 
     def _repr_markdown_(self) -> str:
-        entries = re.sub(r"(?m)^(?=[A-Z][\w ]{2,24}: )", "\n- ", self.text)
-        entries = re.sub(r"(?m)^- ([A-Z][\w ]+): ", r"- **\1.** ", entries)
-        return f"### {self.title}\n\n{entries}\n\n```python\n{self.code}\n```"
+        lead, _, entries = self.text.partition("\n\n")
+        lead = lead.partition(": ")[2]
+        entries = re.sub(r"(?m)^([A-Z][\w ]{2,24}): ", r"\n- **\1.** ", entries)
+        return f"### {self.title}\n\n{lead[:1].upper()}{lead[1:]}\n{entries}\n\n```python\n{self.code}\n```"
 
 
 def source(name: str) -> Source:

@@ -132,6 +132,10 @@ def choose(
 
     budget: "layer", k of each place; "global", k times the number of places over all, after each place's scores were
     divided by their l2 norm, so that places compare. order: "top", "bottom".
+
+    >>> scores = torch.tensor([[1.0, 5.0, 3.0], [2.0, 0.0, 9.0]])
+    >>> choose(scores, 1), choose(scores, 2, order="bottom")
+    ([tensor([1]), tensor([2])], [tensor([0, 2]), tensor([0, 1])])
     """
 
     def first(values: Tensor, n: int) -> Tensor:

@@ -66,7 +66,7 @@ def shuffled(n: int, seed: int, epoch: int) -> Int64[Tensor, " n"]:
     """The order of an epoch; all that is random in it follows from (seed, epoch), also after an interruption.
 
     >>> shuffled(5, seed=0, epoch=0).tolist()
-    [4, 2, 3, 0, 1]
+    [2, 4, 3, 0, 1]
     """
     torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
     return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(n))

@@ -6,6 +6,7 @@ differences between methods. So a protocol has a name, a source and a hash, and 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -44,6 +45,17 @@ class Recipe:
     drop_path: float = 0.0  # rate at the last block, growing linearly from 0
 
 
+# What a recipe's values may be, lr apart: from the first number on, below the second.
+RANGES = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "weight_decay": (0, math.inf),
+    "warmup_epochs": (0, math.inf),
+    "min_lr": (0, math.inf),
+    "drop_path": (0, 1),
+}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A named pair of preprocessing and recipe; rates: learning rates of methods found under it, by name."""
@@ -71,17 +83,17 @@ class Protocol:
     def with_recipe(self, **changes: Any) -> "Protocol":
         """The same protocol with some of the recipe's fields replaced; `None` leaves a field as it is.
 
-        Raises PeftlabError with the near names for an unknown field, for fewer than one epoch or image and for a
-        learning rate of zero or less.
+        Raises PeftlabError with the near names for an unknown field, and for a value outside `RANGES`.
         """
         for name in changes:
             check_choice("setting", name, asdict(self.recipe))
         changes = {key: value for key, value in changes.items() if value is not None}
         recipe = replace(self.recipe, **changes)
-        for name in ("epochs", "batch_size"):
-            if getattr(recipe, name) < 1:
-                raise PeftlabError(f"{name} is {getattr(recipe, name)}, but must be at least 1")
-        if recipe.lr is not None and not recipe.lr > 0:
+        for name, (lowest, below) in RANGES.items():
+            if not lowest <= getattr(recipe, name) < below:  # false for nan, too
+                bounds = f"at least {lowest}" + (f" and below {below}" if below < math.inf else "")
+                raise PeftlabError(f"{name} is {getattr(recipe, name)}, but must be {bounds}")
+        if recipe.lr is not None and not 0 < recipe.lr < math.inf:
             raise PeftlabError(f"lr is {recipe.lr}, but must be greater than 0")
         return replace(self, recipe=recipe)
 

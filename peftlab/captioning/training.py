@@ -19,7 +19,7 @@ from ..tasks.captions import CaptionTask
 from ..training.loop import train
 from ..training.precision import pick_device
 from ..training.run import Run
-from ..training.spec import RunSpec
+from ..training.spec import RunSpec, check_whole_numbers
 from .captioner import IGNORED, Captioner
 from .interface import CausalLM
 from .load import SCENES_CAPTIONER
@@ -54,8 +54,10 @@ def make_spec(
     model: Captioner, task: CaptionTask, *, train_images: int | None = None, seed: int = 0, **recipe: Any
 ) -> CaptionSpec:
     """The spec of training a captioner. recipe: epochs, batch_size, lr, ...; lr None: the one of LEARNING_RATES."""
+    check_whole_numbers(train_images, seed)
     vit, lm = model.frozen
-    lr = recipe.pop("lr", None) or LEARNING_RATES[model.options.get("kind", model.method)]
+    lr = recipe.pop("lr", None)
+    lr = LEARNING_RATES[model.options.get("kind", model.method)] if lr is None else lr
     return CaptionSpec(
         task=task.name,
         synthetic=task.synthetic,

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..common.errors import DataError
 from ..common.files import write_json, write_text
 from ..common.paths import runs_folder
 
@@ -53,14 +54,19 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def read_ledger(folder: str | Path | None = None) -> pd.DataFrame:
     """All runs as a DataFrame, one row a run, sorted by task, method and seed.
 
-    Accuracies lie in [0, 1], times are seconds. A run folder that cannot be read is skipped with a warning.
+    Accuracies lie in [0, 1], times are seconds. A record that cannot be read is skipped with a warning. Raises
+    DataError for a folder that was named and is not there.
     """
+    if folder is not None and not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder, so no ledger. Check the path")
     rows = []
     for file in sorted(Path(folder or runs_folder()).glob("*/run.json")):
         try:
-            record = json.loads(file.read_text())
+            record = json.loads(file.read_text(encoding="utf-8"))
+            if not (isinstance(record, dict) and {"task", "method", "seed"} <= record.keys()):
+                raise ValueError("not the record of a run")
             rows.append({"run": file.parent.name} | record)
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:  # also what is no text and no JSON
             warnings.warn(f"{file}: skipped, cannot be read ({error})", stacklevel=2)
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values(["task", "method", "seed", "run"], ignore_index=True)

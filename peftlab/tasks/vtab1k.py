@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from ..common.errors import DataError
 
 SPLITS = ("train800", "val200", "train800val200", "test")
+TRAIN_SPLITS = ("train800", "train800val200")  # what may be trained on
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import Any
 
 from ..backbones.load import fingerprint
 from ..backbones.protocols import Protocol, get_protocol
-from ..common.errors import PeftlabError
+from ..common.errors import PeftlabError, check_choice
 from ..common.paths import runs_folder
 from ..methods.core.model import PeftModel
 from ..results.ledger import run_id
 from ..tasks.task import Task
+from ..tasks.vtab1k import TRAIN_SPLITS
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class RunSpec:
         return folder
 
 
+def check_whole_numbers(train_images: int | None, seed: int) -> None:
+    """Raise PeftlabError unless there is an image to train on and the seed is one."""
+    for name, value, lowest in (("train_images", train_images, 1), ("seed", seed, 0)):
+        if value is not None and value < lowest:
+            raise PeftlabError(f"{name} is {value}, but must be at least {lowest}")
+
+
 def make_spec(
     model: PeftModel,
     task: Task,
@@ -68,15 +76,18 @@ def make_spec(
     recipe: fields of a Recipe (epochs, batch_size, lr, weight_decay, ...) that differ from the protocol's; lr None or
     absent: the protocol's, or else the method's. train_images: only the first so many, for quick lessons; the ledger
     says so. evaluate_each_epoch: splits on which to measure after each epoch, to show what test-set selection does.
-    Raises PeftlabError where the head does not fit the task.
+    Raises PeftlabError where the head does not fit the task, and for splits and values that mean nothing.
     """
+    check_choice("training split", train_split, TRAIN_SPLITS)
+    check_whole_numbers(train_images, seed)
     if model.num_classes != task.num_classes:
         raise PeftlabError(
             f"the head has {model.num_classes} classes, but {task.title} has {task.num_classes}; "
             "attach with num_classes=task.num_classes"
         )
     protocol = get_protocol(protocol)
-    lr = recipe.pop("lr", None) or protocol.learning_rate(model.method)
+    lr = recipe.pop("lr", None)
+    lr = protocol.learning_rate(model.method) if lr is None else lr
     return RunSpec(
         task=task.name,
         synthetic=task.synthetic,

@@ -132,6 +132,8 @@ def _select(notebooks: list[Path], only: str | None) -> list[Path]:
         return notebooks
     wanted = [w.strip().removesuffix(".ipynb") for w in only.split(",") if w.strip()]
     names = [p.stem for p in notebooks]
+    if not wanted:
+        raise PeftlabError(f"only={only!r} names no notebook; leave it out for all, or choose from {', '.join(names)}")
     for word in wanted:
         if not any(name.startswith(word) for name in names):
             raise PeftlabError(f"no notebook starts with {word!r}{near(word, names)}")

@@ -40,3 +40,28 @@ def test_the_recipe_is_the_one_that_is_used(model, tiny_task):
     assert make_spec(model, tiny_task, train_images=5).train_images == 5
     with pytest.raises(PeftlabError, match="unknown setting 'epoch'; did you mean 'epochs'"):
         make_spec(model, tiny_task, epoch=3)
+
+
+@pytest.mark.parametrize("split", ["test", "val200", "train"])
+def test_training_is_on_training_splits_only(split, model, tiny_task):
+    with pytest.raises(PeftlabError, match=f"unknown training split '{split}'.*train800val200"):
+        make_spec(model, tiny_task, train_split=split)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"lr": 0}, "lr is 0"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"drop_path": 1.5}, "drop_path is 1.5"),
+        ({"train_images": 0}, "train_images is 0"),
+        ({"train_images": -5}, "train_images is -5"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(setting, message, model, tiny_task):
+    with pytest.raises(PeftlabError, match=message):
+        make_spec(model, tiny_task, **setting)

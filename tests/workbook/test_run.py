@@ -18,7 +18,7 @@ from peftlab.common.errors import PeftlabError
 from peftlab.workbook.lint import KERNELSPEC
 from peftlab.workbook.math import markdown_to_html, unknown_math
 from peftlab.workbook.page import duration, external_references, objective, strip_progress, thumbnail
-from peftlab.workbook.run import _ThisPython, build_workbook, check_parameters, find_notebooks
+from peftlab.workbook.run import _ThisPython, build_workbook, check_parameters, find_notebooks, publish
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
 GOOD_TEXT = r"""# 00 A good one
@@ -416,9 +416,17 @@ def test_a_crash_while_writing_leaves_the_old_page_and_no_partial_file(tmp_path,
 def test_the_index_leads_to_the_reference_where_there_is_one(tmp_path):
     notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"))
     site = tmp_path / "site"
-    assert build_workbook(tmp_path, site, only="") == []
+    site.mkdir()
+    publish(find_notebooks(tmp_path), site, "")
     assert "api/index.html" not in (site / "index.html").read_text()
     (site / "api").mkdir()
     (site / "api" / "index.html").write_text("")
-    build_workbook(tmp_path, site, only="")
+    publish(find_notebooks(tmp_path), site, "")
     assert 'href="api/index.html"' in (site / "index.html").read_text()
+
+
+@pytest.mark.parametrize("only", ["", " , "])
+def test_a_choice_of_nothing_is_refused(only, tmp_path):
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"))
+    with pytest.raises(PeftlabError, match="names no notebook"):
+        build_workbook(tmp_path, tmp_path / "site", only=only)

@@ -1,4 +1,4 @@
-"""The repository itself: environments agree, style holds, notebooks are clean, the command line works."""
+"""The repository itself: environments agree, style holds, imports go one way, documents agree with the code."""
 
 import re
 import subprocess
@@ -13,17 +13,16 @@ import pytest
 import yaml
 
 import peftlab
-from peftlab.cli import main
-from peftlab.results.ledger import read_ledger
-from peftlab.results.statistics import accuracy_interval, mean_interval
 from peftlab.training.loop import train
+from peftlab.workbook.page import external_references
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS = sorted({f.parent for f in (ROOT / "peftlab").rglob("__init__.py")})
 
 
 def test_environment_yml_equals_pyproject():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = PROJECT["project"]
     conda = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
     wanted = {f"python{project['requires-python']}", *project["dependencies"]}
     assert {re.sub(r"^pytorch\b", "torch", d) for d in conda if d != "pip"} == wanted
@@ -74,33 +73,35 @@ def test_one_word_one_meaning():
     assert files and {name: match[0] for name, match in found.items() if match} == {}
 
 
-def test_intervals_agree_with_textbook_values():
-    low, high = accuracy_interval(0.5, 100)
-    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
-    mean, low, high = mean_interval([1.0, 2.0, 3.0])
-    assert mean == 2 and high - mean == pytest.approx(4.3027 / 3**0.5, abs=1e-4) == mean - low
-    assert all(value != value for value in mean_interval([1.0])[1:])  # nan: one value has no interval
+def test_imports_go_down_only():
+    lint = Path(sys.executable).with_name("lint-imports")
+    out = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode == 0, out.stdout
 
 
-@pytest.mark.parametrize("command", ["methods", "tasks", "backbones", "ledger"])
-def test_listing_commands(command, capsys):
-    assert main([command]) == 0
-    assert {"methods": "lora", "tasks": "dsprites_ori", "backbones": "peftlab_vit_mini", "ledger": "peftlab fit"}[
-        command
-    ] in capsys.readouterr().out
+def test_one_version_everywhere():
+    version = PROJECT["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert "## [Unreleased]" in changelog and f"## [{version}]" in changelog
 
 
-def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkeypatch):
-    monkeypatch.setattr("peftlab.tasks.load.load_task", lambda name, root: tiny_task)
-    assert main(["fit", "lora", "tiny", "-o", "rank=2", "-o", "targets=q,k", "--epochs", "1"]) == 0
-    row = read_ledger().iloc[0]
-    assert '"rank": 2' in row["options"] and '["q", "k"]' in row["options"]
-    assert "tiny (synthetic): test accuracy" in capsys.readouterr().out
-    assert main(["fit", "lorra", "tiny"]) == 2
-    assert "did you mean 'lora'" in capsys.readouterr().err
-    assert main(["fit", "lora", "tiny", "-o", "rank"]) == 2
-    assert main(["fit", "full", "tiny", "--lr", "1e9", "--epochs", "9"]) == 1
-    assert "the loss became" in capsys.readouterr().err
-    assert main(["fit", "linear", "tiny", "--epochs", "1", "--runs", "/dev/null/runs"]) == 1
-    assert "may be written to" in capsys.readouterr().err
-    assert main(["ledger"]) == 0 and main(["ledger", "--csv"]) == 0
+def test_files_that_contributing_names_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:peftlab|tests|tools|data|docs|notebooks)/[\w/.]+)`", text)
+    assert len(named) > 15
+    assert [n for n in named if "NAME" not in n and "NN_" not in n and not (ROOT / n).exists()] == []
+
+
+@pytest.mark.parametrize("file", sorted(Path(ROOT / ".github").rglob("*.yml")), ids=lambda p: p.name)
+def test_workflow_and_issue_templates_are_yaml(file):
+    assert yaml.safe_load(file.read_text())
+
+
+def test_the_reference_shows_docstrings_and_loads_nothing(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "pdoc", "-t", ROOT / "docs" / "pdoc", "-o", tmp_path]
+    subprocess.run([*command, "peftlab.common", "peftlab.common.paths"], cwd=ROOT, check=True, capture_output=True)
+    index, page = (tmp_path / "index.html").read_text(), (tmp_path / "peftlab" / "common" / "paths.html").read_text()
+    assert "What every room needs" in index and 'href="peftlab/common/paths.html"' in index
+    assert "Synthetic tasks and downloads" in page
+    assert external_references(index) == external_references(page) == []

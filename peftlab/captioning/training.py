@@ -12,14 +12,14 @@ from torch import Tensor
 from ..backbones.load import fingerprint
 from ..backbones.protocols import Protocol, Recipe
 from ..backbones.types import ViT
-from ..common.errors import PeftlabError
+from ..common.errors import PeftlabError, check_at_least
 from ..common.files import read_tensors, write_tensors
 from ..methods.core.model import load_tensors
 from ..tasks.captions import CaptionTask
 from ..training.loop import train
 from ..training.precision import pick_device
 from ..training.run import Run
-from ..training.spec import RunSpec, check_whole_numbers
+from ..training.spec import RunSpec
 from .captioner import IGNORED, Captioner
 from .interface import CausalLM
 from .load import SCENES_CAPTIONER
@@ -54,7 +54,8 @@ def make_spec(
     model: Captioner, task: CaptionTask, *, train_images: int | None = None, seed: int = 0, **recipe: Any
 ) -> CaptionSpec:
     """The spec of training a captioner. recipe: epochs, batch_size, lr, ...; lr None: the one of LEARNING_RATES."""
-    check_whole_numbers(train_images, seed)
+    check_at_least("seed", seed, 0)
+    check_at_least("train_images", train_images, 1)
     vit, lm = model.frozen
     lr = recipe.pop("lr", None)
     lr = LEARNING_RATES[model.options.get("kind", model.method)] if lr is None else lr
@@ -109,7 +110,7 @@ def fit(
         wanted = labels[chosen, :longest].flatten()
         return {"loss": F.cross_entropy(logits.float().flatten(0, 1), wanted, ignore_index=IGNORED)}
 
-    curves = train(model, step, spec, run.folder, device)
+    curves = train(model, step, spec, run.folder, device, f"{model.title} on {task.title}")
     model.eval()
     save(model, run.folder)
     run.finish(curves, parameters=model.method_parameters, connector_parameters=model.connector_parameters)

@@ -37,3 +37,14 @@ def check_choice(kind: str, value: object, known: Collection[str]) -> None:
     """
     if value not in known:
         raise PeftlabError(f"unknown {kind} {value!r}{near(value, known)}")
+
+
+def check_at_least(name: str, value: float | None, lowest: float) -> None:
+    """Raise PeftlabError for a number below the lowest that means something. None, where it is allowed, passes.
+
+    >>> check_at_least("rank", 0, 1)
+    Traceback (most recent call last):
+    peftlab.common.errors.PeftlabError: rank is 0, but must be at least 1
+    """
+    if value is not None and value < lowest:
+        raise PeftlabError(f"{name} is {value}, but must be at least {lowest}")

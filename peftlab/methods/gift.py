@@ -28,7 +28,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 from ..backbones.types import ViT
-from ..common.errors import PeftlabError
+from ..common.errors import PeftlabError, check_at_least
 from .core.base import option, register
 from .gift_linear import Generator, GiftLinear
 
@@ -132,8 +132,7 @@ class Gift(GiftLinear):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("clusters", "hyper_blocks", "heads", "ratio"):
-            if getattr(self, name) < 1:
-                raise PeftlabError(f"{name} is {getattr(self, name)}, but must be at least 1")
+            check_at_least(name, getattr(self, name), 1)
         if self.rank % self.heads:
             raise PeftlabError(f"heads is {self.heads}, but must divide the rank, {self.rank}")
 

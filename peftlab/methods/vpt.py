@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.types import Tokens, ViT
-from ..common.errors import PeftlabError
+from ..common.errors import check_at_least
 from .core.base import Method, option, register
 
 
@@ -58,8 +58,7 @@ class VPT(Method):
     not_mergeable = "its prompts are tokens, and weights cannot hold tokens"
 
     def apply(self, vit: ViT) -> None:
-        if self.prompts < 1:
-            raise PeftlabError(f"prompts is {self.prompts}, but must be at least 1")
+        check_at_least("prompts", self.prompts, 1)
         bound = math.sqrt(6 / (3 * math.prod(vit.patch_embed.patch_size) + vit.embed_dim))
         blocks = self.blocks(vit)
         for first, last in zip(blocks, blocks, strict=True) if self.deep else [(blocks[0], blocks[-1])]:

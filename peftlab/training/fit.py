@@ -135,4 +135,4 @@ def train_classifier(run: Run) -> list[dict[str, float]]:
         splits = spec.evaluate_each_epoch
         return {f"{s}_accuracy": evaluate(model, task, s, spec.protocol, device)["accuracy"] for s in splits}
 
-    return train(model, step, spec, run.folder, device, after_epoch)
+    return train(model, step, spec, run.folder, device, f"{spec.method} on {task.title}", after_epoch)

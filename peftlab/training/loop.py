@@ -26,13 +26,14 @@ def train(
     spec: RunSpec,
     folder: Path,
     device: torch.device,
+    title: str,
     after_epoch: Callable[[], dict[str, float]] = dict,
 ) -> list[dict[str, float]]:
     """Train what is trainable in a model -> curves, one dict an epoch.
 
-    step: row numbers of a batch -> {"loss": scalar, further means for the curves}. after_epoch: further entries of the
-    curves. The folder keeps the last complete epoch, and the same call goes on from there. Raises FloatingPointError
-    when the loss is no longer a number.
+    step: row numbers of a batch -> {"loss": scalar, further means for the curves}. title: of the bar and in messages.
+    after_epoch: further entries of the curves. The folder keeps the last complete epoch, and the same call goes on
+    from there. Raises FloatingPointError when the loss is no longer a number.
     """
     recipe, n = spec.protocol.recipe, spec.train_images
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
@@ -40,7 +41,7 @@ def train(
     curves = load_state(state, model, optimizer)["curves"] if state.is_file() else []
     per_epoch = math.ceil(n / recipe.batch_size)
     epochs = range(len(curves), recipe.epochs)
-    bar = progress(epochs, desc=spec.title, unit="epoch", initial=len(curves), total=recipe.epochs)
+    bar = progress(epochs, desc=title, unit="epoch", initial=len(curves), total=recipe.epochs)
     for epoch in bar:
         model.train()
         began, sums = time.perf_counter(), Counter[str]()
@@ -50,7 +51,7 @@ def train(
                 group["lr"] = rate
             with autocast(device):
                 terms = step(rows)
-            require_finite(terms["loss"], f"{spec.title}, epoch {epoch + 1}, step {i + 1}", rate)
+            require_finite(terms["loss"], f"{title}, epoch {epoch + 1}, step {i + 1}", rate)
             optimizer.zero_grad(set_to_none=True)
             terms["loss"].backward()
             optimizer.step()

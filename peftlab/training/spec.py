@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backbones.load import fingerprint
 from ..backbones.protocols import Protocol, get_protocol
-from ..common.errors import PeftlabError, check_choice
+from ..common.errors import PeftlabError, check_at_least, check_choice
 from ..common.paths import runs_folder
 from ..methods.core.model import PeftModel
 from ..results.ledger import run_id
@@ -34,11 +34,6 @@ class RunSpec:
     evaluate_each_epoch: tuple[str, ...] = ()  # splits
 
     @property
-    def title(self) -> str:
-        """For progress bars and messages, as 'lora on eurosat'."""
-        return f"{self.method} on {self.task}{' (synthetic)' if self.synthetic else ''}"
-
-    @property
     def identity(self) -> dict[str, Any]:
         """The spec as the ledger keeps it. The protocol stands by name and hash; its recipe follows in the record."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -51,13 +46,6 @@ class RunSpec:
         folder = Path(runs or runs_folder()) / run_id(self.identity)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-def check_whole_numbers(train_images: int | None, seed: int) -> None:
-    """Raise PeftlabError unless there is an image to train on and the seed is one."""
-    for name, value, lowest in (("train_images", train_images, 1), ("seed", seed, 0)):
-        if value is not None and value < lowest:
-            raise PeftlabError(f"{name} is {value}, but must be at least {lowest}")
 
 
 def make_spec(
@@ -79,7 +67,8 @@ def make_spec(
     Raises PeftlabError where the head does not fit the task, and for splits and values that mean nothing.
     """
     check_choice("training split", train_split, TRAIN_SPLITS)
-    check_whole_numbers(train_images, seed)
+    check_at_least("seed", seed, 0)
+    check_at_least("train_images", train_images, 1)
     if model.num_classes != task.num_classes:
         raise PeftlabError(
             f"the head has {model.num_classes} classes, but {task.title} has {task.num_classes}; "

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from peftlab.common.errors import PeftlabError
-from peftlab.results.statistics import averages, holm, paired, ranks, score_array
+from peftlab.results.statistics import accuracy_interval, averages, holm, mean_interval, paired, ranks, score_array
 
 GROUPS = {"dtd": "natural", "cifar": "natural", "eurosat": "specialized", "dsprites_loc": "structured"}
 
@@ -116,3 +116,11 @@ def test_ranks_and_critical_differences():
         assert ranks(table)[2] == pytest.approx(q * np.sqrt(k * (k + 1) / (6 * 4)), rel=1e-3)
     with pytest.raises(PeftlabError, match="three methods or more, not 2"):
         ranks(ledger(noisy, methods="ab"))
+
+
+def test_intervals_agree_with_textbook_values():
+    low, high = accuracy_interval(0.5, 100)
+    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2 and high - mean == pytest.approx(4.3027 / 3**0.5, abs=1e-4) == mean - low
+    assert all(value != value for value in mean_interval([1.0])[1:])  # nan: one value has no interval

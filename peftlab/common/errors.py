@@ -1,6 +1,8 @@
 """The errors that peftlab raises on purpose. Each message names the file or value and the fix."""
 
+import math
 from collections.abc import Collection
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 
@@ -48,3 +50,29 @@ def check_at_least(name: str, value: float | None, lowest: float) -> None:
     """
     if value is not None and value < lowest:
         raise PeftlabError(f"{name} is {value}, but must be at least {lowest}")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The finite numbers from `at_least` on, or above `above`, and below `below`.
+
+    >>> rate = Range(at_least=0, below=1)
+    >>> str(rate), 0 in rate, 1 in rate, float("nan") in rate
+    ('at least 0 and below 1', True, False, False)
+    """
+
+    at_least: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def __contains__(self, number: float) -> bool:
+        return self.at_least <= number and self.above < number < self.below  # never true of NaN
+
+    def __str__(self) -> str:
+        bounds = {"at least": self.at_least, "greater than": self.above, "below": self.below}
+        return " and ".join(f"{words} {n}" for words, n in bounds.items() if math.isfinite(n)) or "finite"
+
+    def check(self, name: str, number: float | None) -> None:
+        """Raise PeftlabError for a number that does not lie in the range. None, where it is allowed, passes."""
+        if number is not None and number not in self:
+            raise PeftlabError(f"{name} is {number}, but must be {self if number in Range() else 'finite'}")

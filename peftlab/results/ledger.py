@@ -16,8 +16,11 @@ from typing import Any
 import pandas as pd
 
 from ..common.errors import DataError
-from ..common.files import write_json, write_text
+from ..common.files import read_json, write_json, write_text
 from ..common.paths import runs_folder
+from .published import read_table
+
+EVERY_RECORD = {"task": str, "method": str, "seed": int}  # what each has, whichever model it is of
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
@@ -36,8 +39,8 @@ def write_curves(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """curves.csv of one run -> DataFrame, a row an epoch."""
-    return pd.read_csv(folder / "curves.csv")
+    """curves.csv of one run -> DataFrame, a row an epoch. Raises DataError, naming the file, where it is damaged."""
+    return read_table(folder / "curves.csv")
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -46,9 +49,14 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """run.json of one run, or None where there is none yet."""
+    """run.json of one run, or None where there is none yet. Raises DataError, naming the file, where it is damaged."""
     file = folder / "run.json"
-    return json.loads(file.read_text()) if file.is_file() else None
+    if not file.exists():
+        return None
+    record = read_json(file)
+    if not all(isinstance(record.get(key), kind) for key, kind in EVERY_RECORD.items()):
+        raise DataError(f"{file}: not the record of a run. Move its folder away, or remove it and train again")
+    return record
 
 
 def read_ledger(folder: str | Path | None = None) -> pd.DataFrame:
@@ -57,17 +65,16 @@ def read_ledger(folder: str | Path | None = None) -> pd.DataFrame:
     Accuracies lie in [0, 1], times are seconds. A record that cannot be read is skipped with a warning. Raises
     DataError for a folder that was named and is not there.
     """
-    if folder is not None and not Path(folder).is_dir():
-        raise DataError(f"{folder}: no such folder, so no ledger. Check the path")
-    rows = []
-    for file in sorted(Path(folder or runs_folder()).glob("*/run.json")):
+    root = Path(folder or runs_folder())
+    if not root.is_dir() and (folder is not None or root.exists()):
+        raise DataError(f"{root}: no such folder, so no ledger. Check the path")
+    rows: list[dict[str, Any]] = []
+    for file in sorted(root.glob("*/run.json")):
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            if not (isinstance(record, dict) and {"task", "method", "seed"} <= record.keys()):
-                raise ValueError("not the record of a run")
-            rows.append({"run": file.parent.name} | record)
-        except (OSError, ValueError) as error:  # also what is no text and no JSON
-            warnings.warn(f"{file}: skipped, cannot be read ({error})", stacklevel=2)
+            if record := read_record(file.parent):  # None: removed meanwhile
+                rows.append({"run": file.parent.name} | record)
+        except DataError as error:
+            warnings.warn(f"skipped, {error}", stacklevel=2)
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values(["task", "method", "seed", "run"], ignore_index=True)
 

@@ -32,6 +32,12 @@ def own_ledger(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def own_fingerprints(tmp_path, monkeypatch):
+    """No test writes into the user's cache of content hashes."""
+    monkeypatch.setattr("peftlab.tasks.files.cache_folder", lambda: tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
-from PIL import Image
 
 from ..common.errors import DataError
 from ..common.progress import progress
-from .task import load_image
+from .task import as_rgb, open_image
 from .vtab1k import SPLITS, VTAB, TaskSpec, list_lines, parse_line, read_classes
 
 DISJOINT = ("train800", "val200", "test")
@@ -162,21 +161,14 @@ def _inspect(path: Path, decode: bool) -> Finding:
     if not decode:
         missing = Finding(fault="unreadable", problem=f"{path}: in a list, but no such file")
         return Finding() if path.is_file() else missing
+    fault: Literal["unreadable", "mode"] = "unreadable"
     try:
-        image = load_image(path)
+        image = open_image(path)
+        fault = "mode"
+        image = as_rgb(image, path)
     except DataError as error:
-        return Finding(fault="mode" if _opens(path) else "unreadable", problem=str(error))
+        return Finding(fault=fault, problem=str(error))
     return Finding(digest=hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest())
-
-
-def _opens(path: Path) -> bool:
-    """Whether PIL reads the file, whatever its mode."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception:  # whatever PIL raises on damaged files, `load_image` has already put it into words
-        return False
-    return True
 
 
 def _repeats(

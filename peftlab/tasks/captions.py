@@ -7,7 +7,8 @@ jsonl   <folder>/captions.jsonl, a line an image: {"file", "captions": [..], "sp
 
 import hashlib
 import json
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +23,12 @@ from ..common.errors import DataError, check_choice
 from ..common.files import write_json
 from ..common.paths import cache_folder
 from ..common.progress import progress
+from .files import digests, read_text, shown
 from .synthetic import scenes
 from .synthetic.drawing import drawn_once
 from .synthetic.registry import image_rng
 from .task import read_pixels
+from .vtab1k import read_lines
 
 SPLITS = ("train", "val", "test")
 SCENES = {"train": 800, "val": 200, "test": 200}
@@ -53,7 +56,7 @@ class CaptionTask:
     @cached_property
     def entries(self) -> dict[str, list[Captioned]]:
         """The images and captions of each split. Raises DataError for anything missing or empty."""
-        if (self.folder / "captions.jsonl").is_file():
+        if os.path.lexists(self.folder / "captions.jsonl"):
             return read_jsonl(self.folder / "captions.jsonl")
         return {split: read_coco(file) for split in SPLITS if (file := coco_file(self.folder, split))}
 
@@ -82,15 +85,32 @@ class CaptionTask:
         return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
 
     def factors(self, split: str) -> list[list[dict[str, Any]]]:
-        """What each synthetic scene shows: the factors of each of its solids."""
-        table = json.loads((self.folder / "factors.json").read_text())
-        return [table[f"{split}/{path.name}"]["objects"] for path, _ in self.split(split)]
+        """What each synthetic scene shows: the factors of each of its solids. Raises DataError for a damaged file."""
+        file = self.folder / "factors.json"
+        text = read_text(file)
+        try:
+            table = json.loads(text)
+            return [table[f"{split}/{path.name}"]["objects"] for path, _ in self.split(split)]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"{file}: not the factors of these scenes ({error!r}). Draw the scenes anew") from None
+
+    @cached_property
+    def digests(self) -> dict[Path, str]:
+        """The content of every image that has captions, as 32 hex digits. Raises DataError for a missing one."""
+        return digests(self.folder, [path for each in self.entries.values() for path, _ in each])
 
     @cached_property
     def fingerprint(self) -> str:
-        """12 hex digits over the folder's name, the names of the images and their captions."""
-        said = [[split, path.name, captions] for split, each in self.entries.items() for path, captions in each]
-        return hashlib.sha256(json.dumps([self.folder.name, said]).encode()).hexdigest()[:12]
+        """12 hex digits over the folder's name, the names and the content of the images, and their captions.
+
+        Raises DataError for an image that is missing or no regular file.
+        """
+        rows = [
+            [split, path.relative_to(self.folder).as_posix(), captions, self.digests[path]]
+            for split, each in self.entries.items()
+            for path, captions in each
+        ]
+        return hashlib.sha256(json.dumps([self.folder.name, rows]).encode()).hexdigest()[:12]
 
 
 def load_captions(source: str | Path = "scenes") -> CaptionTask:
@@ -103,7 +123,7 @@ def load_captions(source: str | Path = "scenes") -> CaptionTask:
         drawn_once(folder, draw_scenes)
         return CaptionTask("scenes", folder, synthetic=True)
     folder = Path(source).expanduser()
-    if not (folder / "captions.jsonl").is_file() and not any(coco_file(folder, split) for split in SPLITS):
+    if not os.path.lexists(folder / "captions.jsonl") and not any(coco_file(folder, split) for split in SPLITS):
         raise DataError(
             f"{folder}: neither captions.jsonl nor annotations/captions_<split>.json is there. Name the folder that "
             "has one of them, or 'scenes' for synthetic ones"
@@ -124,29 +144,34 @@ def read_coco(file: Path) -> list[Captioned]:
 
     Raises DataError for a file of another form, and for captions of images that it does not list.
     """
-    images = file.parents[1] / file.stem.removeprefix("captions_")
+    images, text = file.parents[1] / file.stem.removeprefix("captions_"), read_text(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(text)
         names = {image["id"]: image["file_name"] for image in content["images"]}
         said = defaultdict(list)
         for annotation in content["annotations"]:
             said[annotation["image_id"]].append(annotation["caption"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{file}: not COCO captions ({type(error).__name__}: {error}). Fetch the file again") from None
+    if len(names) < len(content["images"]):
+        twice, _ = Counter(image["id"] for image in content["images"]).most_common(1)[0]
+        raise DataError(f"{file}: lists image id {shown(twice)} twice. Give each image an id of its own")
     strangers = sorted(said.keys() - names.keys(), key=str)
     if strangers:
-        raise DataError(f"{file}: captions of image ids that it does not list: {strangers[:5]}")
+        raise DataError(f"{file}: captions of image ids that it does not list: {shown(strangers[:5])}")
+    if not names:
+        raise DataError(f"{file}: no captions in it")
     return [(_inside(images, name, file), _checked(said[i], name, file)) for i, name in names.items()]
 
 
 def read_jsonl(file: Path) -> dict[str, list[Captioned]]:
     """The images and captions of each split of captions.jsonl. Raises DataError naming the line."""
     entries = defaultdict(list)
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in read_lines(file):
         try:
             row = json.loads(line)
             name, captions, split = row["file"], row["captions"], row["split"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{file}, line {number}: not an image with captions ({error!r}). Fix the line") from None
         check_choice(f"split in {file}, line {number}:", split, SPLITS)
         entries[split].append((_inside(file.parent, name, file), _checked(captions, name, file)))
@@ -155,17 +180,22 @@ def read_jsonl(file: Path) -> dict[str, list[Captioned]]:
     return dict(entries)
 
 
-def _inside(folder: Path, name: str, file: Path) -> Path:
-    """The path of an image, which may not lead out of its folder."""
+def _inside(folder: Path, name: Any, file: Path) -> Path:
+    """The path of an image. Raises DataError for what is no name, or leads out of the folder."""
+    valid = isinstance(name, str) and name.encode(errors="ignore").decode().replace("\0", "")
+    if not valid or valid != name:
+        raise DataError(f"{file}: {shown(name)} is not the name of an image. Fix it, or drop the image")
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"{file}: the image name {name!r} leads out of {folder}")
+        raise DataError(f"{file}: the image name {shown(name)} leads out of {folder}")
     return folder / name
 
 
 def _checked(captions: Any, name: str, file: Path) -> list[str]:
     """Captions without surrounding space. Raises DataError for an image without any, and for an empty one."""
     if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
-        raise DataError(f"{file}: {name} has no caption, or an empty one: {captions!r}. Write one, or drop the image")
+        raise DataError(
+            f"{file}: {name} has no caption, or an empty one: {shown(captions)}. Write one, or drop the image"
+        )
     return [caption.strip() for caption in captions]
 
 

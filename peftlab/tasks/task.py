@@ -1,6 +1,9 @@
 """A task: images, labels, class names, splits, group."""
 
 import hashlib
+import json
+import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,30 +13,53 @@ from typing import SupportsIndex
 import numpy as np
 import torch
 from jaxtyping import Int64
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..backbones.types import Pixels
-from ..common.errors import DataError, PeftlabError, near
-from .vtab1k import SPLITS, read_split
+from ..common.errors import DataError, PeftlabError, check_choice, near
+from .files import digests, regular
+from .vtab1k import JUDGED_BY, SPLITS, read_split
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # another of Pillow's, EPS, runs whatever it is given
+COPIES = 0.1  # share of a training list; so many of a list's images are not in another by chance
 
 
-def load_image(path: str | Path) -> Image.Image:
-    """Open one image as RGB. Raises DataError naming the file when it is missing, truncated or of another mode."""
+def open_image(path: str | Path) -> Image.Image:
+    """One image as it is stored, turned upright as its EXIF says.
+
+    Raises DataError naming the file when it is missing, no regular file, damaged, an animation, or claims more pixels
+    than Pillow takes for honest.
+    """
+    regular(path)
     try:
-        with Image.open(path) as image:
-            image.load()
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: the list names this image, but there is no such file. Fetch the task again"
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                pictures = image.format != "MPO" and getattr(image, "is_animated", False)  # MPO: a camera's JPEG
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: too large an image ({error}). Replace it by a smaller one") from None
+    except Exception as error:  # damaged files make Pillow raise nearly anything
         raise DataError(f"{path}: not a readable image ({error}). Replace the file or fetch the task again") from None
+    if pictures:
+        raise DataError(f"{path}: an animation or several pages, not one image. Save the one that is meant")
+    return image
+
+
+def as_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    """An image in RGB. Raises DataError naming the file when its mode is another than RGB or L."""
     if image.mode not in ("RGB", "L"):
         raise DataError(
             f"{path}: image mode {image.mode}, expected RGB or L (8 bit). Convert it: "
             f"PIL.Image.open(path).convert('RGB').save(path)"
         )
     return image.convert("RGB")
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """Open one image as RGB. Raises DataError as `open_image` and `as_rgb` do."""
+    return as_rgb(open_image(path), path)
 
 
 def read_pixels(paths: Sequence[str | Path], size: tuple[int, int], interpolation: str = "bicubic") -> Pixels:
@@ -73,11 +99,19 @@ class Task:
         """The name for tables and pictures; synthetic tasks carry their tag."""
         return f"{self.name} (synthetic)" if self.synthetic else self.name
 
+    @cached_property
+    def _lists(self) -> dict[str, tuple[list[Path], Int64[np.ndarray, " images"]]]:
+        """The lists read so far: each once, so that a task stays as it was read."""
+        return {}
+
     def split(self, name: str) -> tuple[list[Path], Int64[np.ndarray, " images"]]:
         """-> (image Paths, labels) of 'train800', 'val200', 'train800val200' or 'test'."""
         if name not in SPLITS:
             raise PeftlabError(f"unknown split {name!r}{near(name, SPLITS)}")
-        return read_split(self.folder, name, self.num_classes)
+        if name not in self._lists:
+            self._lists[name] = read_split(self.folder, name, self.num_classes)
+        paths, labels = self._lists[name]
+        return list(paths), labels.copy()
 
     def labels(self, split: str) -> Int64[np.ndarray, " images"]:
         """The class of each image of a split, from 0."""
@@ -99,7 +133,43 @@ class Task:
         return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
 
     @cached_property
+    def digests(self) -> dict[Path, str]:
+        """The content of every image that the lists name, as 32 hex digits. Raises DataError for a missing one."""
+        return digests(self.folder, [path for split in SPLITS for path in self.split(split)[0]])
+
+    @cached_property
     def fingerprint(self) -> str:
-        """12 hex digits over the folder's name (synthetic tasks carry their version in it) and the list files."""
-        content = self.folder.name.encode() + b"".join((self.folder / f"{split}.txt").read_bytes() for split in SPLITS)
-        return hashlib.sha256(content).hexdigest()[:12]
+        """12 hex digits over the folder's name (synthetic tasks carry their version in it), classes, lists and images.
+
+        Raises DataError for a list or an image that is missing or no regular file.
+        """
+        rows = []
+        for split in SPLITS:
+            for path, label in zip(*self.split(split), strict=True):
+                rows.append([split, path.relative_to(self.folder).as_posix(), int(label), self.digests[path]])
+        content = json.dumps([self.folder.name, self.classes, rows])
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def check_disjoint(self, train_split: str) -> None:
+        """Raise DataError where a training list shares images with one that its result is measured on.
+
+        train800 is measured on val200 and test, train800val200 on test. One file in both is refused, by whatever path;
+        copies under other names are from a tenth of the training list on. Fewer occur in the genuine data: dSprites
+        draws its first and last angle alike, CIFAR-100 has some photographs twice. `peftlab data audit` names them.
+        """
+        check_choice("training split", train_split, JUDGED_BY)
+        ours = {path: self.digests[path] for path in self.split(train_split)[0]}
+        for split in JUDGED_BY[train_split]:
+            theirs = {path: self.digests[path] for path in self.split(split)[0]}
+            shared = set(ours.values()) & set(theirs.values())
+            equal, twins = ([path for path in each if each[path] in shared] for each in (ours, theirs))
+            files = {os.path.realpath(path) for path in twins}
+            same = [path for path in equal if os.path.realpath(path) in files]
+            if same or len(equal) >= COPIES * len(ours):
+                first, *_ = same or equal
+                twin = next(path for path in twins if theirs[path] == ours[first])
+                raise DataError(
+                    f"{self.folder / train_split}.txt: {len(same or equal)} of its {len(ours)} images are also in "
+                    f"{split}.txt, on which the result is measured (first: {first.relative_to(self.folder)}, there "
+                    f"{twin.relative_to(self.folder)}). Remove their lines from one of the two lists"
+                )

@@ -6,6 +6,7 @@
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..common.errors import DataError
+from .files import read_text, shown
 
 SPLITS = ("train800", "val200", "train800val200", "test")
-TRAIN_SPLITS = ("train800", "train800val200")  # what may be trained on
+JUDGED_BY = {"train800": ("val200", "test"), "train800val200": ("test",)}  # training list: those it is measured on
+TRAIN_SPLITS = tuple(JUDGED_BY)
+LONGEST = 18  # digits of a label that surely fits into 64 bits
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,7 @@ VTAB = {
 
 def read_lines(file: Path) -> list[tuple[int, str]]:
     """The non-empty lines of a text file -> [(line number, text)]. Raises DataError when the file is not UTF-8."""
-    try:
-        lines = enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not a text file ({error}). Fetch the task again") from None
+    lines = enumerate(read_text(file).split("\n"), 1)  # splitlines would end a line at U+2028, which a name may hold
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
@@ -77,7 +78,7 @@ def list_lines(folder: str | Path, split: str) -> list[tuple[int, str]]:
             "with 'peftlab data fetch', or ask for the synthetic task with root='synthetic'"
         )
     file = folder / f"{split}.txt"
-    if not file.is_file():
+    if not os.path.lexists(file):
         there = ", ".join(sorted(p.stem for p in folder.glob("*.txt") if p.stem in SPLITS)) or "none"
         raise DataError(f"{file}: this split is missing (found: {there}). Fetch the task again: peftlab data fetch")
     lines = read_lines(file)
@@ -97,14 +98,16 @@ def parse_line(folder: Path, split: str, number: int, line: str, num_classes: in
     """
     where = f"{folder / split}.txt, line {number}"
     name, _, label = line.rpartition(" ")
-    if not name or not label.removeprefix("-").isdecimal():
-        raise DataError(f"{where}: {line!r} is not '<path> <label>'. Fix or remove the line")
-    if int(label) < 0 or (num_classes is not None and int(label) >= num_classes):
+    if not name or not re.fullmatch("-?[0-9]+", label):
+        raise DataError(f"{where}: {shown(line)} is not '<path> <label>'. Fix or remove the line")
+    short = len(label) <= LONGEST
+    if not short or int(label) < 0 or (num_classes is not None and int(label) >= num_classes):
         allowed = "" if num_classes is None else f": {num_classes} classes, 0 to {num_classes - 1}"
-        raise DataError(f"{where}: label {label} is out of range{allowed}. Fix the label, or the list of classes")
+        said = label if short else f"of {len(label.removeprefix('-'))} digits"
+        raise DataError(f"{where}: label {said} is out of range{allowed}. Fix the label, or the list of classes")
     inside = os.path.normpath(name)
     if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
-        raise DataError(f"{where}: {name!r} leaves the task's folder. Use a path inside {folder}")
+        raise DataError(f"{where}: {shown(name)} leaves the task's folder. Use a path inside {folder}")
     return folder / inside, int(label)
 
 
@@ -124,15 +127,18 @@ def read_split(
 def read_classes(folder: str | Path, spec: TaskSpec | None = None) -> tuple[str, ...]:
     """Class names in label order: those of classes.txt, which may list a subset of the task's classes, else numbers.
 
-    Without a file and without a spec nothing is known: an empty tuple. Raises DataError when the file is empty or has
-    more names than the task has classes.
+    Without a file and without a spec nothing is known: an empty tuple. Raises DataError when the file is empty, has a
+    name twice, or has more names than the task has classes.
     """
     file = Path(folder) / "classes.txt"
-    if not file.is_file():
+    if not os.path.lexists(file):
         return tuple(f"class {i}" for i in range(spec.num_classes)) if spec else ()
     names = tuple(name for _, name in read_lines(file))
     if not names:
         raise DataError(f"{file}: no class names in it. Write one a line, or remove the file")
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise DataError(f"{file}: {shown(twice)} stands there twice. Give each class a name of its own")
     if spec and len(names) > spec.num_classes:
         raise DataError(f"{file}: {len(names)} class names, but the task has {spec.num_classes}. Remove the surplus")
     return names

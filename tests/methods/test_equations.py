@@ -139,6 +139,14 @@ def test_lora_equation(backbone):
     agree(model, by_hand(model, x, attention, mlp), x)
 
 
+@pytest.mark.parametrize("targets", [("q", "v"), ("q", "k", "v"), ("v", "k", "q")])
+def test_lora_of_each_target_has_its_own_matrices(targets):
+    """In whatever order they are named: the rows of a target change by its own B A."""
+    layer = tuned(load_backbone(), "lora", rank=2, alpha=3.0, targets=targets).vit.blocks[0].attn.qkv
+    for target, rows in layer.rows.items():
+        torch.testing.assert_close(layer.delta()[rows], 1.5 * layer.B[target] @ layer.A[target])
+
+
 @pytest.mark.parametrize("form", ["tt", "tk"])
 def test_fact_equation(backbone, form):
     """Every D x D piece of every weight changes by s V S U, piece by piece."""
@@ -188,6 +196,9 @@ class Noise(Task):
     """A task with random images and labels: no line separates the classes, so the best linear fit is a finite one."""
 
     fingerprint = "none"
+
+    def check_disjoint(self, train_split):
+        """It has no lists."""
 
     def size(self, split):
         return 400

@@ -86,7 +86,7 @@ def test_unreadable_images_are_all_named(folder):
     (folder / "images/test/000001.png").unlink()
     report = audit(folder)
     assert row(report, "test")["unreadable"] == 2 and row(report, "test")["wrong_mode"] == 0
-    assert [("000000.png: not a readable" in p, "000001.png: the list names" in p) for p in report.problems] == [
+    assert [("000000.png: not a readable" in p, "000001.png: a list names" in p) for p in report.problems] == [
         (True, False),
         (False, True),
     ]

@@ -140,7 +140,7 @@ def test_coco_is_read(coco):
     assert task.pixels("val", (4, 4), [0]).shape == (1, 4, 4, 3)
     with pytest.raises(PeftlabError, match="unknown split 'train'. Known: val"):
         task.captions("train")
-    with pytest.raises(DataError, match="3.jpg: the list names this image, but there is no such file"):
+    with pytest.raises(DataError, match="3.jpg: a list names this file, but there is no such file"):
         task.pixels("val", (4, 4))
 
 
@@ -202,10 +202,18 @@ def test_folder_without_captions(tmp_path):
         load_captions(tmp_path).captions("test")
 
 
-def test_fingerprint_follows_captions(coco):
+def test_fingerprint_follows_captions_and_images(coco, tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match="3.jpg: a list names this file, but there is no such file"):
+        _ = coco.write().fingerprint
+    images = tmp_path / "val2017"
+    Image.new("RGB", (8, 8), "red").save(images / "3.jpg")
     before = coco.write().fingerprint
+    assert coco.write().fingerprint == before and len(before) == 12
     coco.content["annotations"][0]["caption"] = "a wolf"
-    assert coco.write().fingerprint != before
+    wolf = coco.write().fingerprint
+    Image.new("RGB", (8, 8), "blue").save(images / "3.jpg")
+    assert len({before, wolf, coco.write().fingerprint}) == 3
 
 
 def test_real_captions(real_root):

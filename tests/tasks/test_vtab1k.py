@@ -110,7 +110,7 @@ def test_more_class_names_than_classes(folder):
 
 
 def test_missing_image(tmp_path):
-    with pytest.raises(DataError, match="gone.png: the list names this image, but there is no such file"):
+    with pytest.raises(DataError, match="gone.png: a list names this file, but there is no such file"):
         load_image(tmp_path / "gone.png")
 
 

@@ -1,6 +1,5 @@
 """Frozen timm VisionTransformers by name: the embedded one, hub ids with their tag, local files."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from ..common.errors import PeftlabError, near
 from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
+from .identity import check_plain, check_stages, resample
 from .protocols import NORMALISATIONS
 from .types import ViT
 
@@ -31,33 +31,40 @@ def load_backbone(
     name: 'peftlab_vit_mini' (embedded, 64 px), a timm id with its tag such as
         'vit_base_patch16_224.augreg_in21k', or a local .safetensors / .npz file.
     pretrained: False gives the architecture with random weights (a control, or a fast test).
-    img_size: side in pixels, or (height, width), if other than the checkpoint's; position embeddings are resampled.
+    img_size: side in pixels, or (height, width), if other than the checkpoint's: multiples of the patch size. Position
+        embeddings are resampled.
     architecture: timm name of a local file's architecture; by default the file's own stem, or what peftlab stored.
-    Raises PeftlabError with the near names; with HF_HUB_OFFLINE=1 only what is already on disk is used.
+    Raises PeftlabError with the near names, and for models that are not plain; with HF_HUB_OFFLINE=1 only what is
+    already on disk is used.
 
     >>> vit = load_backbone()
     >>> vit.peftlab_name, vit.embed_dim, len(vit.blocks), sum(p.numel() for p in vit.parameters())
     ('peftlab_vit_mini', 192, 6, 2719296)
     """
-    size = {} if img_size is None else {"img_size": img_size}
     path = EMBEDDED.get(name, Path(name).expanduser())
     is_file = name in EMBEDDED or path.suffix in (".safetensors", ".npz")
-    loaded = _from_file(path, pretrained, architecture, size) if is_file else _from_timm(name, pretrained, size)
-    if not isinstance(loaded, VisionTransformer):
-        raise PeftlabError(f"{name!r} is a {type(loaded).__name__}; peftlab needs a plain timm VisionTransformer")
+    loaded = _from_file(path, pretrained, architecture) if is_file else _from_timm(name, pretrained)
+    try:
+        check_plain(loaded)
+    except PeftlabError as error:
+        raise PeftlabError(f"{name!r}: {error}") from None
     vit: ViT = loaded.requires_grad_(False).eval()
+    if img_size is not None:
+        resample(vit, (img_size, img_size) if isinstance(img_size, int) else img_size)
+    if not vit.patch_embed.proj.weight.is_meta:
+        check_stages(vit)
     vit.peftlab_name = path.stem if is_file else name.removeprefix("timm/")
     if not pretrained:
         vit.peftlab_name += " (random weights)"
     return vit
 
 
-def _from_file(path: Path, pretrained: bool, architecture: str | None, size: dict[str, Any]) -> nn.Module:
+def _from_file(path: Path, pretrained: bool, architecture: str | None) -> nn.Module:
     if not path.is_file():
         raise PeftlabError(f"{path}: no such weights file. Check the path; embedded backbones: {', '.join(EMBEDDED)}")
     tensors, stored = read_tensors(path) if path.suffix == ".safetensors" else ({}, None)
     if architecture is None and stored:
-        vit: ViT = VisionTransformer(**(stored["architecture"] | size), num_classes=0)
+        vit: ViT = VisionTransformer(**stored["architecture"], num_classes=0)
         mean, std = NORMALISATIONS[stored["normalisation"]]
         side = vit.patch_embed.img_size[0]
         vit.pretrained_cfg = {"mean": mean, "std": std, "input_size": (3, side, side)}
@@ -68,7 +75,7 @@ def _from_file(path: Path, pretrained: bool, architecture: str | None, size: dic
                 f"{path}: its architecture is unknown. Name it, as in "
                 f"load_backbone({str(path)!r}, architecture='vit_base_patch16_224')"
             )
-        vit = timm.create_model(architecture, pretrained=False, num_classes=0, **size)
+        vit = timm.create_model(architecture, pretrained=False, num_classes=0)
     if not pretrained:
         return vit
     try:
@@ -82,7 +89,7 @@ def _from_file(path: Path, pretrained: bool, architecture: str | None, size: dic
     return vit
 
 
-def _from_timm(name: str, pretrained: bool, size: dict[str, Any]) -> nn.Module:
+def _from_timm(name: str, pretrained: bool) -> nn.Module:
     model = name.removeprefix("timm/")
     base = model.split(".")[0]
     if not timm.is_model(base):
@@ -94,7 +101,7 @@ def _from_timm(name: str, pretrained: bool, size: dict[str, Any]) -> nn.Module:
             f"ranges. Choose one of: {', '.join(tags) or 'none published'}"
         )
     try:
-        return timm.create_model(model, pretrained=pretrained, num_classes=0, **size)
+        return timm.create_model(model, pretrained=pretrained, num_classes=0)
     except Exception as error:  # hub errors come as many types, from requests to httpx to huggingface_hub's own
         offline = " HF_HUB_OFFLINE is set, so only the local cache was searched." if _offline() else ""
         raise PeftlabError(
@@ -114,16 +121,3 @@ def save_backbone(vit: ViT, path: str | Path, architecture: dict[str, Any], norm
     """
     tensors = {name: t.half() for name, t in vit.state_dict().items()}
     write_tensors(path, tensors, {"architecture": architecture, "normalisation": normalisation})
-
-
-def fingerprint(model: nn.Module) -> str:
-    """12 hex digits over names and values of all weights: where they are the same, so are the weights.
-
-    >>> fingerprint(load_backbone()) == fingerprint(load_backbone())
-    True
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.errors import PeftlabError
 from .protocols import NORMALISATIONS, Preprocessing
 from .types import Images, Pixels, ViT
 
@@ -27,11 +28,22 @@ def input_size(vit: ViT) -> tuple[int, int]:
 def normalisation(vit: ViT, kind: str = "backbone") -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
     """(mean, std) of the channels, for a kind of protocols.NORMALISATIONS or the backbone's own.
 
+    Raises PeftlabError where the backbone does not say.
+
     >>> from peftlab.backbones.load import load_backbone
     >>> vit = load_backbone("test_vit", pretrained=False)
     >>> mean, std = normalisation(vit, "half")
     >>> [((value - mean) / std).flatten().tolist() for value in (0, 1)]  # black, white
     [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
     """
-    mean, std = (vit.pretrained_cfg["mean"], vit.pretrained_cfg["std"]) if kind == "backbone" else NORMALISATIONS[kind]
+    if kind != "backbone":
+        mean, std = NORMALISATIONS[kind]
+    else:
+        known = getattr(vit, "pretrained_cfg", None) or {}
+        if not {"mean", "std"} <= known.keys():
+            raise PeftlabError(
+                "this ViT does not say how its images are normalised; set vit.pretrained_cfg = {'mean': (r, g, b), "
+                "'std': (r, g, b)}, or load it with peftlab.load_backbone"
+            )
+        mean, std = known["mean"], known["std"]
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

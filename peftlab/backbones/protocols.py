@@ -6,12 +6,11 @@ differences between methods. So a protocol has a name, a source and a hash, and 
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ..common.errors import PeftlabError, check_choice
+from ..common.errors import Range, check_choice
 
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -45,14 +44,14 @@ class Recipe:
     drop_path: float = 0.0  # rate at the last block, growing linearly from 0
 
 
-# What a recipe's values may be, lr apart: from the first number on, below the second.
-RANGES = {
-    "epochs": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "weight_decay": (0, math.inf),
-    "warmup_epochs": (0, math.inf),
-    "min_lr": (0, math.inf),
-    "drop_path": (0, 1),
+RANGES = {  # what a recipe's values may be
+    "epochs": Range(at_least=1),
+    "batch_size": Range(at_least=1),
+    "lr": Range(above=0),
+    "weight_decay": Range(at_least=0),
+    "warmup_epochs": Range(at_least=0),
+    "min_lr": Range(at_least=0),
+    "drop_path": Range(at_least=0, below=1),
 }
 
 
@@ -89,12 +88,8 @@ class Protocol:
             check_choice("setting", name, asdict(self.recipe))
         changes = {key: value for key, value in changes.items() if value is not None}
         recipe = replace(self.recipe, **changes)
-        for name, (lowest, below) in RANGES.items():
-            if not lowest <= getattr(recipe, name) < below:  # false for nan, too
-                bounds = f"at least {lowest}" + (f" and below {below}" if below < math.inf else "")
-                raise PeftlabError(f"{name} is {getattr(recipe, name)}, but must be {bounds}")
-        if recipe.lr is not None and not 0 < recipe.lr < math.inf:
-            raise PeftlabError(f"lr is {recipe.lr}, but must be greater than 0")
+        for name, values in RANGES.items():
+            values.check(name, getattr(recipe, name))
         return replace(self, recipe=recipe)
 
 

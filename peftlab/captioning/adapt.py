@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..common.errors import PeftlabError
-from ..methods.core.contexts import WHOLE, Site
+from ..methods.core.contexts import WHOLE, Site, targeted
 from ..methods.core.layers import QKV
 from .interface import CausalLM
 
@@ -40,8 +40,10 @@ class GivenContexts(nn.Module):
         return F.one_hot(numbers, self.count).to(x.dtype)
 
 
-def sites(lm: CausalLM) -> list[Site]:
+def sites(lm: CausalLM, targets: str = "both") -> list[Site]:
     """(block, {path: (targets, role)}) for every block of a language model, as `methods.core.contexts` reads them.
+
+    targets: "attention", "ffn" or "both".
 
     Raises PeftlabError for linear layers whose names tell no role.
 
@@ -50,7 +52,7 @@ def sites(lm: CausalLM) -> list[Site]:
     >>> {path: role for path, (_, role) in layers.items()}
     {'attn.q': 'q', 'attn.k': 'k', 'attn.v': 'v', 'attn.o': 'o', 'mlp.up': 'up', 'mlp.down': 'down'}
     """
-    return [(block, _layers(block, lm)) for block in lm.blocks]
+    return [(block, targeted(_layers(block, lm), targets)) for block in lm.blocks]
 
 
 def _layers(block: nn.Module, lm: CausalLM) -> dict[str, tuple[tuple[str, ...], str]]:

@@ -68,7 +68,7 @@ class Captioner(nn.Module):
 
     vit, lm: frozen; neither is changed, and frozen tensors are shared with them. method: 'connector' (nothing else is
     trained), 'context_peft' with its options kind, rank, contexts ('one', 'domain': image and text, 'parity': odd and
-    even token positions), or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages.
+    even token positions) and targets, or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages.
     standardise: what the connector reads, by channel, with the statistics of the training images. seed: of all that is
     new. Raises PeftlabError for unknown names, and for image tokens that fill the context length.
     """
@@ -86,6 +86,7 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("method", method, METHODS)
+        self.trained_by: tuple[Any, str] | None = None  # the spec of its last training and its digest then
         self.frozen = (vit, lm)  # in a tuple, so that their parameters are not registered a second time
         self.grid = grid or vit.patch_embed.grid_size[0]
         self.image_tokens, self.standardise = self.grid**2, standardise
@@ -113,7 +114,7 @@ class Captioner(nn.Module):
         if adapter.last_blocks is not None:
             raise PeftlabError("last_blocks is for ViTs; in captioning, context_peft adapts every block")
         self.adapter, self.contexts = adapter, GivenContexts(CONTEXTS[adapter.contexts])
-        insert(adapter.kind, adapter.rank, sites(self.lm), self.contexts)
+        insert(adapter.kind, adapter.rank, sites(self.lm, adapter.targets), self.contexts)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -127,6 +128,7 @@ class Captioner(nn.Module):
         if self.adapter is None:
             return self.method
         kind = f"lora, rank {self.adapter.rank}" if self.adapter.kind == "lora" else self.adapter.kind
+        kind += "" if self.adapter.targets == "both" else f", {self.adapter.targets}"
         return f"{kind}, {'agnostic' if self.adapter.contexts == 'one' else f'by {self.adapter.contexts}'}"
 
     @property
@@ -143,7 +145,8 @@ class Captioner(nn.Module):
         """The closed form of `method_parameters`."""
         _, lm = self.frozen
         if self.adapter is not None:
-            return CONTEXTS[self.adapter.contexts] * count_one(self.adapter.kind, self.adapter.rank, sites(lm))
+            found = sites(lm, self.adapter.targets)
+            return CONTEXTS[self.adapter.contexts] * count_one(self.adapter.kind, self.adapter.rank, found)
         return sum(p.numel() for p in lm.parameters()) if self.method == "full" else 0
 
     def encode_images(
@@ -227,7 +230,7 @@ class Captioner(nn.Module):
             raise NotMergeable(f"context_peft cannot be merged: {self.adapter.not_mergeable}")
         plain = copy.deepcopy(self.lm)
         if self.adapter is not None:
-            layers = [each for _, each in sites(self.frozen[1])]
+            layers = [each for _, each in sites(self.frozen[1], self.adapter.targets)]
             with torch.no_grad():
                 merge_one(list(zip(plain.blocks, layers, strict=True)))
         return plain.requires_grad_(False).eval()

@@ -1,5 +1,6 @@
 """fit: train a captioner and keep a record of it; the loop is the one of classification."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.load import fingerprint
+from ..backbones.identity import digest, fingerprint
 from ..backbones.protocols import Protocol, Recipe
 from ..backbones.types import ViT
 from ..common.errors import PeftlabError, check_at_least
 from ..common.files import read_tensors, write_tensors
-from ..methods.core.model import load_tensors
+from ..methods.core.load import load_tensors
 from ..tasks.captions import CaptionTask
 from ..training.loop import train
-from ..training.precision import pick_device
-from ..training.run import Run
-from ..training.spec import RunSpec
+from ..training.precision import pick_device, precision
+from ..training.run import Run, last_spec
+from ..training.spec import RunSpec, of_backbone
 from .captioner import IGNORED, Captioner
 from .interface import CausalLM
 from .load import SCENES_CAPTIONER
@@ -39,6 +40,7 @@ class CaptionSpec(RunSpec):
 
     language_model: str
     language_weights: str  # fingerprint
+    language_probe: str  # of what it computes with them
 
 
 class CaptionRun(Run):
@@ -47,16 +49,30 @@ class CaptionRun(Run):
     headline = "perplexity"
 
     def measure(self, split: str) -> dict[str, Any]:
-        return evaluate(self.model, self.task, split)
+        return evaluate(self.trained_model(), self.task, split)
+
+    def trained_model(self) -> Captioner:
+        """The captioner as this run left it."""
+        if own_digest(self.model) == self.record["adapter"]:
+            return self.model
+        model = copy.deepcopy(self.model)
+        load(model, self.folder)
+        return model
 
 
 def make_spec(
-    model: Captioner, task: CaptionTask, *, train_images: int | None = None, seed: int = 0, **recipe: Any
+    model: Captioner,
+    task: CaptionTask,
+    *,
+    train_images: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    **recipe: Any,
 ) -> CaptionSpec:
     """The spec of training a captioner. recipe: epochs, batch_size, lr, ...; lr None: the one of LEARNING_RATES."""
     check_at_least("seed", seed, 0)
     check_at_least("train_images", train_images, 1)
-    vit, lm = model.frozen
+    (vit, lm), device = model.frozen, pick_device(device)
     lr = recipe.pop("lr", None)
     lr = LEARNING_RATES[model.options.get("kind", model.method)] if lr is None else lr
     return CaptionSpec(
@@ -65,15 +81,28 @@ def make_spec(
         data=task.fingerprint,
         method=model.method,
         options=json.dumps(model.options | {"grid": model.grid, "standardise": model.standardise}),
-        backbone=vit.peftlab_name,
-        weights=fingerprint(vit),
+        **of_backbone(vit, PROTOCOL.preprocessing),
+        start=own_digest(model),
         language_model=lm.peftlab_name,
         language_weights=fingerprint(lm),  # type: ignore[arg-type]  # a module, too
+        language_probe=language_probe(lm),
         protocol=PROTOCOL.with_recipe(lr=lr, **recipe),
         train_split="train",
         train_images=len(task.captions("train")[:train_images]),
         seed=seed,
+        device=device.type,
+        precision=precision(device),
     )
+
+
+@torch.no_grad()
+def language_probe(lm: CausalLM) -> str:
+    """12 hex digits over what a language model makes of fixed embeddings, as `probe` does of a ViT."""
+    numbers = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 4, lm.embedding_width, generator=numbers, dtype=torch.float64)
+    with torch.autocast("cpu", enabled=False):
+        logits, _ = copy.deepcopy(lm).cpu().double().eval()(x)  # type: ignore[attr-defined]  # a module, too
+    return digest({}, [f"{value:.5f}" for value in logits[0, -1, :32].tolist()])
 
 
 def fit(
@@ -82,7 +111,7 @@ def fit(
     *,
     runs: str | Path | None = None,
     device: str | torch.device | None = None,
-    reuse: bool = False,
+    reuse: bool = True,
     **settings: Any,
 ) -> CaptionRun:
     """Train a Captioner on a CaptionTask -> CaptionRun.
@@ -92,15 +121,31 @@ def fit(
     reuse and the ledger are those of `peftlab.fit`. Raises PeftlabError for captions that do not fit the model,
     FloatingPointError when the loss is no longer a number.
     """
-    spec, device = make_spec(model, task, **settings), pick_device(device)
+    device = pick_device(device)
+    spec = make_spec(model, task, device=device, **settings)
+    spec = last_spec(model, spec, runs) if reuse else spec
     run = CaptionRun(spec.folder(runs), model.to(device), task, spec, device)
-    if reuse and run.finished:
-        load(model, run.folder)
-        return run
+    untouched = {name: t.detach().clone() for name, t in own_tensors(model).items()}
+    with run.writing():
+        if reuse and run.finished:
+            load(model, run.folder)
+        else:
+            try:
+                train_captioner(run)
+            except BaseException:
+                load_tensors(own_tensors(model), untouched, run.folder)  # so that the same call goes on
+                raise
+    model.trained_by = spec, own_digest(model)
+    return run
+
+
+def train_captioner(run: CaptionRun) -> None:
+    """Train the captioner of a run, save it and write its record."""
+    model, task, spec, device = run.model, run.task, run.spec, run.device
     tokens, labels, first = _encoded(model, task.captions("train")[: spec.train_images])
     patches = model.encode_images(task, "train", spec.train_images)
     if model.standardise:
-        model.connector[0].estimate(patches.to(device))  # type: ignore[operator]
+        model.connector[0].estimate(patches.to(device))
 
     def step(rows: Tensor) -> dict[str, Tensor]:
         count = first[rows + 1] - first[rows]
@@ -113,8 +158,8 @@ def fit(
     curves = train(model, step, spec, run.folder, device, f"{model.title} on {task.title}")
     model.eval()
     save(model, run.folder)
-    run.finish(curves, parameters=model.method_parameters, connector_parameters=model.connector_parameters)
-    return run
+    counts = {"parameters": model.method_parameters, "connector_parameters": model.connector_parameters}
+    run.finish(curves, adapter=own_digest(model), **counts)
 
 
 def _encoded(model: Captioner, captions: list[list[str]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,6 +173,11 @@ def own_tensors(model: Captioner) -> dict[str, Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad} | {
         f"connector.0.{name}": t for name, t in model.connector[0].named_buffers()
     }
+
+
+def own_digest(model: Captioner) -> str:
+    """12 hex digits over `own_tensors`."""
+    return digest(own_tensors(model))
 
 
 def save(model: Captioner, folder: str | Path) -> None:

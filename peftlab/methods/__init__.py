@@ -4,7 +4,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from .core.base import FAMILIES, METHODS, Method, create_method, register, unfreeze
-from .core.model import PeftModel, attach, load_adapter
+from .core.load import load_adapter
+from .core.model import PeftModel, attach
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -33,7 +33,7 @@ class Correction(Bottleneck):
 @register("adapter")
 @dataclass(frozen=True)
 class Adapter(Method):
-    bottleneck: int = option(8, "h, inner width of the adapter")
+    bottleneck: int = option(8, "h, inner width of the adapter", at_least=1)
     placement: str = option("houlsby", "behind attention and MLP, or behind the MLP alone", PLACEMENTS)
 
     title = "Adapter"

@@ -11,6 +11,7 @@ Differs from the authors' code: the branch reads u, what the MLP reads, where th
 its own or none), and it stands inside the block's LayerScale and DropPath, where there are any. s = 0.1 is our choice.
 """
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
@@ -23,8 +24,8 @@ from .core.layers import NOT_LINEAR, Bottleneck, ParallelBranch
 @register("adaptformer")
 @dataclass(frozen=True)
 class AdaptFormer(Method):
-    bottleneck: int = option(8, "h, inner width of the branch")
-    scale: float = option(0.1, "s, by which the branch is multiplied")
+    bottleneck: int = option(8, "h, inner width of the branch", at_least=1)
+    scale: float = option(0.1, "s, by which the branch is multiplied", above=-math.inf)
 
     title = "AdaptFormer"
     idea = "run a small bottleneck network parallel to each MLP"

@@ -3,17 +3,19 @@
 Idea: tokens of different kinds need different changes of the same frozen weights, so each token carries a context
 number c, and only the c-th group of parameters acts on it; attention then mixes tokens as ever.
 Equation: with s_c in {0, 1} the token's context, sum_c s_c = 1,
-  lora    y = W x + b + sum_c s_c B_c A_c x            (no scale; q, k, v, o and both MLP layers)
-  bitfit  y = W x + b + sum_c s_c b'_c                 (a second bias; the same layers)
-  ia3     y = (sum_c s_c l_c) * (W x + b)              (k, v, and the input of the second MLP layer)
+  lora    y = W x + b + sum_c s_c B_c A_c x    no scale; in attention q, k, v, o; in the FFN fc1 and fc2
+  bitfit  y = W x + b + sum_c s_c b'_c         a second bias; the same layers
+  ia3     y = (sum_c s_c l_c) * (W x + b)      in attention k and v; in the FFN it is the input x of fc2 that is scaled
+Targets: attention, the FFN, or both, the three columns of the paper's table of perplexities.
 Shapes: A [C rank, d_in], B [d_out, C rank]; b' and l [C, width]. The products of all contexts are one thin product
 of rank C rank, whose inner axis is masked by each token's context: no context's change is ever formed in full.
 Contexts: 'domain': prefix tokens (CLS, gist, prompts, registers) and patches; 'quadrant': prefix tokens and the four
 quarters of the image; 'parity': a checkerboard of patches, a control with the parameters of 'domain' and nothing to
 gain; 'one': all alike, which is ordinary LoRA, BitFit on linear layers, (IA)^3. A ViT without prefix tokens has no
 context for them. In captioning (`peftlab.captioning`) 'domain' means image and text.
-Parameters: for each context of a ViT, L rank (3 * 2D + 2D + 2 (D + H)), L (5D + H) or L (2D + H); ViT-B/16 with two:
-331,776 rank, 165,888, 110,592. What the last block holds for tokens that nobody reads any more stays at its start.
+Parameters: for each context of a ViT, attention + FFN: lora L rank (8D + 2 (D + H)), bitfit L (4D + (D + H)), ia3
+L (2D + H); ViT-B/16 with two contexts: lora (147,456 + 184,320) rank, bitfit 73,728 + 92,160, ia3 36,864 + 73,728.
+What the last block holds for tokens that nobody reads any more stays at its start.
 Start: A Kaiming-uniform, B = 0, b' = 0, l = 1 (init not stated in the paper, ours).
 Merging: with one context only; otherwise the weights differ from token to token.
 Source: Hadji-Kyriacou & Arandjelovic 2023, arXiv 2312.08900 (a language model with image and text tokens). Contexts
@@ -29,7 +31,7 @@ from torch import Tensor, nn
 
 from ..backbones.types import ViT
 from .core.base import Method, check_size, option, register
-from .core.contexts import KINDS, WHOLE, Site, count_one, insert, merge_one
+from .core.contexts import KINDS, TARGETS, WHOLE, Site, count_one, insert, merge_one, targeted
 from .core.layers import LINEARS, QKV
 
 CONTEXTS = ("domain", "one", "parity", "quadrant")
@@ -63,8 +65,9 @@ class PatchContexts(nn.Module):
 @dataclass(frozen=True)
 class ContextPEFT(Method):
     kind: str = option("lora", "of the adapters", KINDS)
-    rank: int = option(8, "of each context's product, where the kind is lora")
+    rank: int = option(8, "of each context's product, where the kind is lora", at_least=1)
     contexts: str = option("domain", "which tokens share adapters", CONTEXTS)
+    targets: str = option("both", "the layers that are changed, of attention, of the FFN, or of both", TARGETS)
 
     title = "Context-PEFT"
     idea = "give prefix tokens and patches adapters of their own"
@@ -80,7 +83,8 @@ class ContextPEFT(Method):
     def sites(self, vit: ViT) -> list[Site]:
         """(block, {path: (targets, role)}) for every changed block."""
         roles = dict(zip(LINEARS.values(), ((QKV, "qkv"), (WHOLE, "o"), (WHOLE, "up"), (WHOLE, "down")), strict=True))
-        return [(block, roles) for block in self.blocks(vit, *roles)]
+        layers = targeted(roles, self.targets)
+        return [(block, layers) for block in self.blocks(vit, *layers)]
 
     def apply(self, vit: ViT) -> None:
         check_size("rank", self.rank, vit.embed_dim)

@@ -10,6 +10,7 @@ Merging: impossible: nonlinear, and it mixes neighbouring tokens.
 Source: Jie & Deng 2022, arXiv 2207.07039. s is set per task there; s = 1 is our choice. No dropout in the branch.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -57,8 +58,10 @@ class ConvBottleneck(nn.Module):
 @register("convpass")
 @dataclass(frozen=True)
 class Convpass(Method):
-    bottleneck: int = option(8, "h, inner width of the branch")
-    scale: float = option(1.0, "s, by which the branch is multiplied; tuned for each task in the paper")
+    bottleneck: int = option(8, "h, inner width of the branch", at_least=1)
+    scale: float = option(
+        1.0, "s, by which the branch is multiplied; tuned for each task in the paper", above=-math.inf
+    )
     sublayers: tuple[str, ...] = option(SUBLAYERS, "what it runs parallel to: attn, mlp")
 
     title = "Convpass"

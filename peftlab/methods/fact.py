@@ -72,9 +72,9 @@ class FacTLinear(nn.Module):
 @register("fact")
 @dataclass(frozen=True)
 class FacT(Method):
-    rank: int = option(16, "of the factors")
+    rank: int = option(16, "of the factors", at_least=1)
     form: str = option("tt", "a core for each piece, or cores that all pieces mix", FORMS)
-    scale: float = option(1.0, "s, the strength of the change; tuned for each task in the paper")
+    scale: float = option(1.0, "s, the strength of the change; tuned for each task in the paper", above=-math.inf)
 
     title = "FacT"
     idea = "factorise the weight changes of all layers together"

@@ -28,7 +28,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 from ..backbones.types import ViT
-from ..common.errors import PeftlabError, check_at_least
+from ..common.errors import PeftlabError
 from .core.base import option, register
 from .gift_linear import Generator, GiftLinear
 
@@ -116,10 +116,10 @@ class HyperTransformer(Generator):
 @register("gift")
 @dataclass(frozen=True)
 class Gift(GiftLinear):
-    clusters: int = option(96, "M, clusters that the rows of a weight attend to")
-    hyper_blocks: int = option(1, "blocks of the generator")
-    heads: int = option(1, "attention heads of each hyper-block; must divide the rank")
-    ratio: int = option(2, "hidden width of a hyper-block's MLP in ranks")
+    clusters: int = option(96, "M, clusters that the rows of a weight attend to", at_least=1)
+    hyper_blocks: int = option(1, "blocks of the generator", at_least=1)
+    heads: int = option(1, "attention heads of each hyper-block; must divide the rank", at_least=1)
+    ratio: int = option(2, "hidden width of a hyper-block's MLP in ranks", at_least=1)
     clustering: str = option("sigmoid", "of each assignment alone, or over the rows", CLUSTERINGS)
     position: bool = option(False, "a learned position for each row")
 
@@ -131,8 +131,6 @@ class Gift(GiftLinear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("clusters", "hyper_blocks", "heads", "ratio"):
-            check_at_least(name, getattr(self, name), 1)
         if self.rank % self.heads:
             raise PeftlabError(f"heads is {self.heads}, but must divide the rank, {self.rank}")
 

@@ -86,7 +86,7 @@ class GeneratedLinear(nn.Module):
 @register("gift_linear")
 @dataclass(frozen=True)
 class GiftLinear(Method):
-    rank: int = option(16, "numbers that each row of a weight is reduced to")
+    rank: int = option(16, "numbers that each row of a weight is reduced to", at_least=1)
     targets: tuple[str, ...] = option(("o",), "changed weights, among qkv, o, fc1, fc2; a generator for each")
 
     title = "GIFT (linear)"

@@ -72,11 +72,11 @@ class Gist(Method):
     base_method: Method = option(  # type: ignore[misc]  # an option here, and none elsewhere
         lambda: create_method("adaptformer"), "the method to put the token around; its options are given beside ours"
     )
-    ce_gist: float = option(0.5, "weight of the gist's cross-entropy")
-    kl_cls_gist: float = option(0.75, "weight of KL(CLS || gist)")
-    kl_gist_cls: float = option(0.75, "weight of KL(gist || CLS)")
-    temperature: float = option(3.0, "T, which softens both answers before they are compared")
-    dropout: float = option(0.1, "of the token's entries, in training")
+    ce_gist: float = option(0.5, "weight of the gist's cross-entropy", at_least=0)
+    kl_cls_gist: float = option(0.75, "weight of KL(CLS || gist)", at_least=0)
+    kl_gist_cls: float = option(0.75, "weight of KL(gist || CLS)", at_least=0)
+    temperature: float = option(3.0, "T, which softens both answers before they are compared", above=0)
+    dropout: float = option(0.1, "of the token's entries, in training", at_least=0, below=1)
 
     title = "GIST"
     idea = "add a token that gathers what a base method learns, and let both exchange it"

@@ -33,7 +33,7 @@ class Scale(nn.Module):
         self.l = nn.ParameterDict({part: torch.ones(self.width) for part in trained})
 
     def vector(self) -> Float[Tensor, " width"]:
-        ones = torch.ones(self.width, device=next(self.parameters()).device)
+        ones = next(self.parameters()).new_ones(self.width)
         return torch.cat([self.l[part] if part in self.l else ones for part in self.parts])
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:

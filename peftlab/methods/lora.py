@@ -51,12 +51,12 @@ class LoRALinear(nn.Module):
         self.rows = {t: rows(t, base) for t in targets}
         self.A = nn.ParameterDict({t: torch.empty(rank, base.in_features) for t in targets})
         self.B = nn.ParameterDict({t: torch.zeros(r.stop - r.start, rank) for t, r in self.rows.items()})
-        for A in self.A.values():
-            nn.init.kaiming_uniform_(A, a=math.sqrt(5))
+        for t in self.rows:
+            nn.init.kaiming_uniform_(self.A[t], a=math.sqrt(5))
 
     def down(self) -> Float[Tensor, "rank width"]:
         """All A below one another, [T rank, d_in]: one thin product serves all targets."""
-        return torch.cat(tuple(self.A.values()))
+        return torch.cat([self.A[t] for t in self.rows])  # in this order, as in `up`; a ParameterDict sorts its names
 
     def up(self) -> Float[Tensor, "height rank"]:
         """All B side by side, [d_out, T rank], each in the rows of its target and zero elsewhere."""
@@ -81,8 +81,10 @@ def pad_rows(matrix: Float[Tensor, "n rank"], rows: slice, height: int) -> Float
 @register("lora")
 @dataclass(frozen=True)
 class LoRA(Method):
-    rank: int = option(8, "inner width of the product B A")
-    alpha: float | None = option(None, "strength of the change, which is scaled by alpha / rank; none: the rank")
+    rank: int = option(8, "inner width of the product B A", at_least=1)
+    alpha: float | None = option(
+        None, "strength of the change, which is scaled by alpha / rank; none: the rank", above=-math.inf
+    )
     targets: tuple[str, ...] = option(("q", "v"), "changed weights, among q, k, v, qkv, o, fc1, fc2")
 
     title = "LoRA"

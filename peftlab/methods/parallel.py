@@ -9,6 +9,7 @@ Merging: impossible, there is a nonlinearity between the two matrices.
 Source: the adapter that GIST's authors released with it (github.com/JCruan519/GIST), h = 4 and s = 0.1 as there.
 """
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -34,8 +35,8 @@ class ParallelBlock(ResidualBlock):
 @register("parallel")
 @dataclass(frozen=True)
 class Parallel(Method):
-    bottleneck: int = option(4, "h, inner width of the adapter")
-    scale: float = option(0.1, "s, by which the adapter is multiplied")
+    bottleneck: int = option(4, "h, inner width of the adapter", at_least=1)
+    scale: float = option(0.1, "s, by which the adapter is multiplied", above=-math.inf)
 
     title = "Parallel adapter"
     idea = "run one small bottleneck network twice in each block"

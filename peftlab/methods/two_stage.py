@@ -9,10 +9,10 @@ Parameters: norms (2L + 1) 2D and L (K^2 + K); ViT-B/16, K = 96: 38,400 + 111,74
 Start: U = 0, u = 0, so stage 2 starts exactly at the model of stage 1, and that one at the frozen backbone.
 Merging: impossible on the residual stream, where U also acts on what skips all weights; "mlp" and "qv" merge.
 Source: Zhao et al. 2023, arXiv 2303.07910, of which we know the abstract alone: two stages, LayerNorm, Taylor scores,
-few channels. A reconstruction: the formula of the score (Molchanov et al. 2017), counting all tokens, placement, K and
-U's shape are ours or those of the first author's later SCT (arXiv 2309.08513, code read); so are the head, which goes
-on, and U = 0 (SCT: a truncated normal, init "normal"). `fit` runs both stages; trained without it, norms and U of the
-first K channels are trained together.
+few channels. A reconstruction: the score's formula (Molchanov et al. 2017), counting all tokens, placement, K, U's
+shape, U = 0 and a head that goes on are ours or from the first author's later SCT (arXiv 2309.08513, code read). SCT's
+own choices are align=False, criterion "sct" and init "normal": it scores the plain backbone. `fit` runs both stages;
+trained without it, norms and U of the first K channels are trained together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +24,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..backbones.types import ViT
+from ..common.errors import PeftlabError
 from .core.base import Method, check_size, create_method, option, register, unfreeze
 from .core.importance import CRITERIA, PLACEMENTS, channel_scores, choose
 from .core.layers import After, ResidualBlock, replace_block
@@ -38,9 +39,8 @@ class ChannelMap(nn.Module):
     def __init__(self, indices: Int64[Tensor, " K"], init: str) -> None:
         super().__init__()
         self.register_buffer("indices", indices)
-        self.U, self.u = nn.Parameter(torch.zeros(len(indices), len(indices))), nn.Parameter(torch.zeros(len(indices)))
-        if init == "normal":
-            nn.init.trunc_normal_(self.U, std=0.02)
+        U, u = torch.zeros(len(indices), len(indices)), torch.zeros(len(indices))
+        self.U, self.u = nn.Parameter(nn.init.trunc_normal_(U, std=0.02) if init == "normal" else U), nn.Parameter(u)
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         change = nn.functional.linear(x[..., self.indices], self.U, self.u)
@@ -59,18 +59,16 @@ class ChannelBlock(ResidualBlock):
 @register("two_stage")
 @dataclass(frozen=True)
 class TwoStage(Method):
-    channels: int | None = option(None, "K, channels to tune in each block; none: an eighth of the width")
-    placement: str = option(
-        "residual", "the residual stream after attention, the MLP's output, queries and values", PLACEMENTS
-    )
-    criterion: str = option("taylor", "how channels are scored", CRITERIA)
+    channels: int | None = option(None, "K, channels to tune in each block; none: an eighth of the width", at_least=1)
+    placement: str = option("residual", "of the maps: stream after attention, MLP's output, q and v", PLACEMENTS)
+    criterion: str = option("taylor", "how channels are scored; sct is SCT's rule, l2 ours after it", CRITERIA)
     order: str = option("top", "tune the top or, as a control, the bottom of the scores", ("top", "bottom"))
-    balanced: bool = option(False, "average scores over classes, not over images")
-    prefix: bool = option(True, "count prefix tokens in the scores, not patches alone")
+    balanced: bool = option(False, "average scores over classes, not over images; l2 and sct always do")
+    prefix: bool = option(True, "count prefix tokens in the scores, not patches alone; sct never does")
     budget: str = option("layer", "K in each block, or shared out over all by normalised scores", ("layer", "global"))
     init: str = option("zero", "U at the start; normal is SCT's", ("zero", "normal"))
     align: bool = option(True, "train LayerNorms in stage 1; without, the head alone")
-    sizes: tuple[int, ...] = option((), "channels of each block, where a global budget has shared them out")
+    sizes: tuple[int, ...] = option((), "channels of each place, as a global budget shared them out", at_least=0)
 
     title = "Two-stage"
     idea = "align by LayerNorm, then tune the channels with the highest Taylor importance"
@@ -91,9 +89,12 @@ class TwoStage(Method):
         return create_method("norm", last_blocks=self.last_blocks) if self.align else create_method("linear")
 
     def counts(self, vit: ViT) -> tuple[int, ...]:
-        """K of each place: one in each changed block, or two (q and v)."""
+        """K of each place: one in each changed block, or two (q and v). Raises PeftlabError for sizes of others."""
         K = vit.embed_dim // 8 if self.channels is None else self.channels
-        return self.sizes or (K,) * (len(self.blocks(vit)) * (2 if self.placement == "qv" else 1))
+        places = len(self.blocks(vit)) * (2 if self.placement == "qv" else 1)
+        if self.sizes and (len(self.sizes) != places or self.budget != "global"):
+            raise PeftlabError(f"sizes {self.sizes} do not fit; they are for budget='global', here of {places} places")
+        return self.sizes or (K,) * places
 
     def norms(self, vit: ViT) -> list[Any]:  # those that stage 1 trains
         return norm_layers(self.trunk(vit), vit.embed_dim) if self.align else []
@@ -106,8 +107,7 @@ class TwoStage(Method):
 
     def install(self, vit: ViT, chosen: Sequence[Tensor]) -> None:
         """Put fresh maps on the chosen channels, a list of index tensors."""
-        device = next(vit.parameters()).device
-        maps = iter([ChannelMap(indices, self.init).to(device) for indices in chosen])
+        maps = iter([ChannelMap(indices, self.init).to(next(vit.parameters()).device) for indices in chosen])
         for block in self.blocks(vit, "attn.qkv", "mlp"):
             if isinstance(block, ChannelBlock):
                 block.channels = next(maps)
@@ -125,7 +125,7 @@ class TwoStage(Method):
         """Take the tensors of stage 1 over, choose channels on the batches; a global budget sets `sizes`."""
         scores = channel_scores(before, batches, self.placement, self.criterion, self.balanced, self.prefix, seed)
         counts = self.counts(vit)
-        chosen = choose(scores[-len(counts) :], counts[0], self.order, self.budget)
+        chosen = choose(scores[-len(counts) :], sum(counts) // len(counts), self.order, self.budget)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.install(vit, chosen)

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.types import Tokens, ViT
-from ..common.errors import check_at_least
 from .core.base import Method, option, register
 
 
@@ -46,7 +45,7 @@ class Prompts(nn.Module):
 @register("vpt")
 @dataclass(frozen=True)
 class VPT(Method):
-    prompts: int = option(5, "p, learned tokens in a block")
+    prompts: int = option(5, "p, learned tokens in a block", at_least=1)
     deep: bool = option(True, "prompts of its own for each block; else one set from first to last")
 
     title = "VPT"
@@ -58,7 +57,6 @@ class VPT(Method):
     not_mergeable = "its prompts are tokens, and weights cannot hold tokens"
 
     def apply(self, vit: ViT) -> None:
-        check_at_least("prompts", self.prompts, 1)
         bound = math.sqrt(6 / (3 * math.prod(vit.patch_embed.patch_size) + vit.embed_dim))
         blocks = self.blocks(vit)
         for first, last in zip(blocks, blocks, strict=True) if self.deep else [(blocks[0], blocks[-1])]:

@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from peftlab.backbones.load import EMBEDDED, fingerprint, load_backbone, save_backbone
+from peftlab.backbones.identity import check_stages, fingerprint, probe
+from peftlab.backbones.load import EMBEDDED, load_backbone, save_backbone
 from peftlab.backbones.preprocess import input_size, normalisation
 from peftlab.common.errors import PeftlabError
+from peftlab.methods import attach
 
 
 def test_embedded_backbone_is_small_plain_and_frozen():
@@ -120,8 +122,59 @@ def test_wrong_names_say_what_to_do(tmp_path, monkeypatch):
         load_backbone("vit_base_patch16_224")
     with pytest.raises(PeftlabError, match="no such weights file"):
         load_backbone(str(tmp_path / "absent.safetensors"))
-    with pytest.raises(PeftlabError, match="needs a plain timm VisionTransformer"):
+    with pytest.raises(PeftlabError, match="needs a timm VisionTransformer"):
         load_backbone("resnet18", pretrained=False)
+
+
+@pytest.mark.parametrize("side", [39, 0, -8, 4, 4104, 10**9, (64, 39)])
+def test_input_sizes_are_multiples_of_the_patch(side):
+    """timm would crop an image of 39 px to 32 without a word."""
+    with pytest.raises(PeftlabError, match="must be a multiple of the patch size 8, up to 4096; the next smaller one"):
+        load_backbone(img_size=side)
+
+
+def test_resampled_weights_are_still_the_same_weights():
+    """Unless somebody changes them afterwards."""
+    at_64, at_32, wide = load_backbone(), load_backbone(img_size=32), load_backbone(img_size=(32, 64))
+    assert fingerprint(at_64) == fingerprint(at_32) == fingerprint(wide) and probe(at_64) == probe(at_32)
+    with torch.no_grad():
+        at_32.pos_embed[0, 0, 0] += 1
+    assert fingerprint(at_32) != fingerprint(at_64)
+
+
+def test_models_with_two_heads_are_refused():
+    """A distilled DeiT averages two heads; stages know one."""
+    name = "deit_tiny_distilled_patch16_224"
+    with pytest.raises(PeftlabError, match=f"'{name}': this VisionTransformerDistilled has a forward_head of its own"):
+        load_backbone(name, pretrained=False)
+    with pytest.raises(PeftlabError, match="has a forward_head of its own"):
+        attach(timm.create_model(name, num_classes=0), "linear", 2)
+
+
+def test_a_changed_forward_is_refused():
+    vit = load_backbone()
+    vit.forward = lambda x: x
+    with pytest.raises(PeftlabError, match="has a forward of its own"):
+        attach(vit, "linear", 2)
+    vit = load_backbone()
+    vit.norm.register_forward_hook(lambda module, args, out: out if out.ndim == 2 else 2 * out)
+    check_stages(vit)  # what a hook does is done in both
+    vit.register_forward_hook(lambda module, args, out: 2 * out)
+    with pytest.raises(PeftlabError, match="do not compute what the model computes"):
+        check_stages(vit)
+
+
+def test_other_models_get_a_sentence():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    for model in (transformers.ViTModel(config), torch.nn.Linear(2, 2), attach(load_backbone(), "linear", 2)):
+        with pytest.raises(PeftlabError, match="this is a .*, but peftlab needs a timm VisionTransformer"):
+            attach(model, "linear", 2)
+
+
+def test_an_architecture_without_weights_can_be_loaded():
+    with torch.device("meta"):
+        assert load_backbone(pretrained=False, img_size=32).pos_embed.shape == (1, 17, 192)
 
 
 def test_offline_is_respected_and_said(tmp_path):

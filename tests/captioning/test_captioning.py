@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from peftlab import captioning
 from peftlab.backbones.load import load_backbone
 from peftlab.captioning import Captioner, evaluate, fit, generate, load_language_model, write_captions
 from peftlab.captioning.captioner import IGNORED
@@ -16,7 +17,7 @@ from peftlab.captioning.language_model import LanguageModel, rotate
 from peftlab.captioning.load import EMBEDDED
 from peftlab.captioning.metrics import token_losses
 from peftlab.captioning.tokens import WordTokenizer
-from peftlab.captioning.training import load
+from peftlab.captioning.training import load, own_digest
 from peftlab.common.errors import NotMergeable, PeftlabError
 from peftlab.common.files import write_json
 from peftlab.results.ledger import read_ledger
@@ -448,9 +449,46 @@ def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeyp
     for (name, p), q in zip(again.named_parameters(), whole.parameters(), strict=True):
         assert torch.equal(p, q), name
     fresh = Captioner(vit, tiny_lm(), "context_peft", grid=2)
-    reused = fit(fresh, tiny_captions, **how, reuse=True)
+    reused = fit(fresh, tiny_captions, **how)
     assert reused.folder == run.folder and reused.record == run.record
     assert all(torch.equal(p, q) for p, q in zip(fresh.parameters(), again.parameters(), strict=True))
+
+
+def test_a_caption_run_is_what_its_spec_says(vit, tiny_captions, monkeypatch):
+    """A failed fit leaves the captioner as it was; a second one trains nothing; a run evaluates its own adapter."""
+    how, model = {"epochs": 1, "batch_size": 2, "seed": 3}, Captioner(vit, tiny_lm(), "context_peft", grid=2)
+    start = own_digest(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(captioning.training, "save", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(model, tiny_captions, **how)
+    assert own_digest(model) == start
+    run = fit(model, tiny_captions, **how)
+    perplexity, trained = captioning.training.evaluate(model, tiny_captions, "val")["perplexity"], own_digest(model)
+    monkeypatch.setattr(captioning.training, "train_captioner", lambda run: pytest.fail("trained again"))
+    assert fit(model, tiny_captions, **how).folder == run.folder and own_digest(model) == trained
+    with torch.no_grad():
+        model.connector[2].weight.zero_()
+    assert run.evaluate("val") == perplexity
+    monkeypatch.undo()
+    others = [
+        fit(model, tiny_captions, **how),  # from where it is now
+        fit(Captioner(vit, tiny_lm(), "context_peft", grid=2, seed=1), tiny_captions, **how),
+        fit(Captioner(vit, tiny_lm(), "context_peft", grid=2, targets="ffn"), tiny_captions, **how),
+    ]
+    assert len({r.folder for r in [run, *others]}) == 4
+
+
+@pytest.mark.parametrize("kind", ["lora", "bitfit", "ia3"])
+@pytest.mark.parametrize("targets", ["attention", "ffn", "both"])
+def test_targets(kind, targets, vit):
+    """Only the layers that are named carry adapters, and the closed form knows it."""
+    model = Captioner(vit, tiny_lm(), "context_peft", grid=2, kind=kind, contexts="one", targets=targets)
+    paths = {name for name, p in model.lm.named_parameters() if p.requires_grad}
+    assert {".attn." in name for name in paths} == {"attention": {True}, "ffn": {False}, "both": {True, False}}[
+        targets
+    ]
+    assert model.method_parameters == model.count() > 0
 
 
 def test_another_captioners_weights_are_refused(vit, tiny_captions):

@@ -5,6 +5,7 @@ import copy
 import peft
 import pytest
 import torch
+from support import agree, attention_core, by_hand, small_vit
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -106,6 +107,64 @@ def test_one_context_is_the_usual_method(kind, usual, options):
                     theirs.before.l["ff"].copy_(ours.before.v[0])
     torch.testing.assert_close(one(x), other(x), rtol=1e-5, atol=1e-5)
     assert (one(x) - attach(vit, "linear", 3)(x)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("targets", ["attention", "ffn", "both"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_targets(kind, targets):
+    """Each token by hand, with the change of its own context in the layers that are named, and in no other."""
+    vit, x = small_vit(), torch.randn(2, 3, 32, 32)
+    start = attach(vit, "context_peft", 3, kind=kind, rank=2, targets=targets)
+    assert torch.equal(start.vit.forward_features(x), vit.forward_features(x))
+    model = shaken(attach(vit, "context_peft", 3, kind=kind, rank=2, targets=targets))
+    number = torch.tensor([0] + [1] * 16)  # CLS, patches
+    D, H, L = 48, 192, 3
+    sizes = {
+        "lora": {"attention": 2 * (3 * 2 * D + 2 * D), "ffn": 2 * (D + H + H + D)},
+        "bitfit": {"attention": 3 * D + D, "ffn": H + D},
+        "ia3": {"attention": 2 * D, "ffn": H},
+    }[kind]
+    one_block = sum(sizes.values()) if targets == "both" else sizes[targets]
+    assert model.method_parameters == model.method.count(vit) == 2 * L * one_block
+
+    def layer(i, path, u):
+        """A frozen layer, plus its change where it has one."""
+        plain, tuned = vit.blocks[i].get_submodule(path), model.vit.blocks[i].get_submodule(path)
+        named = targets == "both" or path.startswith({"attention": "attn", "ffn": "mlp"}[targets])
+        if not named or (kind == "ia3" and path in ("attn.proj", "mlp.fc1")):
+            assert type(tuned) is nn.Linear
+            return plain(u)
+        if kind == "bitfit":
+            return plain(u) + tuned.after.v[number]
+        if kind == "ia3" and path == "mlp.fc2":
+            return plain(u * tuned.before.v[number])
+        if kind == "ia3":
+            factors = torch.cat([torch.ones(2, D), tuned.after.v], dim=1)  # queries stay as they are
+            return plain(u) * factors[number]
+        y = plain(u)
+        for t, rows in tuned.rows.items():
+            A, B = tuned.A[t].unflatten(0, (2, 2)), tuned.B[t].unflatten(1, (2, 2))  # [C, rank, d], [d, C, rank]
+            y[..., rows] += torch.einsum("bnd,nrd,onr->bno", u, A[number], B[:, number])
+        return y
+
+    def attention(i, u):
+        return layer(i, "attn.proj", attention_core(vit.blocks[i], layer(i, "attn.qkv", u)))
+
+    def mlp(i, u):
+        return layer(i, "mlp.fc2", vit.blocks[i].mlp.act(layer(i, "mlp.fc1", u)))
+
+    with torch.no_grad():
+        agree(model, by_hand(model, x, attention, mlp), x)
+    assert not torch.allclose(model.vit.forward_features(x), vit.forward_features(x), atol=1e-2)
+
+
+def test_layers_that_are_not_named_need_not_be_there():
+    for targets, path in (("attention", "mlp"), ("ffn", "attn")):
+        vit = small_vit()
+        delattr(vit.blocks[1], path)
+        attach(vit, "context_peft", 3, targets=targets)
+        with pytest.raises(PeftlabError, match=rf"context_peft needs blocks\.1\.{path}"):
+            attach(vit, "context_peft", 3, targets="both")
 
 
 def test_one_context_on_a_language_model_is_hf_lora(lm):
@@ -210,7 +269,7 @@ def test_only_one_context_merges():
         attach(vit, "context_peft", 3).merge()
 
 
-@pytest.mark.parametrize("options", [{"kind": "lroa"}, {"contexts": "domains"}, {"rank": 0}])
+@pytest.mark.parametrize("options", [{"kind": "lroa"}, {"contexts": "domains"}, {"targets": "fnn"}, {"rank": 0}])
 def test_impossible_options(options):
     with pytest.raises(PeftlabError, match="did you mean|rank is 0"):
         attach(load_backbone("test_vit", pretrained=False, img_size=32), "context_peft", 3, **options)

@@ -2,9 +2,13 @@
 
 import copy
 import json
+import math
+import pickle
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, fields
+from typing import get_args, get_origin
 
 import pytest
 import torch
@@ -17,6 +21,7 @@ from peftlab.backbones.stages import stages
 from peftlab.common.errors import NotMergeable, PeftlabError
 from peftlab.common.files import write_tensors
 from peftlab.methods import FAMILIES, METHODS, Method, attach, create_method, load_adapter, register
+from peftlab.methods.core.base import option
 from peftlab.training.fit import fit
 
 BACKBONES = {
@@ -35,6 +40,8 @@ CASES = {name: create_method(name) for name in sorted(METHODS)} | {
     "context_peft, one": create_method("context_peft", contexts="one"),
     "context_peft, one bias": create_method("context_peft", kind="bitfit", contexts="one"),
     "context_peft, one factor": create_method("context_peft", kind="ia3", contexts="one"),
+    "context_peft, one, attention": create_method("context_peft", contexts="one", targets="attention"),
+    "context_peft, one factor, FFN": create_method("context_peft", kind="ia3", contexts="one", targets="ffn"),
     "context_peft, factors of a checkerboard": create_method("context_peft", kind="ia3", contexts="parity"),
     "convpass, attention": create_method("convpass", sublayers=("attn",)),
     "dora, all": create_method("dora", rank=2, alpha=3.0, targets=("q", "v", "o", "fc1", "fc2")),
@@ -174,6 +181,12 @@ def test_count_equals_formula(backbone, method):
         ("context_peft", {"kind": "ia3", "contexts": "one"}, 55_296),
         ("context_peft", {"kind": "ia3"}, 110_592),
         ("context_peft", {"kind": "ia3", "contexts": "quadrant"}, 5 * 55_296),
+        ("context_peft", {"targets": "attention"}, 2 * 12 * 8 * 8 * 768),
+        ("context_peft", {"targets": "ffn"}, 2 * 12 * 8 * 2 * (768 + 3072)),
+        ("context_peft", {"kind": "bitfit", "targets": "attention"}, 2 * 12 * 4 * 768),
+        ("context_peft", {"kind": "bitfit", "targets": "ffn"}, 2 * 12 * (768 + 3072)),
+        ("context_peft", {"kind": "ia3", "targets": "attention"}, 2 * 12 * 2 * 768),
+        ("context_peft", {"kind": "ia3", "targets": "ffn"}, 2 * 12 * 3072),
         ("vpt", {"prompts": 5}, 46_080),
         ("vpt", {"prompts": 5, "deep": False}, 3_840),
         ("adapter", {"placement": "pfeiffer"}, 156_768),
@@ -238,6 +251,27 @@ def test_merged_is_plain_and_equal(backbone, method):
     assert same(model.vit, untouched)
 
 
+def test_merging_twice_gives_the_same_and_leaves_the_model_alone(backbone, method):
+    if method.not_mergeable:
+        return  # refused, as tested above
+    model = train(attach(backbone, method, CLASSES))
+    before, trained = snapshot(model.vit), [p.requires_grad for p in model.parameters()]
+    once, again = model.merge(), model.merge()
+    assert same(again, once.state_dict()) and torch.equal(again(images(backbone)), once(images(backbone)))
+    assert same(model.vit, before) and [p.requires_grad for p in model.parameters()] == trained
+    assert attach(again, "linear", CLASSES).method_parameters == 0  # a plain ViT, as any other
+
+
+def test_an_attached_vit_is_refused(method):
+    """Its tensors belong to the first model, which a second one would freeze."""
+    model = attach(_patch_pooled(), method, CLASSES)
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    for second in ("linear", "lora"):
+        with pytest.raises(PeftlabError, match="already carries"):
+            attach(model.vit, second, CLASSES)
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
+
+
 def test_round_trip_is_exact(backbone, method, tmp_path):
     model = train(attach(backbone, method, CLASSES))
     loaded = load_adapter(backbone, model.save(tmp_path / "adapter"))
@@ -298,17 +332,60 @@ def test_partial_depth_leaves_earlier_blocks_alone(backbone, name):
         assert same_features == model.method.identity_at_start
         if not model.method.not_mergeable:
             assert (train(model).merge()(images(backbone)) - model(images(backbone))).abs().max() <= 1e-5
-    for k in (0, depth + 1):
-        with pytest.raises(PeftlabError, match=f"last_blocks is {k}.*depth, {depth}"):
+    for k, bounds in ((0, "at least 1"), (depth + 1, f"depth, {depth}")):
+        with pytest.raises(PeftlabError, match=f"last_blocks is {k}, but must .*{bounds}"):
             attach(backbone, name, CLASSES, last_blocks=k)
 
 
 def test_copies_are_independent(backbone, method):
     model, x = train(attach(backbone, method, CLASSES)), images(backbone)
     twin, before = copy.deepcopy(model), model(x)
-    assert torch.equal(twin(x), before)
+    assert torch.equal(twin(x), before) and twin.adapter_state().keys() == model.adapter_state().keys()
     train(twin)
     assert torch.equal(model(x), before) and not torch.equal(twin(x), before)
+
+
+def test_pickled_models_compute_the_same(method):
+    """As multiprocessing sends them. What is shared with the backbone stays shared."""
+    model = train(attach(_patch_pooled(), method, CLASSES))
+    twin = pickle.loads(pickle.dumps(model))
+    assert torch.equal(twin(images(model.backbone)), model(images(model.backbone)))
+    assert twin.adapter_state().keys() == model.adapter_state().keys()
+
+
+@pytest.mark.parametrize("mode", [torch.double, torch.half, torch.bfloat16], ids=str)
+def test_another_precision_is_refused_and_changes_nothing(method, mode):
+    """The frozen tensors belong to the backbone and to every model on it."""
+    backbone = _patch_pooled()
+    model, neighbour, x = attach(backbone, method, CLASSES), attach(backbone, "norm", CLASSES), images(backbone)
+    before, logits = snapshot(backbone), (model(x), neighbour(x))
+    for change in (lambda: model.to(mode), lambda: model.to(mode).float()):
+        with pytest.raises(PeftlabError, match="precision"):
+            change()
+    assert same(backbone, before) and all(t.dtype == torch.float32 for t in backbone.state_dict().values())
+    assert torch.equal(model(x), logits[0]) and torch.equal(neighbour(x), logits[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16], ids=str)
+def test_a_backbone_of_another_precision_can_be_tuned(method, dtype):
+    """As one converts it before attaching: forward, gradients and, where it can be, the merged model."""
+    backbone = _patch_pooled().to(dtype)
+    model, x = attach(backbone, method, CLASSES), images(backbone).to(dtype)
+    logits = model(x)
+    assert logits.dtype == dtype and torch.isfinite(logits).all()
+    model.loss(logits, torch.arange(4) % CLASSES)["loss"].backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad and p.grad is not None)
+    if not method.not_mergeable:
+        torch.testing.assert_close(model.merge()(x), logits, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["adapter", "gift_linear", "gist", "lora", "vpt"])
+def test_compiled_models_compute_the_same(name):
+    """One method of each way to get in: traced by dynamo, run by torch itself."""
+    backbone = _patch_pooled()
+    model, x = train(attach(backbone, name, CLASSES)), images(backbone)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="eager")(x), model(x))
 
 
 def test_every_method_says_what_it_is(method):
@@ -382,8 +459,6 @@ def test_an_adapter_knows_its_backbone(tmp_path):
 
 def test_a_new_method_is_one_file():
     """A toy method, written as a reader would in one cell, takes part in everything by being registered."""
-    from dataclasses import dataclass
-
     from peftlab.methods import unfreeze
 
     try:
@@ -416,23 +491,20 @@ def test_unknown_names_and_options_name_the_near_ones():
         attach(backbone, "lorra", CLASSES)
     with pytest.raises(PeftlabError, match="did you mean 'rank'"):
         attach(backbone, "lora", CLASSES, ranks=8)
-    for option in ("rank", "last_blocks"):
-        with pytest.raises(PeftlabError, match=f"no option '{option}'"):
-            attach(backbone, "linear", CLASSES, **{option: 8})
-    for name, option in [
+    for key in ("rank", "last_blocks"):
+        with pytest.raises(PeftlabError, match=f"no option '{key}'"):
+            attach(backbone, "linear", CLASSES, **{key: 8})
+    for name, key in [
         ("lora", "rank"),
         ("fact", "rank"),
         ("adapter", "bottleneck"),
         ("adaptformer", "bottleneck"),
         ("convpass", "bottleneck"),
     ]:
-        with pytest.raises(PeftlabError, match=f"{option} is 2.5, but must be of type int"):
-            attach(backbone, name, CLASSES, **{option: 2.5})
-        for size in (0, 49):
-            with pytest.raises(PeftlabError, match=f"{option} is {size}.*the width, 48"):
-                attach(backbone, name, CLASSES, **{option: size})
-    with pytest.raises(PeftlabError, match="prompts is 0"):
-        attach(backbone, "vpt", CLASSES, prompts=0)
+        with pytest.raises(PeftlabError, match=f"{key} is 2.5, but must be of type int"):
+            attach(backbone, name, CLASSES, **{key: 2.5})
+        with pytest.raises(PeftlabError, match=f"{key} is 49.*the width, 48"):
+            attach(backbone, name, CLASSES, **{key: 49})
     for name, options, message in [
         ("lora", {"targets": ("fc3",)}, "target 'fc3'; did you mean 'fc"),
         ("lora", {"targets": ("q", "q")}, "each once"),
@@ -459,6 +531,75 @@ def test_a_method_that_says_too_little_is_not_registered():
     with pytest.raises(PeftlabError, match="unknown family 'additiv'; did you mean 'additive'"):
         register("vague")(type("Vague", (Method,), said | {"family": "additiv"}))
     assert "vague" not in METHODS
+
+
+def numeric_options(cls):
+    return [f for f in fields(cls) if NUMBERS & {f.type, *get_args(f.type)}]
+
+
+NUMBERS = {int, float}
+NUMERIC = [(name, f) for name in sorted(METHODS) for f in numeric_options(METHODS[name])]
+
+
+@pytest.mark.parametrize(("name", "field"), NUMERIC, ids=[f"{name}, {f.name}" for name, f in NUMERIC])
+def test_numbers_outside_their_range_are_refused(name, field):
+    """Every numeric option has a range; what lies outside, NaN, infinity and truth values get one sentence."""
+    kinds, bounds = {field.type, *get_args(field.type)}, field.metadata["range"]
+    outside = [n for n in (bounds.at_least - 1, bounds.above, bounds.below) if math.isfinite(n)]
+    if float in kinds:
+        outside += [float("nan"), float("inf"), -float("inf")]
+    for number in outside:
+        number = int(number) if float not in kinds else float(number)
+        with pytest.raises(PeftlabError, match=f"^{field.name} is {number}, but must be "):
+            create_method(name, **{field.name: number})
+        with pytest.raises(PeftlabError, match=f"^{field.name} is {number}, but must be "):
+            METHODS[name](**{field.name: (number,) if get_origin(field.type) is tuple else number})
+    for value in (True, "much"):
+        with pytest.raises(PeftlabError, match=f"^{field.name} is {value!r}, but must be of type"):
+            create_method(name, **{field.name: value})
+
+
+def test_ranges_say_what_they_mean():
+    for options, message in [
+        ({"temperature": -3}, "temperature is -3.0, but must be greater than 0"),
+        ({"dropout": 1}, "dropout is 1.0, but must be at least 0 and below 1"),
+        ({"kl_cls_gist": float("inf")}, "kl_cls_gist is inf, but must be finite"),
+        ({"base_method": "lora", "rank": 0}, "rank is 0, but must be at least 1"),
+        ({"base_method": "lora", "alpha": float("nan")}, "alpha is nan, but must be finite"),
+        ({"base_method": "adaptformer", "scale": 10**400}, "scale is inf, but must be finite"),
+    ]:
+        with pytest.raises(PeftlabError, match=f"^{re.escape(message)}$"):
+            create_method("gist", **options)
+    assert create_method("gist", dropout=0, temperature=1e-3, kl_cls_gist=0).dropout == 0.0
+    assert create_method("lora", alpha=-1).alpha == -1.0 and create_method("lora", alpha=None).alpha is None
+
+
+def test_numbers_in_a_tuple_are_checked_one_by_one():
+    assert create_method("two_stage", sizes=[0, 2, 4]).sizes == (0, 2, 4)
+    for sizes, message in [
+        ([1, -2], "sizes is -2, but must be at least 0"),
+        ([1.5], "sizes is 1.5, but must be of type int"),
+    ]:
+        with pytest.raises(PeftlabError, match=re.escape(message)):
+            create_method("two_stage", sizes=sizes)
+
+
+def test_a_number_without_a_range_is_not_registered():
+    said = {"title": "T", "idea": "i", "source": "s", "lr": 1e-3, "family": "additive"}
+    for kind in (int, float | None, tuple[int, ...]):
+        loose = type("Loose", (Method,), said | {"__annotations__": {"width": kind}, "width": option(None, "wide")})
+        with pytest.raises(
+            PeftlabError, match=r"Loose: no range for width; write option\(default, text, at_least=1\)"
+        ):
+            register("loose")(dataclass(frozen=True)(loose))
+    assert "loose" not in METHODS
+
+
+def test_names_in_another_container_are_refused():
+    with pytest.raises(PeftlabError, match=re.escape("targets is {'q'}, but must be of type str")):
+        create_method("lora", targets={"q"})  # a set has no order of its own
+    with pytest.raises(PeftlabError, match=re.escape("targets is 3, but must be of type str")):
+        create_method("lora", targets=3)
 
 
 def test_mixed_precision_changes_little(method):

@@ -28,6 +28,12 @@ def test_every_option_has_a_line_of_text(name):
     assert (table["what it does"].str.len() > 5).all() and not table["what it does"].str.contains("\n").any()
 
 
+def test_choices_and_ranges_are_shown():
+    values = options("fact").set_index("option")["values"].to_dict()
+    assert values == {"rank": "at least 1", "form": "tt tk", "scale": "finite", "last_blocks": "at least 1"}
+    assert "- `rank` (int, at least 1): " in METHODS["fact"].__doc__ and "(float, finite)" in METHODS["fact"].__doc__
+
+
 def test_an_option_without_a_text_is_refused():
     @dataclass(frozen=True)
     class Silent(Method):
@@ -47,5 +53,6 @@ def test_choices_are_checked_wherever_a_method_is_made():
 def test_the_command_shows_one_method(capsys):
     assert main(["methods", "lora"]) == 0
     out = capsys.readouterr().out
-    assert "y = W x + b + (alpha / rank) B A x" in out and "inner width of the product" in out
+    assert "y = W x + b + (alpha / rank) B A x" in out
+    assert "inner width of the product" in out and "at least 1" in out
     assert main(["methods", "lorra"]) == 2 and "did you mean 'lora'" in capsys.readouterr().err

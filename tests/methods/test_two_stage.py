@@ -1,16 +1,17 @@
 """Two stages: exact scores, honest selection, maps that touch nothing else, a fit that goes on where it stopped."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
-from support import small_vit, tuned
+from support import attention_core, small_vit, tuned
 from torch import nn
 
 from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import NotMergeable, PeftlabError
 from peftlab.methods import attach, create_method, load_adapter
-from peftlab.methods.core.importance import channel_scores, choose, of_images, places, removal
+from peftlab.methods.core.importance import CRITERIA, PLACEMENTS, channel_scores, choose, of_images, places, removal
 from peftlab.methods.two_stage import ChannelMap
 from peftlab.results.ledger import read_ledger
 from peftlab.training.fit import fit
@@ -89,7 +90,7 @@ def test_scores_are_exact_where_the_loss_is_linear():
     assert not torch.allclose(of_images("taylor", h, g), (h * g).abs().sum(1))  # tokens first, then the absolute value
 
 
-@pytest.mark.parametrize("criterion", ["taylor", "squared", "gradient", "l2", "random"])
+@pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("balanced", [False, True])
 def test_scores_do_not_depend_on_the_batch_size(criterion, balanced, x):
     vit = with_head(small_vit())
@@ -118,6 +119,65 @@ def test_variants(x):
     torch.testing.assert_close(
         channel_scores(vit, [(x, LABELS)], criterion="l2")[1], salience.double(), rtol=1e-4, atol=1e-6
     )
+
+
+@torch.no_grad()
+def salience_by_hand(vit, x, labels, placement):
+    """SCT's rule in numpy, as its code has it: features of patches; for each class the l2 norm; the mean of these."""
+    features, z = [], vit._pos_embed(vit.patch_embed(x))
+    for block in vit.blocks:
+        qkv = block.attn.qkv(block.norm1(z))
+        z = z + block.attn.proj(attention_core(block, qkv))
+        stream = z
+        z = z + block.mlp(block.norm2(z))
+        D = z.shape[-1]
+        features += {"residual": [stream], "mlp": [z], "qv": [qkv[..., :D], qkv[..., -D:]]}[placement]
+    scores = []
+    for h in features:
+        patches, y = h[:, vit.num_prefix_tokens :].double().numpy(), labels.numpy()
+        norms = [np.sqrt((patches[y == label].reshape(-1, D) ** 2).sum(0)) for label in np.unique(y)]
+        scores.append(np.mean(norms, axis=0))
+    return torch.from_numpy(np.stack(scores))
+
+
+@pytest.mark.parametrize("tokens", [{}, {"reg_tokens": 2}, {"class_token": False, "global_pool": "avg"}])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("prefix", [True, False])
+def test_sct_is_scts_rule(placement, tokens, prefix, x):
+    """On the plain backbone, which has no head; whatever the size of the batches, with prefix tokens or not."""
+    vit, labels = small_vit(**tokens), torch.tensor([7, 1, 2, 7, 1, 7])
+    expected = salience_by_hand(vit, x, labels, placement)
+    for size in (1, 4, 6):
+        found = channel_scores(vit, split(x, labels, size), placement, "sct", prefix=prefix)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in vit.modules())
+    assert not any(p.requires_grad for p in vit.parameters())
+
+
+def test_l2_is_ours_and_sct_is_scts(x):
+    """They agree without prefix tokens, but for the MLP, where SCT scores what leaves the block."""
+    vit = with_head(small_vit())
+    for placement in PLACEMENTS:
+        sct, ours, with_cls = (
+            channel_scores(vit, [(x, LABELS)], placement, criterion, prefix=prefix)
+            for criterion, prefix in (("sct", True), ("l2", False), ("l2", True))
+        )
+        assert torch.equal(sct, ours) == (placement != "mlp") and not torch.allclose(ours, with_cls)
+
+
+def test_fit_chooses_by_scts_rule_on_the_plain_backbone(tiny_task):
+    """As SCT does: no alignment, so what is scored is the backbone as it was pre-trained."""
+    from peftlab.backbones.preprocess import prepare
+    from peftlab.backbones.protocols import get_protocol
+
+    options = {"criterion": "sct", "align": False, "init": "normal", "placement": "mlp", "channels": 5}
+    model = attach(small_vit(), "two_stage", 3, **options)
+    fit(model, tiny_task, **SETTINGS)
+    pixels = tiny_task.pixels("train800val200", (32, 32))
+    x = prepare(pixels, model.vit, get_protocol("peftlab").preprocessing, torch.device("cpu"))
+    expected = salience_by_hand(small_vit(), x, torch.from_numpy(tiny_task.labels("train800val200")), "mlp")
+    for block, row in zip(model.vit.blocks, expected, strict=True):
+        assert set(block.mlp.after.indices.tolist()) == set(row.topk(5).indices.tolist())
 
 
 def test_scoring_leaves_nothing_behind(x):
@@ -365,6 +425,15 @@ def test_an_interrupted_fit_goes_on_within_and_between_stages(stage, tiny_task, 
         assert torch.equal(a, b), name
 
 
+def test_a_shared_budget_can_be_shared_out_again(x):
+    """From a model that has its sizes already, as a loaded one does: as many channels as at first."""
+    once = create_method("two_stage", budget="global", sizes=(1, 6, 11))
+    again, _ = once.begin(attach(small_vit(), once, CLASSES).vit, with_head(small_vit()), [(x, LABELS)])
+    first = create_method("two_stage", budget="global")
+    fresh, _ = first.begin(attach(small_vit(), first, CLASSES).vit, with_head(small_vit()), [(x, LABELS)])
+    assert again == fresh and sum(again.sizes) == 3 * 6
+
+
 def test_variants_share_their_first_stage(tiny_task):
     for options in ({}, {"criterion": "random"}, {"order": "bottom"}, {"channels": 3}):
         fit(attach(small_vit(), "two_stage", 3, **options), tiny_task, **SETTINGS)
@@ -384,6 +453,8 @@ def test_gist_does_not_wrap_two_stages():
         ({"criterion": "tailor"}, "unknown criterion 'tailor'; did you mean 'taylor'"),
         ({"placement": "residuals"}, "unknown placement 'residuals'; did you mean 'residual'"),
         ({"budget": "both"}, "unknown budget 'both'"),
+        ({"sizes": (6, 6, 6)}, r"sizes \(6, 6, 6\) .* budget='global'"),
+        ({"sizes": (9, 9), "budget": "global"}, r"sizes \(9, 9\) .* 3 places"),
     ],
 )
 def test_impossible_options_are_named(options, message):

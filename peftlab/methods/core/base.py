@@ -7,32 +7,36 @@ is an option of every method, so each asks `self.blocks(vit)` for them.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 from torch import nn
 from torch.nn import functional as F
 
 from ...backbones.types import Labels, Logits, ViT
-from ...common.errors import PeftlabError, check_choice, near
+from ...common.errors import PeftlabError, Range, check_choice, near
 
 METHODS: dict[str, type["Method"]] = {}
 FAMILIES = ("selective", "reparametrised", "additive", "prompt")
 
 
-def option(default: Any, text: str, choices: Collection[str] = ()) -> Any:
+def option(default: Any, text: str, choices: Collection[str] = (), **bounds: float) -> Any:
     """A field of a method with the line of text that `peftlab methods NAME` and the reference show of it.
 
-    A function is called for the default. choices: the values that there are, if they are few.
+    A function is called for the default. choices: the values that there are, if they are few. bounds: of a number, or
+    of each number in a tuple, as `Range` takes them; above=-math.inf where every finite number means something.
     """
     how: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
-    return field(**how, metadata={"text": text, "choices": tuple(choices)})
+    limits = Range(**bounds) if bounds else None
+    return field(**how, metadata={"text": text, "choices": tuple(choices), "range": limits})
 
 
 @dataclass(frozen=True)
 class Method:
     """Base of all methods. Subclasses are frozen dataclasses registered with `@register(name)`."""
 
-    last_blocks: int | None = option(None, "change only the last so many blocks and what follows; none: everything")
+    last_blocks: int | None = option(
+        None, "change only the last so many blocks and what follows; none: everything", at_least=1
+    )
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -46,8 +50,12 @@ class Method:
 
     def __post_init__(self) -> None:
         for f in fields(self):
+            value = getattr(self, f.name)
             if f.metadata.get("choices"):
-                check_choice(f.name, getattr(self, f.name), f.metadata["choices"])
+                check_choice(f.name, value, f.metadata["choices"])
+            if f.metadata.get("range"):
+                for number in value if isinstance(value, tuple) else (value,):
+                    f.metadata["range"].check(f.name, number)
 
     def options(self) -> dict[str, Any]:
         """{option: value}; `create_method(name, **options)` gives an equal method."""
@@ -109,7 +117,8 @@ class Method:
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
     """Class decorator: makes a Method known to `attach`, the tables, the command line and the contract tests.
 
-    Raises PeftlabError for a class without the texts and the learning rate that the tables show.
+    Raises PeftlabError for a class without the texts and the learning rate that the tables show, and for an option
+    that is a number without a range.
     """
 
     def add(cls: type[Method]) -> type[Method]:
@@ -121,7 +130,12 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
         silent = [f.name for f in fields(cls) if not f.metadata.get("text")]
         if silent:
             raise PeftlabError(f"{cls.__name__}: no text for {', '.join(silent)}; write option(default, text)")
-        options = [f"- `{f.name}` ({_kind_name(f.type)}): {f.metadata['text']}" for f in fields(cls)]
+        loose = [f.name for f in fields(cls) if {int, float} & _kinds(f.type) and not f.metadata["range"]]
+        if loose:
+            raise PeftlabError(
+                f"{cls.__name__}: no range for {', '.join(loose)}; write option(default, text, at_least=1)"
+            )
+        options = [f"- `{f.name}` ({_kind_and_range(f)}): {f.metadata['text']}" for f in fields(cls)]
         cls.__doc__ = "\n".join([f"{cls.title}: {cls.idea}. Options:\n", *options])  # what help and the reference show
         cls.name = name
         METHODS[name] = cls
@@ -152,19 +166,28 @@ def create_method(name: str, **options: Any) -> Method:
 
 def _as_kind(name: str, value: Any, kind: Any) -> Any:
     """An option's value in the type that it was declared with, from what a command line or JSON may give."""
-    kind = get_origin(kind) if get_origin(kind) is tuple else kind
-    if kind is tuple:  # a single name on the command line, a list in JSON
-        value = (value,) if isinstance(value, str) else tuple(value)
+    if get_origin(kind) is tuple:  # a single value on the command line, a list in JSON
+        each = value if isinstance(value, list | tuple) else (value,)
+        return tuple(_as_kind(name, v, get_args(kind)[0]) for v in each)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and not isinstance(value, kind) and isinstance(1.0, kind):
-        value = float(value)
-    if not isinstance(value, kind):
+        value = float(str(value))  # infinity, not an OverflowError, for a huge one
+    if not isinstance(value, kind) or (isinstance(value, bool) and bool not in _kinds(kind)):
         raise PeftlabError(f"{name} is {value!r}, but must be of type {_kind_name(kind)}")
     return value
 
 
+def _kinds(kind: Any) -> set[Any]:
+    """The types that a type is made of: {int, NoneType} for `int | None`."""
+    return set(get_args(kind)) or {kind}
+
+
 def _kind_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _kind_and_range(f: Any) -> str:
+    return _kind_name(f.type) + (f", {f.metadata['range']}" if f.metadata["range"] else "")
 
 
 def _with_base_method(outer: str, kinds: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

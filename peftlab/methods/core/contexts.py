@@ -16,6 +16,8 @@ from ..lora import LoRALinear, rows
 from .layers import After, Before
 
 KINDS = ("lora", "bitfit", "ia3")
+ATTENTION, FFN = ("qkv", "q", "k", "v", "o"), ("gate", "up", "down")
+TARGETS = {"attention": ATTENTION, "ffn": FFN, "both": ATTENTION + FFN}  # {choice: the roles that it changes}
 WHOLE = ("all",)  # the target of a layer that is not the fused q, k and v
 
 Site: TypeAlias = tuple[Any, Mapping[str, tuple[Sequence[str], str]]]
@@ -54,6 +56,15 @@ class ContextVector(nn.Module):
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         own = self.contexts(x) @ self.vectors()
         return x * own if self.multiply else x + own
+
+
+def targeted(layers: Mapping[str, tuple[Sequence[str], str]], targets: str) -> dict[str, tuple[Sequence[str], str]]:
+    """Those layers of a site that a choice of targets changes.
+
+    >>> targeted({"attn.proj": (WHOLE, "o"), "mlp.fc1": (WHOLE, "up")}, "ffn")
+    {'mlp.fc1': (('all',), 'up')}
+    """
+    return {path: (names, role) for path, (names, role) in layers.items() if role in TARGETS[targets]}
 
 
 def spans(kind: str, targets: Sequence[str], role: str, layer: Any) -> list[slice]:

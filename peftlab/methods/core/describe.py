@@ -62,15 +62,17 @@ def _code(cls: type, names: list[str], whole: bool = True) -> str:
 
 
 def options(name: str) -> pd.DataFrame:
-    """The options of a method -> DataFrame: option, default, choices, what it does, in the order of declaration.
+    """The options of a method -> DataFrame: option, default, values, what it does, in the order of declaration.
 
-    >>> list(options("lora")["option"])
-    ['rank', 'alpha', 'targets', 'last_blocks']
+    values: the choices, or the range of a number.
+
+    >>> options("gist").set_index("option")["values"].to_dict()["dropout"]
+    'at least 0 and below 1'
     """
     check_choice("method", name, METHODS)
     declared = sorted(fields(METHODS[name]), key=lambda f: f.name == "last_blocks")
-    rows = [(f.name, _default(f), " ".join(f.metadata["choices"]), f.metadata["text"]) for f in declared]
-    return pd.DataFrame(rows, columns=["option", "default", "choices", "what it does"])
+    rows = [(f.name, _default(f), _values(f), f.metadata["text"]) for f in declared]
+    return pd.DataFrame(rows, columns=["option", "default", "values", "what it does"])
 
 
 def _default(f: Any) -> str:
@@ -78,3 +80,7 @@ def _default(f: Any) -> str:
     if isinstance(value, Method):
         return value.name
     return " ".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
+
+
+def _values(f: Any) -> str:
+    return " ".join(f.metadata["choices"]) or str(f.metadata["range"] or "")

@@ -2,11 +2,13 @@
 
 Setting channel c of an activation h to zero changes the loss of an image by about |sum_t h_tc g_tc| with g = dL/dh
 (Molchanov et al. 2017): one forward and one backward pass estimate it for every channel of every layer at once.
+SCT (Zhao et al. 2023, arXiv 2309.08513) asks for no loss: the channels with the largest activations are its choice.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from ...backbones.types import Images, Labels, ViT
 from ...common.errors import check_choice
 from ...common.progress import progress
 
-CRITERIA = ("taylor", "squared", "gradient", "l2", "random")
+CRITERIA = ("taylor", "squared", "gradient", "l2", "sct", "random")
 PLACEMENTS = ("residual", "mlp", "qv")
 
 
@@ -84,9 +86,22 @@ def of_images(
     """Scores [B, D] of each image from h and g [B, N, D]: tokens are summed before the absolute value."""
     if criterion == "taylor":
         return (h * g).sum(1).abs()
-    if criterion == "squared":
-        return (h * g).sum(1).square()
-    return g.sum(1).abs() if criterion == "gradient" else h.square().sum(1)
+    return (h * g).sum(1).square() if criterion == "squared" else g.sum(1).abs()
+
+
+@torch.no_grad()
+def class_norms(
+    vit: ViT, places: Sequence[Place], batches: Iterable[tuple[Tensor, Tensor]], first: int
+) -> Float64[Tensor, "places width"]:
+    """The l2 norm of each channel over all tokens, from the first on, of all images of a class; mean over classes."""
+    sums: dict[int, Any] = defaultdict(int)
+    for x, y in batches:
+        with watched(places) as seen:
+            vit.forward_features(x)
+        squares = [seen[m][:, first:, channels].double().square().sum(1).cpu() for m, _, channels in places]
+        for label in y.unique().tolist():
+            sums[label] += torch.stack([each[y.cpu() == label].sum(0) for each in squares])
+    return torch.stack(list(sums.values())).sqrt().mean(0)
 
 
 def channel_scores(
@@ -101,17 +116,22 @@ def channel_scores(
     """Importance of every channel, float64 [places, D] on the CPU, the same whatever the batch size.
 
     batches: (images x [B, 3, H, W], labels y [B]) on the model's device. criterion: "taylor", mean over images of
-    |sum_t h g|; "squared", of its square; "gradient", of |sum_t g|; "l2", the salience of SCT (the norm of h over all
-    patches of a class, mean over classes); "random". balanced: mean over classes of the means over their images.
-    prefix=False: count patches alone; where the head reads CLS, the last block's stream then scores 0 throughout.
-    Raises PeftlabError for an unknown criterion.
+    |sum_t h g|; "squared", of its square; "gradient", of |sum_t g|; "l2", ours: the norm of h over all tokens of a
+    class, mean over classes; "sct", the same as SCT has it: patches alone, and for "mlp" of the residual stream behind
+    the block; "random". SCT scores the plain pre-trained backbone; like "l2", its rule reads no head.
+    balanced: mean over classes of the means over their images. prefix=False: count patches alone; where the head reads
+    CLS, the last block's stream then scores 0 throughout by gradients. Raises PeftlabError for an unknown criterion.
     """
     check_choice("criterion", criterion, CRITERIA)
     where = places(vit, placement)
     if criterion == "random":
         generator = torch.Generator().manual_seed(seed)
         return torch.rand(len(where), vit.embed_dim, generator=generator, dtype=torch.float64)
-    first, vit = 0 if prefix else vit.num_prefix_tokens, vit.eval()
+    first, vit = vit.num_prefix_tokens if criterion == "sct" or not prefix else 0, vit.eval()
+    if criterion == "sct" and placement == "mlp":
+        where = [Place(block, "output", slice(0, vit.embed_dim)) for block in vit.blocks]
+    if criterion in ("l2", "sct"):
+        return class_norms(vit, where, batches, first)
     sums = torch.zeros(vit.num_classes, len(where), vit.embed_dim, dtype=torch.float64)
     counts = torch.zeros(vit.num_classes, dtype=torch.float64)
     for x, y in batches:
@@ -120,8 +140,6 @@ def channel_scores(
         sums.index_add_(0, y.cpu(), scores.cpu())
         counts += torch.bincount(y.cpu(), minlength=vit.num_classes)
     sums, counts = sums[counts > 0], counts[counts > 0]
-    if criterion == "l2":
-        return sums.sqrt().mean(0)
     return (sums / counts[:, None, None]).mean(0) if balanced else sums.sum(0) / counts.sum()
 
 

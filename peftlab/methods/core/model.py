@@ -1,8 +1,7 @@
-"""The tuned model: a frozen backbone with a method's change and a head, and how its adapter is stored."""
+"""The tuned model: a frozen backbone with a method's change and a head."""
 
 import copy
-import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,29 +9,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...backbones.load import fingerprint
+from ...backbones.identity import check_plain, describe, digest
 from ...backbones.stages import stages
 from ...backbones.types import Images, Labels, Logits, ViT
-from ...common.errors import NotMergeable, PeftlabError
-from ...common.files import read_tensors, write_json, write_tensors
+from ...common.errors import NotMergeable, PeftlabError, check_at_least
+from ...common.files import write_json, write_tensors
 from .base import Method, create_method
 
+LARGEST_HEAD = 100_000  # classes; ImageNet-21K has 21,841
 
-def share(vit: Any) -> Any:
-    """A copy of a ViT with its own modules but the very same (frozen) tensors."""
-    return copy.deepcopy(vit, {id(t): t for t in chain(vit.parameters(), vit.buffers())})
+
+def share(vit: Any, frozen: Any = None) -> Any:
+    """A copy of a ViT with its own modules but the very same tensors; only those of `frozen`, where it is given."""
+    kept = vit if frozen is None else frozen
+    return copy.deepcopy(vit, {id(t): t for t in chain(kept.parameters(), kept.buffers())})
 
 
 class PeftModel(nn.Module):
     """A frozen backbone with a method's change and a fresh head; `model.vit` is a timm VisionTransformer.
 
-    The backbone that was passed in is never changed: frozen tensors are shared with it (so moving the model to a
-    device moves them too), trained ones are private.
+    The backbone that was passed in is frozen and never changed: frozen tensors are shared with it (so moving the model
+    to a device moves them too, and another precision is refused), trained ones are private.
+    classes: their names, in the order of the head's outputs; trained_by: the spec of its last training and the digest
+    that it had then; both once `fit` has trained it.
     """
 
     def __init__(self, backbone: ViT, method: Method, num_classes: int, seed: int = 0) -> None:
         super().__init__()
         self.method = method
+        self.classes: tuple[str, ...] | None = None
+        self.trained_by: tuple[Any, str] | None = None
         self._backbone = (backbone,)  # in a tuple, so that its parameters are not registered a second time
         self.vit = share(backbone).requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
@@ -41,11 +47,26 @@ class PeftModel(nn.Module):
             nn.init.trunc_normal_(self.vit.head.weight, std=0.02)
             nn.init.zeros_(self.vit.head.bias)
             method.apply(self.vit)
-        self.to(next(backbone.parameters()).device).eval()
+        self.vit.peftlab_method = method.name
+        like = next(backbone.parameters())
+        for t in self.adapter_state().values():
+            if t.is_floating_point():
+                t.data = t.data.to(like.dtype)
+        self.to(like.device).eval()
 
     def forward(self, x: Images) -> Logits:
         """Images [B, 3, H, W] -> logits [B, classes]."""
         return self.vit(x)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PeftModel":
+        """What `to`, `half`, `double`, ... do. Raises PeftlabError for another precision."""
+        for t in (next(self.vit.parameters()), self.vit.head.weight):
+            if fn(t.detach()[:0]).dtype != t.dtype:
+                raise PeftlabError(
+                    "the frozen weights are shared with the backbone and every model on it, so the precision of one "
+                    "cannot be changed; convert the backbone before attaching, or the plain ViT of merge()"
+                )
+        return super()._apply(fn, recurse)
 
     def loss(self, logits: Logits, labels: Labels) -> dict[str, Any]:
         """{"loss": what training minimises, further terms}, for the logits that `forward` has just given."""
@@ -79,6 +100,10 @@ class PeftModel(nn.Module):
         shared = {id(t) for t in chain(self.backbone.parameters(), self.backbone.buffers())}
         return {name: t for name, t in self.vit.state_dict(keep_vars=True).items() if id(t) not in shared}
 
+    def digest(self) -> str:
+        """12 hex digits over `adapter_state` and which parameters are trained: changes with every step of training."""
+        return digest(self.adapter_state(), [name for name, p in self.vit.named_parameters() if p.requires_grad])
+
     def merge(self) -> ViT:
         """-> a plain timm VisionTransformer computing the same. Raises NotMergeable with the reason."""
         if self.method.not_mergeable:
@@ -86,6 +111,7 @@ class PeftModel(nn.Module):
         plain = copy.deepcopy(self.vit)
         with torch.no_grad():
             self.method.merge(plain)
+        del plain.peftlab_method
         return plain.requires_grad_(False).eval()
 
     def detach(self) -> ViT:
@@ -93,60 +119,34 @@ class PeftModel(nn.Module):
         return self.backbone
 
     def save(self, folder: str | Path) -> Path:
-        """Write adapter.safetensors and adapter.json; the backbone's weights are never stored."""
-        folder = Path(folder)
+        """Write adapter.safetensors and adapter.json; the backbone's weights are never stored.
+
+        Raises FloatingPointError where a tensor holds NaN or infinity.
+        """
+        folder, tensors = Path(folder), self.adapter_state()
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise FloatingPointError(f"{folder}: {name} holds NaN or infinity, so nothing was saved. Lower lr")
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / "adapter.safetensors", self.adapter_state())
-        method = {"method": self.method.name, "options": self.method.options(), "num_classes": self.num_classes}
-        base = {"backbone": self.backbone.peftlab_name, "fingerprint": fingerprint(self.backbone)}
-        write_json(folder / "adapter.json", method | base)
+        write_tensors(folder / "adapter.safetensors", tensors)
+        method = {"method": self.method.name, "options": self.method.options()}
+        head = {"num_classes": self.num_classes, "classes": self.classes}
+        write_json(folder / "adapter.json", method | head | {"backbone": describe(self.backbone)})
         return folder
 
 
-def attach(backbone: ViT, method: str | Method, num_classes: int, seed: int = 0, **options: Any) -> PeftModel:
+def attach(backbone: nn.Module, method: str | Method, num_classes: int, seed: int = 0, **options: Any) -> PeftModel:
     """Put a method around a frozen backbone -> PeftModel.
 
     method: a registered name with its options as keywords, or a Method. seed: of the head and the inserted modules.
-    Raises PeftlabError for unknown names and impossible options.
+    Raises PeftlabError for what is no plain timm VisionTransformer, unknown names and impossible options.
     """
-    if num_classes < 2:
-        raise PeftlabError(f"num_classes is {num_classes}, but a classifier needs at least 2")
+    if not 2 <= num_classes <= LARGEST_HEAD:
+        raise PeftlabError(f"num_classes is {num_classes}, but a classifier has between 2 and {LARGEST_HEAD}")
+    check_at_least("seed", seed, 0)
+    check_plain(backbone)
     if not isinstance(method, Method):
         method = create_method(method, **options)
+    elif options:
+        raise PeftlabError(f"{method.name} has its options already, so {', '.join(options)} cannot be given beside it")
     return PeftModel(backbone, method, num_classes, seed)
-
-
-def load_adapter(backbone: ViT, folder: str | Path) -> PeftModel:
-    """Rebuild a saved PeftModel on its backbone, bit for bit.
-
-    Raises PeftlabError when files are missing, the backbone is another one, or tensors do not agree exactly.
-    """
-    folder = Path(folder)
-    for name in ("adapter.json", "adapter.safetensors"):
-        if not (folder / name).is_file():
-            raise PeftlabError(f"{folder / name}: no such file. A saved adapter is a folder with both files")
-    record = json.loads((folder / "adapter.json").read_text())
-    if record["fingerprint"] != fingerprint(backbone):
-        raise PeftlabError(
-            f"{folder}: trained on backbone {record['backbone']!r} ({record['fingerprint']}), but this one is "
-            f"{backbone.peftlab_name!r} ({fingerprint(backbone)}). Load that backbone"
-        )
-    model = attach(backbone, record["method"], record["num_classes"], **record["options"])
-    file = folder / "adapter.safetensors"
-    load_tensors(model.adapter_state(), read_tensors(file)[0], file)
-    return model
-
-
-def load_tensors(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Copy stored tensors into those of a model. Raises PeftlabError unless names and shapes agree exactly."""
-    missing, unexpected = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
-    wrong = [
-        f"{name} {tuple(tensors[name].shape)} instead of {tuple(state[name].shape)}"
-        for name in state.keys() & tensors.keys()
-        if tensors[name].shape != state[name].shape
-    ]
-    if missing or unexpected or wrong:
-        raise PeftlabError(f"{file}: missing {missing}, unexpected {unexpected}, wrong shape {wrong}")
-    with torch.no_grad():
-        for name, tensor in state.items():
-            tensor.copy_(tensors[name])

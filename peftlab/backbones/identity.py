@@ -1,0 +1,136 @@
+"""Which backbone a model stands on: its weights, what it computes with them, how it reads images."""
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from timm.layers import DropPath
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ..common.errors import PeftlabError
+from .preprocess import input_size, normalisation
+from .stages import run_stages, stages
+from .types import ViT
+
+LARGEST_SIDE = 4096  # pixels; more than any ViT was trained on
+
+
+def digest(tensors: Mapping[str, Tensor], more: object = "") -> str:
+    """12 hex digits over names and bytes of tensors, and over the text of something more.
+
+    >>> digest({"A": torch.zeros(2)}) == digest({"A": torch.zeros(2)}) != digest({"A": torch.zeros(2).half()})
+    True
+    """
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    if more:
+        sha.update(str(more).encode())
+    return sha.hexdigest()[:12]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """`digest` of all weights. Position embeddings that `load_backbone` resampled count as they were stored.
+
+    >>> from peftlab.backbones.load import load_backbone
+    >>> fingerprint(load_backbone()) == fingerprint(load_backbone(img_size=32))
+    True
+    """
+    tensors, stored = dict(model.state_dict()), getattr(model, "peftlab_resampled", None)
+    if stored is not None and torch.equal(tensors["pos_embed"].cpu(), stored["to"]):
+        tensors["pos_embed"] = stored["from"]
+    return digest(tensors)
+
+
+def resample(vit: ViT, size: tuple[int, int]) -> None:
+    """Change the input size (height, width) in place, and keep what the position embeddings were.
+
+    Raises PeftlabError for sides that are no multiples of the patch size: timm would crop the images.
+    """
+    for side, patch in zip(size, vit.patch_embed.patch_size, strict=True):
+        if side % patch or not patch <= side <= LARGEST_SIDE:
+            below = min(max(patch, side - side % patch), LARGEST_SIDE - LARGEST_SIDE % patch)
+            raise PeftlabError(
+                f"img_size is {side}, but must be a multiple of the patch size {patch}, up to {LARGEST_SIDE}; "
+                f"the next smaller one is {below}"
+            )
+    if size == input_size(vit):
+        return
+    before = vit.pos_embed
+    vit.set_input_size(size)
+    if before is not None and vit.pos_embed is not before:
+        vit.peftlab_resampled = {"from": before.detach().clone(), "to": vit.pos_embed.detach().clone()}
+
+
+@torch.no_grad()
+def probe(vit: ViT) -> str:
+    """12 hex digits over what a ViT without head makes of fixed tokens, whatever its input size.
+
+    Weights alone are blind to the number of heads, activations, epsilons, pooling and dropout. In double precision and
+    rounded, so that machines agree.
+    """
+    numbers = torch.Generator().manual_seed(0)
+    x = torch.randn(1, vit.num_prefix_tokens + 4, vit.embed_dim, generator=numbers, dtype=torch.float64)
+    directions = torch.randn(vit.embed_dim, 8, generator=numbers, dtype=torch.float64) / vit.embed_dim**0.5
+    bare = _double(vit, {id(vit.blocks): nn.Sequential()})
+    with torch.autocast("cpu", enabled=False):
+        x = bare.norm_pre(x)
+        for block in vit.blocks:  # one at a time, so that no second copy of a large model is made
+            x = _double(block)(x)
+        pooled = bare.forward_head(bare.norm(x), pre_logits=True)
+    values = [f"{value:.7f}" for value in (pooled @ directions)[0].tolist()]
+    rates = {name: p for name, m in vit.named_modules() if (p := _dropout(m))}
+    return digest({}, [values, rates, repr(vit.patch_embed.proj), vit.num_prefix_tokens, vit.no_embed_class])
+
+
+def _double(module: nn.Module, memo: dict[int, Any] | None = None) -> Any:
+    return copy.deepcopy(module, memo).cpu().double().eval()
+
+
+def _dropout(module: nn.Module) -> float:
+    """The rate at which a module drops what passes it in training, 0 for most."""
+    if isinstance(module, DropPath):
+        return module.drop_prob or 0.0
+    return module.p if isinstance(module, nn.modules.dropout._DropoutNd) else getattr(module, "prob", 0.0)
+
+
+def describe(vit: ViT) -> dict[str, Any]:
+    """What identifies a backbone: name, weights, probe, and mean, std and img_size (height, width) of its inputs."""
+    mean, std = ([round(value, 6) for value in channels.flatten().tolist()] for channels in normalisation(vit))
+    name = getattr(vit, "peftlab_name", type(vit).__name__)
+    same = {"name": name, "weights": fingerprint(vit), "probe": probe(vit), "mean": mean, "std": std}
+    return same | {"img_size": list(input_size(vit))}
+
+
+def check_plain(vit: Any) -> None:
+    """Raise PeftlabError unless this is a VisionTransformer whose forward pass is timm's own and untouched."""
+    if not isinstance(vit, VisionTransformer):
+        kind = type(vit).__module__.split(".")[0] + "." + type(vit).__name__
+        raise PeftlabError(f"this is a {kind}, but peftlab needs a timm VisionTransformer; see peftlab.load_backbone")
+    if hasattr(vit, "peftlab_method"):
+        raise PeftlabError(
+            f"this ViT already carries {vit.peftlab_method}; attach to model.backbone, or to the plain ViT of merge()"
+        )
+    for name in ("forward", "forward_features", "forward_head", "_pos_embed"):
+        if getattr(getattr(vit, name), "__func__", None) is not getattr(VisionTransformer, name):
+            raise PeftlabError(
+                f"this {type(vit).__name__} has a {name} of its own (as models with two heads have); peftlab knows "
+                "that of timm's plain VisionTransformer alone"
+            )
+
+
+@torch.no_grad()
+def check_stages(vit: ViT) -> None:
+    """Raise PeftlabError unless the stages one after another compute what the model computes."""
+    numbers = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 3, *input_size(vit), generator=numbers).to(next(vit.parameters()))
+    expected, found = vit(x), run_stages(vit, x)
+    if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+        raise PeftlabError(
+            f"the {len(stages(vit))} stages of this {type(vit).__name__} do not compute what the model computes "
+            f"(they differ by {(found - expected).abs().max():.2g}); use a plain VisionTransformer"
+        )

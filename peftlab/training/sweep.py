@@ -1,22 +1,7 @@
 """Sweeps: methods x tasks x seeds x hyper-parameters, tuned on val200, retrained on all, test opened once.
 
-A grid is a YAML file:
-
-    tasks: [dtd, eurosat]
-    seeds: [0, 1, 2]
-    recipe: {epochs: 5, batch_size: 32}
-    methods:
-      lora: {rank: [4, 8], lr: [0.001, 0.005]}              # every combination is tried on val200
-      "LoRA, all layers": {method: lora, targets: [[q, k, v, o, fc1, fc2]]}   # one choice, which is itself a list
-      linear: {}
-
-Further keys: backbone, img_size, root, protocol, tune_on, evaluate_each_epoch, train_images.
-Whoever has only one combination needs no tuning. Candidates are trained on train800 with the first seed and compared
-on val200; the best is trained on train800val200 with every seed. Each task chooses its own, unless tune_on lists
-tasks: then the best mean over those serves all tasks. evaluate_each_epoch lists splits: then nothing is chosen; every
-candidate is trained on train800 with every seed and evaluated on them after each epoch, to show what test-set
-selection does.
-train_images: only the first so many, for quick lessons.
+grid.py says what a grid holds and which of its candidates are trained on what. What a method of two stages starts
+from is a job of its own, run before those that need it, so that two processes never train the same first stage.
 """
 
 import contextlib
@@ -24,7 +9,6 @@ import itertools
 import json
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,98 +16,33 @@ from typing import Any, TypeAlias
 import joblib
 import numpy as np
 import pandas as pd
-import yaml
 
 from ..backbones.load import load_backbone
-from ..backbones.protocols import get_protocol
-from ..common.errors import PeftlabError, near
+from ..common.errors import PeftlabError, check_at_least
 from ..common.files import write_json
 from ..common.paths import runs_folder
 from ..common.progress import progress
-from ..methods import Method, attach, create_method
+from ..methods import attach, create_method
 from ..results.ledger import read_curves, read_record, run_id
 from ..tasks.load import load_task
 from .fit import fit
+from .grid import FIRST, Grid
+from .grid import grid_methods as grid_methods
+from .grid import read_grid as read_grid
 
 PATIENCE = 10  # seconds to wait for a scheduler
-RECIPE = ("epochs", "batch_size", "lr", "weight_decay")
 Job: TypeAlias = dict[str, Any]  # one run to be: label, task, method, options, recipe, train_split, seed
 IDENTITY = ("task", "method", "options", "recipe", "train_split", "seed")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What a grid file says; see the module."""
-
-    tasks: list[str]
-    methods: dict[str, Any]
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    recipe: dict[str, Any] = field(default_factory=dict)
-    backbone: str = "peftlab_vit_mini"
-    img_size: int | None = None
-    root: str | None = None
-    protocol: str = "peftlab"
-    tune_on: list[str] | None = None
-    evaluate_each_epoch: list[str] = field(default_factory=list)
-    train_images: int | None = None
-
-    def candidates(self, label: str) -> list[dict[str, Any]]:
-        """All combinations for one entry of `methods` -> list of {"method", "options", "recipe"}."""
-        entry = dict(self.methods[label] or {})
-        method = entry.pop("method", label)
-        choices = [values if isinstance(values, list) else [values] for values in entry.values()]
-        settings = [dict(zip(entry, combination, strict=True)) for combination in itertools.product(*choices)]
-        return [
-            {
-                "method": method,
-                "options": {k: v for k, v in each.items() if k not in RECIPE},
-                "recipe": self.recipe | {k: v for k, v in each.items() if k in RECIPE},
-            }
-            for each in settings
-        ]
-
-
-def read_grid(file: str | Path) -> Grid:
-    """A Grid from a YAML file. Raises PeftlabError for what it does not understand, before anything runs."""
-    try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise PeftlabError(f"{file}: cannot be read as YAML: {error}") from None
-    known = [f.name for f in fields(Grid)]
-    if not isinstance(content, dict) or not {"tasks", "methods"} <= content.keys():
-        raise PeftlabError(f"{file}: a grid names its tasks and methods; see the README")
-    for key in content:
-        if key not in known:
-            raise PeftlabError(f"{file}: unknown key {key!r}{near(key, known)}")
-    grid = Grid(**content)
-    if not isinstance(grid.methods, dict) or not grid.methods or not grid.tasks or not grid.seeds:
-        raise PeftlabError(f"{file}: tasks, seeds and methods must not be empty, and methods maps names to settings")
-    for key in grid.recipe:
-        if key not in RECIPE:
-            raise PeftlabError(f"{file}: unknown entry {key!r} of recipe{near(key, RECIPE)}")
-    get_protocol(grid.protocol)
-    for name in [*grid.tasks, *(grid.tune_on or [])]:
-        load_task(name, grid.root)
-    for label in grid.methods:
-        for each in grid.candidates(label):
-            create_method(each["method"], **each["options"])
-    return grid
-
-
-def grid_methods(grid: Grid) -> dict[str, Method]:
-    """{label: Method}, each with the first of its combinations."""
-    first = {label: grid.candidates(label)[0] for label in grid.methods}
-    return {label: create_method(each["method"], **each["options"]) for label, each in first.items()}
 
 
 def tuning_jobs(grid: Grid) -> list[Job]:
     """One job a candidate and task to choose on, where there is more than one candidate."""
     return [
         {"label": label, "task": task, "train_split": "train800", "seed": grid.seeds[0]} | each
-        for label in grid.methods
+        for label, candidates in grid.candidates().items()
         for task in grid.tune_on or grid.tasks
-        for each in grid.candidates(label)
-        if len(grid.candidates(label)) > 1
+        if len(candidates) > 1
+        for each in candidates
     ]
 
 
@@ -131,8 +50,9 @@ def each_epoch_jobs(grid: Grid) -> list[Job]:
     """One job a candidate, task and seed."""
     return [
         {"label": label, "task": task, "train_split": "train800", "seed": seed} | each
-        for label, task, seed in itertools.product(grid.methods, grid.tasks, grid.seeds)
-        for each in grid.candidates(label)
+        for label, candidates in grid.candidates().items()
+        for task, seed in itertools.product(grid.tasks, grid.seeds)
+        for each in candidates
     ]
 
 
@@ -140,8 +60,7 @@ def final_jobs(grid: Grid, tuned: list[Job]) -> list[Job]:
     """One job a seed, method and task, each with its best candidate. tuned: results of `tuning_jobs`."""
     scores = {(r["label"], r["task"], _identity(_candidate(r))): r.get("accuracy", np.nan) for r in tuned}
     jobs = []
-    for seed, label, task in itertools.product(grid.seeds, grid.methods, grid.tasks):
-        candidates = grid.candidates(label)
+    for seed, (label, candidates), task in itertools.product(grid.seeds, grid.candidates().items(), grid.tasks):
         if len(candidates) > 1:
             means = [
                 np.mean([scores[label, t, _identity(each)] for t in grid.tune_on or [task]]) for each in candidates
@@ -151,6 +70,23 @@ def final_jobs(grid: Grid, tuned: list[Job]) -> list[Job]:
             candidates = [candidates[np.nanargmax(means)]]  # the first of equals
         jobs.append({"label": label, "task": task, "train_split": "train800val200", "seed": seed} | candidates[0])
     return jobs
+
+
+def first_stage_jobs(jobs: list[Job]) -> list[Job]:
+    """What jobs of two stages start from, each a job of its own that is never evaluated."""
+    first = [(job, create_method(job["method"], **job["options"]).first()) for job in jobs]
+    return [
+        job | {"method": method.name, "options": method.options(), "recipe": _first_recipe(job), "first_stage": True}
+        for job, method in first
+        if method is not None
+    ]
+
+
+def _first_recipe(job: Job) -> dict[str, Any]:
+    """The recipe of a job's first stage: `first_lr` and `first_epochs` as lr and epochs; no lr is its own method's."""
+    own = {key: value for key, value in job["recipe"].items() if key not in ("lr", *FIRST)}
+    first = {key.removeprefix("first_"): job["recipe"].get(key) for key in FIRST}
+    return own | {key: value for key, value in first.items() if value is not None}
 
 
 def _candidate(result: Job) -> dict[str, Any]:
@@ -165,13 +101,16 @@ def _backbone(name: str, img_size: int | None) -> Any:
 def run_job(grid: Grid, job: Job, runs: str | Path) -> Job:
     """Train and evaluate one job -> the job with its run and accuracy, or with the error's name.
 
+    Of a first stage no split is opened, and no accuracy is given.
+
     A finished run is taken from the ledger, an unfinished one goes on. A failure is written to
     <runs>/failures/<job>.json with its traceback and does not stop the others.
     """
+    first_stage = job.get("first_stage", False)
     failure = Path(runs) / "failures" / f"{run_id(job)}.json"
     how: dict[str, Any] = {
         "protocol": grid.protocol,
-        "evaluate_each_epoch": grid.evaluate_each_epoch,
+        "evaluate_each_epoch": [] if first_stage else grid.evaluate_each_epoch,
         "train_images": grid.train_images,
         "reuse": True,
     }
@@ -180,25 +119,30 @@ def run_job(grid: Grid, job: Job, runs: str | Path) -> Job:
         method = create_method(job["method"], **job["options"])
         model = attach(_backbone(grid.backbone, grid.img_size), method, task.num_classes, seed=job["seed"])
         run = fit(model, task, runs=runs, train_split=job["train_split"], seed=job["seed"], **how, **job["recipe"])
-        accuracy = run.evaluate("val200" if job["train_split"] == "train800" else "test")
+        result: Job = {"run": run.folder.name}
+        if not first_stage:
+            result["accuracy"] = run.evaluate("val200" if job["train_split"] == "train800" else "test")
     except Exception as error:
         failure.parent.mkdir(parents=True, exist_ok=True)
         write_json(failure, job | {"error": repr(error), "traceback": traceback.format_exc()})
         return job | {"error": repr(error), "failure": str(failure)}
     failure.unlink(missing_ok=True)
-    return job | {"run": run.folder.name, "accuracy": accuracy}
+    return job | result
 
 
 def run_jobs(grid: Grid, jobs: list[Job], runs: Path, processes: int, desc: str) -> list[Job]:
     """All jobs, in as many local processes or wherever joblib's active backend sends them -> list of results.
 
-    Jobs that are the same run under two labels are run once.
+    First stages are run before the jobs that start from them, and their results stand first. Jobs that are the same
+    run, under two labels or as the first stage of several, are run once.
     """
+    first_stages = first_stage_jobs(jobs)
+    before = run_jobs(grid, first_stages, runs, processes, "first stages") if first_stages else []
     distinct = {_identity(job): job for job in jobs}
     parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
     work = parallel(joblib.delayed(run_job)(grid, job, str(runs)) for job in distinct.values())
     done = {_identity(r): r for r in progress(work, desc=desc, unit="run", total=len(distinct), leave=True)}
-    return [done[_identity(job)] | {"label": job["label"]} for job in jobs]
+    return before + [done[_identity(job)] | {"label": job["label"]} for job in jobs]
 
 
 def _identity(job: Job) -> str:
@@ -224,18 +168,21 @@ def sweep(grid: Grid, runs: str | Path | None = None, processes: int = 1) -> tup
     """Tune, retrain, test -> (DataFrame, a row a finished run; list of failed jobs).
 
     A row is the run's ledger row with its label in the grid first; `train_split` tells tuning (train800) from the
-    final runs (train800val200). Where the grid looks at splits, a row is an epoch. Interrupted or given again, it goes
-    on from what the ledger has. processes: local ones; within `on_cluster`, how many runs are in flight at once.
+    final runs (train800val200); first stages give none. With evaluate_each_epoch, a row is an epoch. Interrupted or
+    given again, it goes on from what the ledger has. processes: local ones; within `on_cluster`, how many runs are in
+    flight at once.
+    Raises PeftlabError for fewer than one.
     """
+    check_at_least("the number of processes (--jobs)", processes, 1)
     runs = Path(runs or runs_folder()).resolve()
     runs.mkdir(parents=True, exist_ok=True)
     if grid.evaluate_each_epoch:
-        jobs = run_jobs(grid, each_epoch_jobs(grid), runs, processes, "looking")
+        jobs = run_jobs(grid, each_epoch_jobs(grid), runs, processes, "each epoch")
     else:
         tuned = run_jobs(grid, tuning_jobs(grid), runs, processes, "tuning")
         jobs = tuned + run_jobs(grid, final_jobs(grid, tuned), runs, processes, "sweep")
     rows: list[dict[Any, Any]] = []
-    for job in (job for job in jobs if "run" in job):
+    for job in (job for job in jobs if "accuracy" in job):
         row = {"label": job["label"], "run": job["run"]} | (read_record(runs / job["run"]) or {})
         # The run's own entries win: its lr is the peak, that of an epoch the last rate in it.
         rows += (

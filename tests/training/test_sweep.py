@@ -1,6 +1,5 @@
 """Sweeps: tuned on val200, tested once, resumable; the same on one process, several, and a cluster in trouble."""
 
-import dataclasses
 import io
 import json
 import os
@@ -18,7 +17,8 @@ from peftlab.backbones.load import load_backbone, save_backbone
 from peftlab.cli import main
 from peftlab.common.errors import PeftlabError
 from peftlab.results.ledger import read_ledger
-from peftlab.training.sweep import on_cluster, read_grid, sweep
+from peftlab.training.grid import read_grid
+from peftlab.training.sweep import on_cluster, sweep
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_tuned_on_val_and_tested_once(grid_file, tmp_path):
 def test_one_choice_for_all_tasks(grid_file, tmp_path, monkeypatch):
     """tune_on: the best mean over those tasks, for every task; a candidate that failed on one of them is out."""
     grid = read_grid(grid_file(methods={"lora": {"lr": [1e-3, 1e-2, 1e-1]}}))
-    grid = dataclasses.replace(grid, tasks=["a", "b", "c"], tune_on=["a", "b"], seeds=[3, 4])
+    grid = grid.model_copy(update={"tasks": ["a", "b", "c"], "tune_on": ["a", "b"], "seeds": [3, 4]})
     jobs = sweeping.tuning_jobs(grid)
     assert [(j["task"], j["recipe"]["lr"]) for j in jobs] == [(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)]
     scores = dict(zip([(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)], (0.2, 0.5, 0.9, 0.6, 0.4, 0), strict=True))
@@ -95,7 +95,7 @@ def test_one_choice_for_all_tasks(grid_file, tmp_path, monkeypatch):
     assert chosen(tuned) == [1e-1] * 6
     nothing = [{key: value for key, value in j.items() if key != "accuracy"} for j in tuned]
     assert sweeping.final_jobs(grid, nothing) == []  # every candidate failed
-    alone = dataclasses.replace(grid, tasks=["a", "b"], tune_on=None, seeds=[3])
+    alone = grid.model_copy(update={"tasks": ["a", "b"], "tune_on": None, "seeds": [3]})
     assert [j["recipe"]["lr"] for j in sweeping.final_jobs(alone, tuned)] == [1e-1, 1e-3]
 
 
@@ -147,6 +147,67 @@ def test_processes_change_nothing(grid_file, tmp_path):
     assert same(one, two) and rows(tmp_path / "one").equals(rows(tmp_path / "two"))
 
 
+def test_first_stages_are_jobs_of_their_own(grid_file):
+    """One for each task, seed and recipe of its own, whatever the second stage tries."""
+    entry = {"lr": [1e-3, 1e-2], "channels": [4, 8]}
+    methods = {"two_stage": entry, "slow": {"method": "two_stage", "first_lr": 0.1, "first_epochs": 7}, "norm": {}}
+    grid = read_grid(grid_file(methods=methods))
+    tuning = sweeping.tuning_jobs(grid)
+    final = sweeping.each_epoch_jobs(grid)
+    first = sweeping.first_stage_jobs(tuning)
+    assert len(tuning) == len(first) == 4 and len({sweeping._identity(job) for job in first}) == 1
+    norm = {
+        "task": "eurosat",
+        "train_split": "train800",
+        "seed": 0,
+        "method": "norm",
+        "options": {"last_blocks": None},
+    }
+    assert first[0].items() >= norm.items() and first[0]["first_stage"] and first[0]["label"] == "two_stage"
+    assert first[0]["recipe"] == {"epochs": 2, "batch_size": 16}  # the rate is that of LayerNorm tuning itself
+    recipes = [job["recipe"] for job in sweeping.first_stage_jobs(final) if job["label"] == "slow"]
+    assert recipes == 2 * [{"epochs": 7, "batch_size": 16, "lr": 0.1}]
+    distinct = {sweeping._identity(job): job for job in sweeping.first_stage_jobs(final)}.values()
+    assert [(job["label"], job["seed"]) for job in distinct] == [(s, i) for s in ("slow", "two_stage") for i in (0, 1)]
+    assert sweeping.first_stage_jobs(first) == []
+    plain = read_grid(grid_file(methods={"two_stage": {"align": False}}))
+    assert [job["method"] for job in sweeping.first_stage_jobs(sweeping.final_jobs(plain, []))] == 2 * ["linear"]
+
+
+@pytest.mark.parametrize("looking", [False, True])
+def test_a_first_stage_is_trained_once_and_opens_no_split(looking, grid_file, tmp_path):
+    """Two processes, several second stages on one first; first stages stand in the ledger, but not in the table."""
+    methods = {"two_stage": {"lr": [1e-3, 1e-2]}, "few": {"method": "two_stage", "channels": 4, "first_lr": 0.02}}
+    splits = ["val200", "test"] if looking else []
+    grid = read_grid(grid_file(methods=methods, seeds=[0], evaluate_each_epoch=splits))
+    table, failed = sweep(grid, tmp_path / "runs", processes=2)
+    ledger = read_ledger(tmp_path / "runs")
+    first, second = ledger[ledger["method"] == "norm"], ledger[ledger["method"] == "two_stage"]
+    assert not failed and set(table["run"]) == set(second["run"]) and set(table["label"]) == set(methods)
+    assert set(first["run"]) == set(second["before"])
+    assert len(first) == len(first.drop_duplicates(["lr", "train_split"])) and 0.02 in set(first["lr"])
+    for column in ("val_accuracy", "test_accuracy", "test_opened", "evaluated_each_epoch"):
+        assert column not in first or first[column].isna().all()
+
+
+def test_a_first_stage_that_fails_is_told(grid_file, tmp_path):
+    methods = {"two_stage": {"first_lr": 1e12}, "linear": {}}
+    grid = read_grid(grid_file(methods=methods, recipe={"epochs": 9}, seeds=[0]))
+    table, failed = sweep(grid, tmp_path / "runs")
+    assert table["label"].tolist() == ["linear"]
+    assert [(job["method"], job["label"]) for job in failed] == [("norm", "two_stage"), ("two_stage", "two_stage")]
+    assert all("FloatingPointError" in json.loads(open(job["failure"]).read())["error"] for job in failed)
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_at_least_one_process(processes, grid_file, tmp_path, capsys):
+    file = grid_file()
+    with pytest.raises(PeftlabError, match=f"--jobs.* is {processes}, but must be at least 1"):
+        sweep(read_grid(file), tmp_path / "runs", processes)
+    assert main(["sweep", str(file), "--runs", str(tmp_path / "runs"), "--jobs", str(processes)]) == 2
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
     """Three worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
     distributed = pytest.importorskip("distributed")
@@ -177,24 +238,6 @@ def test_no_cluster_there(monkeypatch):
         pass
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"taks": []}, "unknown key 'taks'; did you mean 'tasks'"),
-        ({"methods": {"lorra": {}}}, "unknown method 'lorra'; did you mean 'lora'"),
-        ({"methods": {"lora": {"rnak": 2}}}, "no option 'rnak'"),
-        ({"methods": {}}, "must not be empty"),
-        ({"recipe": {"epoch": 2}}, "unknown entry 'epoch' of recipe; did you mean 'epochs'"),
-        ({"tasks": ["eurosta"]}, "unknown task 'eurosta'; did you mean 'eurosat'"),
-        ({"tune_on": ["dtdd"]}, "unknown task 'dtdd'; did you mean 'dtd'"),
-        ({"protocol": "nohea"}, "unknown protocol 'nohea'"),
-    ],
-)
-def test_grids_with_mistakes(changes, words, grid_file):
-    with pytest.raises(PeftlabError, match=words):
-        read_grid(grid_file(**changes))
-
-
 def test_costs_of_a_grid(grid_file, capsys):
     """One row a label, of the first of its combinations, on the grid's backbone."""
     methods = {"linear": {}, "thin": {"method": "lora", "rank": [1, 8]}}
@@ -209,15 +252,6 @@ def test_few_images(grid_file, tmp_path):
     assert table["train_images"].tolist() == [7]
 
 
-@pytest.mark.parametrize("text", ["tasks: [a", "- a", "tasks: [eurosat]"])
-def test_files_that_are_no_grids(text, tmp_path):
-    (tmp_path / "grid.yaml").write_text(text)
-    with pytest.raises(PeftlabError, match="grid.yaml: (cannot be read as YAML|a grid names its tasks and methods)"):
-        read_grid(tmp_path / "grid.yaml")
-    with pytest.raises(PeftlabError, match="nowhere.yaml: cannot be read"):
-        read_grid(tmp_path / "nowhere.yaml")
-
-
 def test_command(grid_file, tmp_path, capsys):
     file = grid_file(methods={"linear": {}, "two layers": {"method": "lora", "targets": [["q", "v"]], "lr": 1e12}})
     csv = tmp_path / "all.csv"
@@ -228,4 +262,3 @@ def test_command(grid_file, tmp_path, capsys):
     assert "linear" in out and "95 % intervals" in out and out.count("failed: two layers on eurosat, seed") == 2
     assert main(["sweep", str(file), "--scheduler", "tcp://127.0.0.1:1"]) == 2
     assert main(["sweep", str(file), "--backend", "dask"]) == 2
-    assert sweeping.RECIPE == ("epochs", "batch_size", "lr", "weight_decay")

@@ -1,6 +1,11 @@
-"""Every exercise: the starter fails, the solution printed in the notebook passes, each known mistake gets its hint."""
+"""Every exercise: the starter fails, the solution printed in the notebook passes, each known mistake gets its hint.
 
+Whatever else is wrong with an answer (an exception, its arguments, its type, its shape) is said as it is.
+"""
+
+import inspect
 import re
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -246,13 +251,216 @@ def test_each_known_mistake_gets_its_own_hint(name, capsys):
         assert hint in capsys.readouterr().out
 
 
+def test_a_mean_is_known_whether_repeated_or_not(capsys):
+    check("gift.3", lambda f: f.mean(1, keepdims=True))
+    assert "that is what all channels share" in capsys.readouterr().out
+
+
 def test_every_exercise_is_asked_in_a_notebook():
     assert sorted(p.id for p in exercise_cells()) == sorted(EXERCISES)
 
 
+# --- answers that are wrong in a way of their own --------------------------------------------------------------------
+
+
+class OddError(Exception):
+    """Nothing that the exercises could know."""
+
+
+def odd(*case):
+    raise OddError("so odd")
+
+
+def deeper(result):
+    """The same numbers with one axis more."""
+    return tuple(map(deeper, result)) if isinstance(result, tuple) else np.asarray(result)[None]
+
+
+def wrong_functions(right):
+    """{what is wrong: (an answer, what the sentence about it must say)} for a right function."""
+    names = list(inspect.signature(right).parameters)
+    few, all_names, many = (", ".join(each) for each in (names[:-1], names, [*names, "another"]))
+    count = len(names)
+    return {
+        "NameError": (
+            eval(f"lambda {all_names}: undefined"),
+            "NameError: name 'undefined' is not defined, when called",
+        ),
+        "an exception of its own": (odd, f"your answer raised OddError: so odd, when called with ({names[0]} "),
+        "too few": (eval(f"lambda {few}: 0"), f"takes {count - 1} ({few}), but is called with {count} ({all_names})"),
+        "too many": (
+            eval(f"lambda {many}: 0"),
+            f"takes {count + 1} ({many}), but is called with {count} ({all_names})",
+        ),
+        "shape": (lambda *case: deeper(right(*case)), "wrong shape: yours [1"),
+        "text": (lambda *case: "x", "yours is 'x' (a text), expected "),
+        "no return": (lambda *case: None, "yours gives None: its `return` is missing"),
+        "a function": (lambda *case: odd, "yours is a function, expected "),
+        "not called": (3, f"yours is 3 (a number), expected a function of {all_names}"),
+        "None": (None, f"yours is None, expected a function of {all_names}"),
+    }
+
+
+# The same for answers that are no functions. Here what is expected must not be given away.
+WRONG = {
+    "tour.1": [
+        (None, "yours is None, expected a number"),
+        ("2,010", "yours is '2,010' (a text), expected a number"),
+        ([2010], "wrong shape: yours [1], expected a single value"),
+        (odd, "yours is a function, expected a number"),
+        (1234, "yours 1234 is not right"),
+        (float("nan"), "yours nan is not right"),
+    ],
+    "tasks.3": [
+        (None, "yours is None, expected a text"),
+        (200, "yours is 200 (a number), expected a text"),
+        (["val200"], "wrong shape: yours [1], expected a single value"),
+        ("training", "yours 'training' is not right"),
+    ],
+    "gist.1": [
+        (None, "yours is None, expected a number"),
+        (odd, "yours is a function, expected a number"),
+        (np.ones((2, 2)), "wrong shape: yours [2, 2], expected a single value"),
+        (12, "yours 12 is not right"),
+        (10**30, "yours 1e+30 is not right"),
+    ],
+    "tensors.2": [
+        (None, "yours is None, expected a dict with linear, lora_last, bitfit"),
+        ([6, 5, 0], "yours is [6, 5, 0] (a list), expected a dict with linear, lora_last, bitfit"),
+        ({}, "yours has nothing, expected a dict with linear, lora_last, bitfit"),
+        ({"linear": 6}, "yours has linear, expected a dict with linear, lora_last, bitfit"),
+        ({"linear": "six", "lora_last": 5, "bitfit": 0}, "linear: yours is 'six' (a text), expected a number"),
+        ({"linear": 6, "lora_last": np.ones(2), "bitfit": 0}, "lora_last: wrong shape: yours [2], expected a single"),
+        ({"linear": 6, "lora_last": 3, "bitfit": 0}, "lora_last: yours 3 is not right"),
+    ],
+    "families.1": [
+        (None, "yours is None, expected a dict with lora, ssf, adapter, adaptformer, vpt"),
+        (MERGES | {"vpt": "False"}, "vpt: yours is 'False' (a text), expected True or False"),
+        (MERGES | {"vpt": None}, "vpt: yours is None, expected True or False"),
+        (MERGES | {"ssf": 1}, "ssf: yours is 1 (a number), expected True or False"),
+        (MERGES | {"ssf": np.array([True])}, "ssf: wrong shape: yours [1], expected a single value"),
+        (MERGES | {"more": True}, "yours has lora, ssf, adapter, adaptformer, vpt, more, expected a dict with lora, "),
+    ],
+    "families.3": [
+        (None, "yours is None, expected a class that extends Method"),
+        ("mine", "yours is 'mine' (a text), expected a class that extends Method"),
+        (odd, "yours is a function, expected a class that extends Method"),
+        (dict, "yours is a class, expected a class that extends Method"),
+        (method()(), "expected a class that extends Method"),
+        (method(lambda self, vit: undefined), "NameError: name 'undefined' is not defined"),  # noqa: F821
+        (method(count=lambda self, backbone: undefined), "NameError: name 'undefined' is not defined"),  # noqa: F821
+        (method(odd), "OddError: so odd"),
+        (method(lambda self: None), "takes 1 positional argument but 2 were given"),
+        (method(lambda self, vit, more: None), "missing 1 required positional argument: 'more'"),
+        (method(count=lambda self: 216), "takes 1 positional argument but 2 were given"),
+        (method(count=lambda self, backbone: None), "count: yours gives None: its `return` is missing"),
+        (method(count=lambda self, backbone: "x"), "count: yours is 'x' (a text), expected a number"),
+        (method(count=lambda self, backbone: np.ones(3)), "count: wrong shape: yours [3], expected a single value"),
+    ],
+}
+FUNCTIONS = [p for p in exercise_cells() if p.id not in WRONG]
+
+
+def said(name, answer, capsys):
+    """What is printed about a wrong answer."""
+    assert check(name, answer) is False
+    text = capsys.readouterr().out
+    assert text.startswith(f"{name}: ") and "Traceback" not in text and "not yet" not in text
+    return text
+
+
+@pytest.mark.parametrize(("name", "starter", "solution"), FUNCTIONS)
+def test_what_is_wrong_with_a_function_is_said(name, starter, solution, capsys):
+    exec(solution, scope := {"np": np})
+    for answer, sentence in wrong_functions(scope["answer"]).values():
+        assert sentence in said(name, answer, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "sentence"), [(name, *wrong) for name, wrongs in WRONG.items() for wrong in wrongs]
+)
+def test_what_is_wrong_with_another_answer_is_said(name, answer, sentence, capsys):
+    assert sentence in said(name, answer, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "sentence"),
+    [
+        ("tour.2", lambda depth, width, rank: 12, "for depth = 6, width = 192, rank = 8: yours 12, expected 36864."),
+        ("tour.3", lambda W, A, B, scale: W[:2], "scale = 0.5: wrong shape: yours [2, 4], expected [4, 4]."),
+        ("tour.3", lambda W, A, B, scale: 0 * W, "yours 0 at [0, 0], expected "),
+        ("tasks.2", lambda x: x // 2 + x // 30, "for x = 30: yours 16, expected 15."),
+        ("context.1", lambda image, words: [0, 1], "words = 12: wrong shape: yours [2], expected [77]."),
+        ("compare.2", lambda p: [1, 1, 1], "p = [0.01, 0.04, 0.03]: yours [1, 1, 1], expected [0.03, 0.06, 0.06]."),
+        ("compare.3", lambda costs, values: {2}, "values = [50, 70, 60, 80]: yours [2], expected [0, 1, 3]."),
+        ("two_stage.4", lambda a, b: 0.123456789, "for a = {1, 2, 3}, b = {2, 3, 4}: yours 0.1234568, expected 0.5."),
+        ("families.2", lambda W, b, scale, shift: W, "yours is [3, 4] (an array), expected a tuple of 2."),
+        ("families.2", lambda W, b, scale, shift: (scale[:, None] * W, W), "part 2: wrong shape: yours [3, 4], "),
+    ],
+)  # fmt: skip
+def test_yours_stands_beside_what_is_expected(name, answer, sentence, capsys):
+    assert sentence in said(name, answer, capsys)
+
+
+def test_the_readers_own_line_is_shown(tmp_path, capsys):
+    (tmp_path / "cell.py").write_text(
+        "def answer(W, A, B, scale):\n    change = B @ A @ undefined\n    return W + change\n"
+    )
+    answer = runpy.run_path(str(tmp_path / "cell.py"))["answer"]
+    assert said("tour.3", answer, capsys) == (
+        "tour.3: your answer raised NameError: name 'undefined' is not defined, when called with "
+        "(W [4, 4], A [2, 4], B [4, 2], scale = 0.5), in the line `change = B @ A @ undefined`.\n"
+    )
+
+
+def test_an_answer_may_change_what_it_is_given(capsys):
+    def merge(W, A, B, scale):
+        W += scale * B @ A
+        return W
+
+    def least(captions):
+        tokens = captions.pop()
+        while captions:
+            tokens += captions.pop()
+        return np.exp(-np.mean(tokens))
+
+    for _ in range(2):
+        assert check("tour.3", merge) is True
+        assert check("context.4", least) is True
+
+
+def test_an_interruption_is_not_swallowed():
+    def interrupted(*case):
+        raise KeyboardInterrupt
+
+    for name in ("tour.3", "compare.3"):
+        with pytest.raises(KeyboardInterrupt):
+            check(name, interrupted)
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_that_speaks_of_arrays_imports_numpy(file):
+    cells = nbformat.read(file, as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    if re.search(r"\bnp\.|\bnumpy\b|\barrays\b", prose, re.I) or re.search(r"\bnp\.", code):
+        assert re.search(r"^import numpy as np\b", code, re.M)
+
+
 def test_answers_of_any_kind_are_survived(capsys):
     for name in EXERCISES:
-        for answer in (..., None, "x", [], {}, np.zeros(3), lambda: 1, lambda *a: 1 / 0, float("nan")):
+        for answer in (
+            ...,
+            None,
+            "x",
+            [],
+            {},
+            np.zeros(3),
+            lambda: 1,
+            lambda *a: 1 / 0,
+            float("nan"),
+            {"x": np.ones(2)},
+        ):
             assert check(name, answer) is False
     with pytest.raises(KeyError, match="tour.1"):
         check("tour.99", 1)

@@ -1,12 +1,12 @@
-"""`check("tour.1", answer)`: tells a reader whether an answer is right, and which known mistake a wrong one is.
+"""`check("tour.1", answer)`: tells a reader whether an answer is right, and what is wrong with one that is not.
 
 One module a notebook, named as the exercises begin.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from . import compare, context, families, gift, gist, tasks, tensors, tour, two_stage
-from .base import Test
 
 EXERCISES = {
     name: exercise
@@ -15,16 +15,19 @@ EXERCISES = {
 }
 
 
-def _holds(test: Test, answer: Any) -> bool:
-    """A test that raises on an answer does not hold for it."""
+def _holds(mistake: Callable[[Any], bool], answer: Any) -> bool:
+    """A test for a mistake that raises on an answer does not hold for it."""
     try:
-        return bool(test(answer))
+        return bool(mistake(answer))
     except Exception:  # the answer may be any object or function that a reader wrote
         return False
 
 
 def check(name: str, answer: Any) -> bool:
-    """Print what is right or wrong with an answer. Returns True if it is right.
+    """Print whether an answer is right. Returns True if it is.
+
+    Of a wrong one it says which known mistake it is; of any other the exception, the arguments, the type or the shape,
+    or what it gives beside what is expected.
 
     Raises KeyError for an unknown exercise, naming the known ones.
 
@@ -35,14 +38,13 @@ def check(name: str, answer: Any) -> bool:
     if name not in EXERCISES:
         raise KeyError(f"no exercise {name!r}; known: {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
-    if answer is ... or (isinstance(answer, dict) and ... in answer.values()):
+    if answer is ... or (isinstance(answer, dict) and any(value is ... for value in answer.values())):
         print(f"{name}: not answered yet. Replace the ... by your answer and run the cell again.")
         return False
-    if _holds(exercise.correct, answer):
+    wrong = exercise.correct.explain(answer)
+    if not wrong:
         print(f"{name}: right. {exercise.praise}")
         return True
-    hint = next(
-        (hint for test, hint in exercise.mistakes if _holds(test, answer)), "not yet; read the text above again"
-    )
-    print(f"{name}: not right. Hint: {hint}.")
+    hint = next((hint for mistake, hint in exercise.mistakes if _holds(mistake, answer)), None)
+    print(f"{name}: {wrong}." if hint is None else f"{name}: not right. Hint: {hint}.")
     return False

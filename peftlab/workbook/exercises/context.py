@@ -11,7 +11,9 @@ _SEQUENCES = ((64, 12), (16, 5), (3, 1))
 _LAYERS = ((768, 768), (768, 6144), (3072, 768))
 _COUNTS = ((8, 2, _LAYERS), (1, 3, _LAYERS[:1]), (4, 1, _LAYERS[1:]))
 _RNG = np.random.default_rng(0)
-_TOKENS = tuple((_RNG.normal(size=5), _RNG.normal(size=(6, 5)), _RNG.normal(size=(4, 6)), c, 2) for c in (0, 1, 2))
+_TOKENS = tuple(
+    (_RNG.normal(size=5).round(2), _RNG.normal(size=(6, 5)), _RNG.normal(size=(4, 6)), c, 2) for c in (0, 1, 2)
+)
 _CAPTIONS = (([[-1.0, -2.0, -0.5], [-0.1]],), ([[-0.3, -0.4], [-2.0, -1.0, -3.0, -0.2]],))
 
 

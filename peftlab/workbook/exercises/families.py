@@ -1,28 +1,18 @@
 """Exercises of notebook 03_families."""
 
-from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 
 from ...methods import METHODS, Method, PeftModel, attach
-from .base import Exercise, Test, agrees
+from .base import Exercise, Test, agrees, entries
+from .explain import described, raised, returned
 
 _rng = np.random.default_rng(0)
-_AFFINE = ((_rng.normal(size=(3, 4)), _rng.normal(size=3), _rng.normal(size=3), _rng.normal(size=3)),)
-_MERGES = {"lora": True, "ssf": True, "adapter": False, "adaptformer": False, "vpt": False}
-
-
-def _together(function: Callable[..., Any]) -> Callable[..., Float[np.ndarray, " values"]]:
-    """Two arrays as one, so that they can be compared at once."""
-    return lambda *case: np.concatenate([np.asarray(part).ravel() for part in function(*case)])
-
-
-def _merges_as(reference: Callable[..., Any]) -> Test:
-    return lambda answer: agrees(_together(reference), *_AFFINE)(_together(answer))
+_AFFINE, _SQUARE = ((_rng.normal(size=(3, n)), *_rng.normal(size=(3, 3)).round(2)) for n in (4, 3))
 
 
 def _tuned(cls: type[Method], **options: Any) -> tuple[VisionTransformer, PeftModel]:
@@ -41,58 +31,77 @@ def _trains(cls: type[Method], *names: str, **options: Any) -> bool:
     return trained == wanted and not any(p.requires_grad for p in vit.parameters())
 
 
-def _right(cls: type[Method]) -> bool:
-    counted = all(
-        _tuned(cls, **o)[1].method_parameters == cls(**o).count(_tuned(cls)[0]) for o in ({}, {"last_blocks": 1})
-    )
-    registered = getattr(cls, "name", None) in METHODS
-    return _trains(cls, "attn.qkv.bias") and _trains(cls, "attn.qkv.bias", last_blocks=1) and counted and registered
+def _counts(cls: type[Method]) -> list[tuple[Any, int]]:
+    """(what `count` gives, what `apply` trains) for all blocks and for the last one."""
+    tried = [(options, *_tuned(cls, **options)) for options in ({}, {"last_blocks": 1})]
+    return [(cls(**options).count(vit), model.method_parameters) for options, vit, model in tried]
+
+
+def _is_method(answer: Any) -> bool:
+    return isinstance(answer, type) and issubclass(answer, Method)
+
+
+def _explain(answer: Any) -> str:
+    if not _is_method(answer):
+        return f"yours is {described(answer)}, expected a class that extends Method"
+    try:
+        if answer.name not in METHODS:
+            return "it is not registered"
+        if not (_trains(answer, "attn.qkv.bias") and _trains(answer, "attn.qkv.bias", last_blocks=1)):
+            return "it does not train the bias of attn.qkv and nothing else"
+        found = [returned(given, trained) for given, trained in _counts(answer)]
+    except Exception as error:
+        return raised(error, answer.apply, "when tried on a small ViT")
+    return next((f"count: {wrong}" for wrong in found if wrong), "")
 
 
 EXERCISES = {
     "families.1": Exercise(
-        lambda a: dict(a) == _MERGES,
+        entries(lora=True, ssf=True, adapter=False, adaptformer=False, vpt=False),
         "What is linear in the layer's input or output folds into its weight; a nonlinearity or a token does not.",
         (
             (
-                lambda a: a["adapter"] or a["adaptformer"],
+                lambda a: a["adapter"] is True or a["adaptformer"] is True,
                 "between down and up stands a nonlinearity: no matrix is nonlinear",
             ),
-            (lambda a: a["vpt"], "prompts are tokens: they belong to the input, not to a weight"),
-            (lambda a: not a["lora"], "B A has the shape of W, so it can be added to it"),
+            (lambda a: a["vpt"] is True, "prompts are tokens: they belong to the input, not to a weight"),
+            (lambda a: a["lora"] is False, "B A has the shape of W, so it can be added to it"),
             (
-                lambda a: not a["ssf"],
+                lambda a: a["ssf"] is False,
                 "scaling an output scales the rows of W and the bias; a shift goes into the bias",
             ),
         ),
     ),
     "families.2": Exercise(
-        _merges_as(lambda W, b, scale, shift: (scale[:, None] * W, scale * b + shift)),
+        agrees(lambda W, b, scale, shift: (scale[:, None] * W, scale * b + shift), _AFFINE),
         "After merging, the model has the plain ViT's layers again and costs nothing extra.",
         (
             (
-                _merges_as(lambda W, b, scale, shift: (scale[:, None] * W, scale * (b + shift))),
+                agrees(lambda W, b, scale, shift: (scale[:, None] * W, scale * (b + shift)), _AFFINE),
                 "the shift comes after the scaling, so it is not scaled itself",
             ),
             (
-                _merges_as(lambda W, b, scale, shift: (scale[:, None] * W, b + shift)),
+                agrees(lambda W, b, scale, shift: (scale[:, None] * W, b + shift), _AFFINE),
                 "the whole output is scaled, and the bias is part of it",
             ),
             (
-                _merges_as(lambda W, b, scale, shift: (W, scale * b + shift)),
+                agrees(lambda W, b, scale, shift: (W, scale * b + shift), _AFFINE),
                 "W has to be scaled, too",
             ),
             (
-                lambda f: f(np.eye(2), np.zeros(2), np.ones(2), np.zeros(2)) is not None,
+                agrees(lambda W, b, scale, shift: (scale * W, scale * b + shift), _SQUARE),
                 "each output channel is a row of W [out, in]: give scale the shape [out, 1] to reach whole rows",
             ),
         ),
     ),
     "families.3": Exercise(
-        _right,
+        Test(_explain),
         "It is in every table now, and `attach`, `fit`, `save` and `cost_card` know it.",
         (
-            (lambda cls: getattr(cls, "name", None) not in METHODS, 'put @register("mine") above the class'),
+            (
+                lambda cls: _is_method(cls) and getattr(cls, "name", None) not in METHODS,
+                'put @register("mine") above the class',
+            ),
             (
                 lambda cls: any(p.requires_grad for p in _tuned(cls)[0].parameters()),
                 "the backbone itself became trainable: unfreeze makes a private copy, which leaves the original alone",
@@ -110,7 +119,7 @@ EXERCISES = {
                 "last_blocks is ignored: loop over self.blocks(vit), which knows it, instead of vit.blocks",
             ),
             (
-                lambda cls: not _right(cls),
+                lambda cls: all(isinstance(given, Real) or given is ... for given, _ in _counts(cls)),
                 "count should give what apply trains: 3 times the width for each of self.blocks(backbone)",
             ),
         ),

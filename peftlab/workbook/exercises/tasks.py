@@ -5,6 +5,7 @@ import numpy as np
 from .base import Exercise, agrees, equals
 
 _LABELS = ((np.array([0, 0, 0, 1, 1]), np.array([1, 1, 1, 1, 0, 2])), (np.array([2, 2, 0]), np.array([0, 1, 2, 2])))
+_POSITIONS = tuple((x,) for x in range(32))
 
 EXERCISES = {
     "tasks.1": Exercise(
@@ -26,19 +27,16 @@ EXERCISES = {
         ),
     ),
     "tasks.2": Exercise(
-        lambda f: [f(x) for x in range(32)] == [x // 2 for x in range(32)],
+        agrees(lambda x: x // 2, *_POSITIONS),
         "Two neighbouring columns share a label.",
         (
+            (agrees(lambda x: x / 2, *_POSITIONS), "a label is a whole number: round down"),
             (
-                lambda f: [f(x) for x in range(32)] == [x / 2 for x in range(32)],
-                "a label is a whole number: round down",
-            ),
-            (
-                lambda f: [f(x) for x in range(32)] == [x % 16 for x in range(32)],
+                agrees(lambda x: x % 16, *_POSITIONS),
                 "neighbouring positions should share a label; the remainder sends position 0 and 16 to one class",
             ),
             (
-                lambda f: [f(x) for x in range(32)] == [round(x / 2) for x in range(32)],
+                agrees(lambda x: round(x / 2), *_POSITIONS),
                 "round down, not to the nearest: otherwise 17 labels appear",
             ),
         ),

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from ..backbones.preprocess import input_size, prepare
 from ..backbones.stages import run_stages
 from ..backbones.types import Images, Labels
-from ..methods import attach, load_adapter
-from ..methods.core.model import PeftModel
+from ..methods import load_adapter
+from ..methods.core.model import PeftModel, share
 from ..tasks.task import Task
 from .evaluate import EVAL_BATCH, evaluate, features, pixel_batches
 from .loop import set_drop_path, train
 from .precision import pick_device
-from .run import Run
-from .spec import make_spec
+from .run import Run, is_finished, last_spec
+from .spec import RunSpec, first_stage, make_spec
 
 
 def fit(
@@ -27,65 +27,80 @@ def fit(
     *,
     runs: str | Path | None = None,
     device: str | torch.device | None = None,
-    reuse: bool = False,
+    reuse: bool = True,
     **settings: Any,
 ) -> Run:
     """Train the method's parameters and the head with AdamW, warm-up and cosine decay -> Run.
 
     settings: what identifies the run beside model and task: protocol, train_split, train_images, seed, epochs,
     batch_size, lr and the other keywords of `make_spec`. runs: the ledger's folder. Whatever precedes the first
-    trained tensor is computed once. An interrupted fit keeps the last complete epoch; the same call goes on from
-    there. The last epoch counts, not the best. reuse: take a finished run with an equal spec from the ledger instead
-    of training again. A method of two stages trains both: the first is a run of its own, taken from the ledger where
-    it is finished, and `run.before`.
-    Raises PeftlabError when the head does not fit the task, FloatingPointError when the loss is no longer a number.
+    trained tensor is computed once. An interrupted fit leaves the model as it was and keeps the last complete epoch;
+    the same call goes on from there. The last epoch counts, not the best.
+    A finished run with an equal spec is taken from the ledger, as is that of a model which this very call has trained
+    before; reuse=False trains again. A method of two stages trains both: the first is a run of its own, taken from the
+    ledger where it is finished, and `run.before`. Processes that ask for the same run wait for the one that trains it.
+    Raises PeftlabError when the head does not fit the task, FloatingPointError when a loss or weight is no longer a
+    number.
     """
-    spec, device = make_spec(model, task, **settings), pick_device(device)
-    folder = spec.folder(runs)
-    before = fit_before(model, task, runs=runs, device=device, **settings | {"lr": spec.protocol.recipe.lr})
-    run = Run(folder, model, task, spec, device, before)
-    if reuse and run.finished:
-        loaded = load_adapter(model.backbone, folder)
-        model.vit, model.method = loaded.vit.to(device), loaded.method
-        return run
-    curves = train_run(run)
-    model.save(folder)
+    device = pick_device(device)
+    spec = make_spec(model, task, device=device, **settings)
+    return fit_spec(model, task, last_spec(model, spec, runs) if reuse else spec, runs, device, reuse)
+
+
+def fit_spec(
+    model: PeftModel, task: Task, spec: RunSpec, runs: str | Path | None, device: torch.device, reuse: bool
+) -> Run:
+    """The run of a spec: taken from the ledger where it is finished there and may be, otherwise trained."""
+    run = Run(spec.folder(runs), model, task, spec, device)
+    with run.writing():
+        take = reuse and run.finished
+        first = first_stage(model)
+        if first is not None and spec.before is not None and (not take or is_finished(spec.before, runs)):
+            run.before = fit_spec(first, task, spec.before, runs, device, reuse=True)
+        if take:
+            load_into(model, run.folder, device)
+        else:
+            record(run, train_run(run))
+    model.trained_by = spec, model.digest()
+    return run
+
+
+def load_into(model: PeftModel, folder: Path, device: torch.device) -> None:
+    """Make of a model what a finished run has made of it."""
+    loaded = load_adapter(model.backbone, folder)
+    model.vit, model.method, model.classes = loaded.vit.to(device), loaded.method, loaded.classes
+
+
+def record(run: Run, curves: list[dict[str, float]]) -> None:
+    """Write the adapter and, last of all, the record of a run that was just trained."""
+    model, task = run.model, run.task
+    model.classes = task.classes
+    model.save(run.folder)
     run.finish(
         curves,
+        adapter=model.digest(),
         group=task.group,
         classes=task.num_classes,
-        img_size=input_size(model.vit)[0],
-        before=before and before.folder.name,
         parameters=model.method_parameters,
         head_parameters=model.head_parameters,
         train_accuracy=curves[-1]["accuracy"],
     )
-    return run
-
-
-def fit_before(model: PeftModel, task: Task, **settings: Any) -> Run | None:
-    """The finished run of the method that comes first, with the same head at its start; trained unless it is there."""
-    first = model.method.first()
-    if first is None:
-        return None
-    before = attach(model.backbone, first, model.num_classes)
-    before.vit.head.load_state_dict(model.vit.head.state_dict())
-    settings.pop("evaluate_each_epoch", None)
-    return fit(before, task, reuse=True, **settings)
 
 
 def train_run(run: Run) -> list[dict[str, float]]:
     """Begin the run's stage and train it -> curves. The model is left as it was found, should training fail."""
     model, method, still_frozen = run.model.to(run.device), run.model.method, []
-    if run.before is not None:
-        batches = labelled_batches(run)
-        model.method, still_frozen = method.begin(model.vit, run.before.model.vit, batches, run.spec.seed)
-    set_drop_path(model.vit, run.spec.protocol.recipe.drop_path)
+    untouched = share(model.vit, frozen=model.backbone)
     try:
-        with frozen(still_frozen):
-            curves = train_classifier(run)
+        with torch.autocast(run.device.type, enabled=False):  # whatever the caller is in
+            if run.before is not None:
+                batches = labelled_batches(run)
+                model.method, still_frozen = method.begin(model.vit, run.before.model.vit, batches, run.spec.seed)
+            set_drop_path(model.vit, run.spec.protocol.recipe.drop_path)
+            with frozen(still_frozen):
+                curves = train_classifier(run)
     except BaseException:
-        model.method = method  # so that the same call finds the same run and goes on
+        model.vit, model.method = untouched, method  # so that the same call finds the same run and goes on
         raise
     model.eval()
     return curves

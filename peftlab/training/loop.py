@@ -33,7 +33,7 @@ def train(
 
     step: row numbers of a batch -> {"loss": scalar, further means for the curves}. title: of the bar and in messages.
     after_epoch: further entries of the curves. The folder keeps the last complete epoch, and the same call goes on
-    from there. Raises FloatingPointError when the loss is no longer a number.
+    from there. Raises FloatingPointError when the loss or a weight is no longer a number.
     """
     recipe, n = spec.protocol.recipe, spec.train_images
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.weight_decay))
@@ -56,6 +56,7 @@ def train(
             terms["loss"].backward()
             optimizer.step()
             sums.update({name: term.item() * len(rows) for name, term in terms.items()})
+        require_finite_weights(model, f"{title}, epoch {epoch + 1}", rate)
         row = {"epoch": epoch + 1} | {name: value / n for name, value in sums.items()} | {"lr": rate}
         curves.append(row | {"seconds": time.perf_counter() - began} | after_epoch())
         save_state(state, model, optimizer, {"curves": curves})
@@ -95,6 +96,16 @@ def require_finite(loss: Tensor, where: str, rate: float) -> None:
             f"{where}: the loss became {loss.item()} at learning rate {rate:.2g}. Lower lr or check the images; "
             "nothing of this epoch was kept"
         )
+
+
+def require_finite_weights(model: nn.Module, where: str, rate: float) -> None:
+    """Raise FloatingPointError unless all that is trained is a number; the last loss comes before the last step."""
+    for name, p in model.named_parameters():
+        if p.requires_grad and not torch.isfinite(p).all():
+            raise FloatingPointError(
+                f"{where}: {name} holds NaN or infinity at learning rate {rate:.2g}. Lower lr; nothing of this epoch "
+                "was kept"
+            )
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

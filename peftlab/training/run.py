@@ -1,18 +1,32 @@
 """A trained model with its record in the ledger."""
 
-from dataclasses import asdict
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
+from ..backbones.identity import fingerprint
 from ..common.errors import PeftlabError
+from ..methods import load_adapter
 from ..results.ledger import read_curves, read_record, write_curves, write_record
 from .evaluate import evaluate
 from .spec import RunSpec
+
+Spec = TypeVar("Spec", bound=RunSpec)
+PATIENCE = 2  # seconds to wait for another process before saying so
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Run:
@@ -38,6 +52,26 @@ class Run:
     def finished(self) -> bool:
         return "finished" in self.record
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within, no other process writes into the run's folder; one that does so now is waited for."""
+        file = self.folder.with_name(f"{self.folder.name}.lock")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            print(f"{self.folder.name}: another process works on this run; waiting for it", file=sys.stderr)
+            lock.acquire()
+        self.folder.mkdir(exist_ok=True)
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)  # while it is held; who waits for it sees that it is gone and makes another
+            lock.release()
+            with suppress(OSError):
+                self.folder.rmdir()  # where nothing was written
+
     @property
     def metrics(self) -> dict[str, float]:
         """What was measured so far."""
@@ -51,39 +85,72 @@ class Run:
     def evaluate(self, split: str) -> float:
         """The headline, top-1 accuracy, on a split, recorded in the ledger.
 
-        The test split is opened once: asked again, the recorded value is returned. Raises PeftlabError when asked to
-        validate on images that the run was trained on.
+        The test split is opened once for each training: asked again, the recorded value is returned; `test_opened`
+        has the date of every opening. What is measured is the model as this run left it, whatever it has become since.
+        Raises PeftlabError when asked to validate on images that the run was trained on.
         """
-        record = self.record
-        if split == "test" and record.get(f"test_{self.headline}") is not None:
-            return record[f"test_{self.headline}"]
-        if split == "val200" and record["train_split"] == "train800val200":
+        if split == "val200" and self.spec.train_split == "train800val200":
             raise PeftlabError("val200 was trained on in this run; select on a run with train_split='train800'")
-        if split == "test" and "test_opened" not in record:
-            # Written before the first look: a crash in between still shows that the split was opened, and when.
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            record |= {"test_opened": now, f"test_{self.headline}": None}
-            write_record(self.folder, record)
-        result = self.measure(split)
-        short = {"val200": "val", "test": "test"}.get(split, split)
-        record |= {f"{short}_{key}": value for key, value in result.items()}
-        write_record(self.folder, record)
+        short, headline = {"val200": "val"}.get(split, split), f"test_{self.headline}"
+        with self.writing():
+            record = self.record
+            if split == "test" and record.get(headline) is not None:
+                return record[headline]
+            if split == "test" and headline not in record:
+                # Written before the first look: a crash in between still shows that the split was opened, and when.
+                openings = [record["test_opened"]] if record.get("test_opened") else []
+                record |= {"test_opened": " ".join([*openings, _now()]), headline: None}
+                write_record(self.folder, record)
+            result = self.measure(split)
+            write_record(self.folder, record | {f"{short}_{key}": value for key, value in result.items()})
         return result[self.headline]
 
     def measure(self, split: str) -> dict[str, Any]:
         """What is recorded of a split."""
-        return evaluate(self.model, self.task, split, self.spec.protocol, self.device)
+        return evaluate(self.trained_model(), self.task, split, self.spec.protocol, self.device)
+
+    def trained_model(self) -> Any:
+        """The model as this run left it. Raises PeftlabError where the backbone's weights were changed since."""
+        if fingerprint(self.model.backbone) != self.spec.weights:
+            raise PeftlabError(f"{self.folder}: the backbone was changed since this training; load it again")
+        if self.model.digest() == self.record["adapter"]:
+            return self.model
+        return load_adapter(self.model.backbone, self.folder)
 
     def finish(self, curves: list[dict[str, float]], **facts: Any) -> None:
-        """Write curves.csv and run.json: spec, recipe and further facts; what resuming needed goes."""
+        """Write curves.csv and run.json: spec, recipe and further facts; what resuming needed goes.
+
+        Seconds are those of both stages, where there are two. Of a run that is trained again the openings of the test
+        split stay on record.
+        """
+        earlier = {key: value for key, value in self.record.items() if key == "test_opened"}
+        seconds = sum(row["seconds"] for row in curves) + (self.before.record["seconds"] if self.before else 0)
         write_curves(self.folder, curves)
         measured = {
             "train_loss": curves[-1]["loss"],
-            "seconds": round(sum(row["seconds"] for row in curves), 2),
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else self.device.type,
+            "seconds": round(seconds, 2),
+            "processor": torch.cuda.get_device_name() if self.device.type == "cuda" else platform.machine(),
             "torch": torch.__version__,
             "timm": version("timm"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": _now(),
         }
-        write_record(self.folder, self.spec.identity | facts | asdict(self.spec.protocol.recipe) | measured)
+        recipe = asdict(self.spec.protocol.recipe)
+        write_record(self.folder, self.spec.identity | facts | recipe | measured | earlier)
         (self.folder / "state.safetensors").unlink(missing_ok=True)
+
+
+def is_finished(spec: RunSpec, runs: str | Path | None) -> bool:
+    """Whether the ledger has this run."""
+    return "finished" in (read_record(spec.folder(runs)) or {})
+
+
+def last_spec(model: Any, spec: Spec, runs: str | Path | None) -> Spec:
+    """The spec of the model's last training, where this one asks for the same and the model was left alone since.
+
+    Otherwise, and where the ledger lacks that run, `spec`.
+    """
+    last, digest = model.trained_by or (None, "")
+    if last is None or digest != spec.start or not is_finished(last, runs):
+        return spec
+    same = replace(spec, start=last.start, options=last.options, before=last.before) == last
+    return last if same else spec

@@ -6,14 +6,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..backbones.load import fingerprint
-from ..backbones.protocols import Protocol, get_protocol
+import torch
+
+from ..backbones.identity import describe
+from ..backbones.preprocess import normalisation
+from ..backbones.protocols import Preprocessing, Protocol, get_protocol
 from ..common.errors import PeftlabError, check_at_least, check_choice
 from ..common.paths import runs_folder
+from ..methods import attach
 from ..methods.core.model import PeftModel
 from ..results.ledger import run_id
 from ..tasks.task import Task
-from ..tasks.vtab1k import TRAIN_SPLITS
+from ..tasks.vtab1k import SPLITS, TRAIN_SPLITS
+from .precision import pick_device, precision
 
 
 @dataclass(frozen=True)
@@ -22,30 +27,58 @@ class RunSpec:
 
     task: str
     synthetic: bool
-    data: str  # fingerprint of the task's lists
+    data: str  # fingerprint of the task's lists, images and class names
     method: str
     options: str  # of the method, as JSON
     backbone: str
     weights: str  # fingerprint of the backbone's weights
+    probe: str  # of what the backbone computes with them
+    img_size: tuple[int, int]  # height, width
+    normalisation: str  # mean and standard deviation of the channels, as JSON
+    start: str  # digest of head and method before training
     protocol: Protocol  # its recipe holds the learning rate that is used
     train_split: str
     train_images: int
     seed: int
+    device: str  # cpu, cuda or mps
+    precision: str
     evaluate_each_epoch: tuple[str, ...] = ()  # splits
+    before: "RunSpec | None" = None  # the first stage's, where the method has two
 
     @property
     def identity(self) -> dict[str, Any]:
         """The spec as the ledger keeps it. The protocol stands by name and hash; its recipe follows in the record."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain |= {"protocol": self.protocol.name, "protocol_hash": self.protocol.hash, "peftlab": version("peftlab")}
+        plain["before"] = self.before and self.before.name
+        height, width = self.img_size
+        plain["img_size"] = height if height == width else f"{height}x{width}"
         splits = plain.pop("evaluate_each_epoch")
         return plain | ({"evaluated_each_epoch": " ".join(splits)} if splits else {})
 
+    @property
+    def name(self) -> str:
+        """That of the run's folder."""
+        return run_id(self.identity)
+
     def folder(self, runs: str | Path | None = None) -> Path:
-        """Where the run is kept, made if need be. runs: the ledger; None: the usual one."""
-        folder = Path(runs or runs_folder()) / run_id(self.identity)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """Where the run is kept. runs: the ledger; None: the usual one."""
+        return Path(runs or runs_folder()) / self.name
+
+
+def of_backbone(vit: Any, preprocessing: Preprocessing) -> dict[str, Any]:
+    """The fields of a spec that say what a backbone is and how it is fed."""
+    known = describe(vit)
+    channels = [
+        each.flatten().double().round(decimals=6).tolist() for each in normalisation(vit, preprocessing.normalisation)
+    ]
+    return {
+        "backbone": known["name"],
+        "weights": known["weights"],
+        "probe": known["probe"],
+        "img_size": tuple(known["img_size"]),
+        "normalisation": json.dumps(channels),
+    }
 
 
 def make_spec(
@@ -57,6 +90,9 @@ def make_spec(
     train_images: int | None = None,
     seed: int = 0,
     evaluate_each_epoch: tuple[str, ...] | list[str] = (),
+    device: str | torch.device | None = None,
+    first_lr: float | None = None,
+    first_epochs: int | None = None,
     **recipe: Any,
 ) -> RunSpec:
     """The spec of training a model on a task.
@@ -64,9 +100,14 @@ def make_spec(
     recipe: fields of a Recipe (epochs, batch_size, lr, weight_decay, ...) that differ from the protocol's; lr None or
     absent: the protocol's, or else the method's. train_images: only the first so many, for quick lessons; the ledger
     says so. evaluate_each_epoch: splits on which to measure after each epoch, to show what test-set selection does.
-    Raises PeftlabError where the head does not fit the task, and for splits and values that mean nothing.
+    first_lr, first_epochs: learning rate and length of the first stage, where the method has two; by default those
+    that the first stage's method has by itself. Raises PeftlabError where the head does not fit the task, and for
+    splits and values that mean nothing.
     """
     check_choice("training split", train_split, TRAIN_SPLITS)
+    task.check_disjoint(train_split)
+    for split in evaluate_each_epoch:
+        check_choice("split", split, SPLITS)
     check_at_least("seed", seed, 0)
     check_at_least("train_images", train_images, 1)
     if model.num_classes != task.num_classes:
@@ -74,7 +115,14 @@ def make_spec(
             f"the head has {model.num_classes} classes, but {task.title} has {task.num_classes}; "
             "attach with num_classes=task.num_classes"
         )
-    protocol = get_protocol(protocol)
+    protocol, device = get_protocol(protocol), pick_device(device)
+    shared: dict[str, Any] = {"train_split": train_split, "train_images": train_images, "seed": seed, "device": device}
+    first, before = first_stage(model), None
+    if first is not None:
+        of_first = recipe | {"lr": first_lr} | ({} if first_epochs is None else {"epochs": first_epochs})
+        before = make_spec(first, task, protocol=protocol, **shared, **of_first)
+    elif first_lr is not None or first_epochs is not None:
+        raise PeftlabError(f"{model.method.name} has one stage; first_lr and first_epochs are for methods with two")
     lr = recipe.pop("lr", None)
     lr = protocol.learning_rate(model.method) if lr is None else lr
     return RunSpec(
@@ -83,11 +131,24 @@ def make_spec(
         data=task.fingerprint,
         method=model.method.name,
         options=json.dumps(model.method.options()),
-        backbone=model.backbone.peftlab_name,
-        weights=fingerprint(model.backbone),
+        **of_backbone(model.backbone, protocol.preprocessing),
+        start=model.digest(),
         protocol=protocol.with_recipe(lr=lr, **recipe),
         train_split=train_split,
         train_images=len(task.labels(train_split)[:train_images]),
         seed=seed,
+        device=device.type,
+        precision=precision(device),
         evaluate_each_epoch=tuple(evaluate_each_epoch),
+        before=before,
     )
+
+
+def first_stage(model: PeftModel) -> PeftModel | None:
+    """The model of the stage before, with the same head at its start; None where the method has one stage."""
+    first = model.method.first()
+    if first is None:
+        return None
+    before = attach(model.backbone, first, model.num_classes)
+    before.vit.head.load_state_dict(model.vit.head.state_dict())
+    return before

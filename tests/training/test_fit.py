@@ -45,7 +45,7 @@ def test_frozen_prefix_changes_nothing_but_time(method, options, backbone, tiny_
     fit(cached, tiny_task, **SMALL)
     monkeypatch.setattr(type(cached), "first_trainable_stage", lambda self: 0)
     plain = attach(backbone, method, 3, **options)
-    fit(plain, tiny_task, **SMALL)
+    fit(plain, tiny_task, **SMALL, reuse=False)
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(cached)[name], value, rtol=1e-4, atol=1e-6)
 

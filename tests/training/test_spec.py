@@ -12,6 +12,7 @@ from peftlab.training.spec import make_spec
 
 OTHER = {
     "synthetic": False,
+    "img_size": (64, 32),
     "train_images": 35,
     "seed": 1,
     "protocol": get_protocol("noah"),
@@ -27,7 +28,8 @@ def model():
 def test_every_field_tells_runs_apart(model, tiny_task, tmp_path):
     spec = make_spec(model, tiny_task, epochs=2)
     assert spec == make_spec(model, tiny_task, epochs=2) and spec.folder(tmp_path) == spec.folder(tmp_path)
-    others = [replace(spec, **{f.name: OTHER.get(f.name, "other")}) for f in fields(spec)]
+    changes = OTHER | {"before": make_spec(model, tiny_task, epochs=1)}
+    others = [replace(spec, **{f.name: changes.get(f.name, "other")}) for f in fields(spec)]
     assert len({s.folder(tmp_path) for s in [spec, *others]}) == 1 + len(fields(spec))
     with pytest.raises(FrozenInstanceError):
         spec.seed = 2

@@ -1,0 +1,93 @@
+"""Several processes on one run: one trains, the others wait and take what it made; no entry of a record is lost."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from support import small_vit
+
+import peftlab.training.run as running
+from peftlab.methods import attach
+from peftlab.results.ledger import read_record
+from peftlab.training.fit import fit
+
+FIT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from support import small_vit
+from peftlab.methods import attach
+from peftlab.tasks.task import Task
+from peftlab.training.fit import fit
+import peftlab.training.fit as training
+train = training.train_run
+training.train_run = lambda run: print("trained", run.spec.method, flush=True) or train(run)
+task = Task("tiny", "natural", "", ("red", "green", "blue"), Path({task!r}), synthetic=True)
+print("ready", flush=True)
+sys.stdin.readline()
+run = fit(attach(small_vit(), "two_stage", 3), task, epochs=6, batch_size=4, device="cpu", runs={runs!r})
+print("accuracy", run.evaluate("test"), flush=True)
+"""
+
+
+def test_two_processes_train_a_run_once(tiny_task, tmp_path):
+    """Started together, on a method whose first stage is a run of its own."""
+    script = FIT.format(tests=str(Path(__file__).parents[1]), task=str(tiny_task.folder), runs=str(tmp_path / "runs"))
+    start = lambda: subprocess.Popen(  # noqa: E731
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    processes = [start() for _ in range(2)]
+    assert [p.stdout.readline() for p in processes] == ["ready\n"] * 2
+    for p in processes:
+        p.stdin.write("\n")
+        p.stdin.flush()
+    said = [p.communicate()[0].splitlines() for p in processes]
+    assert [p.returncode for p in processes] == [0, 0]
+    assert sorted(line for lines in said for line in lines if "trained" in line) == [
+        "trained norm",
+        "trained two_stage",
+    ]
+    (accuracy,) = {line for lines in said for line in lines if "accuracy" in line}  # both have the same number
+    records = [json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*/run.json")]
+    (second,) = [record for record in records if record["method"] == "two_stage"]
+    assert accuracy == f"accuracy {second['test_accuracy']}" and len(second["test_opened"].split()) == 1
+    assert {file.name for file in (tmp_path / "runs").rglob("*") if file.is_file()} == {
+        "run.json",
+        "curves.csv",
+        "adapter.json",
+        "adapter.safetensors",
+    }
+
+
+def test_who_waits_says_so(tiny_task, tmp_path, monkeypatch):
+    """And goes on as soon as the other one is done."""
+    how = {"epochs": 1, "device": "cpu"}
+    name = fit(attach(small_vit(), "linear", 3), tiny_task, **how, runs=tmp_path / "a").folder.name
+    (tmp_path / "b").mkdir()
+    held, said = threading.Event(), threading.Event()
+
+    def hold():
+        with FileLock(tmp_path / "b" / f"{name}.lock"):
+            held.set()
+            assert said.wait(60)
+
+    monkeypatch.setattr(running, "PATIENCE", 0.01)
+    monkeypatch.setattr(running, "print", lambda text, file: text.startswith(name) and said.set(), raising=False)
+    threading.Thread(target=hold).start()
+    held.wait()
+    assert fit(attach(small_vit(), "linear", 3), tiny_task, **how, runs=tmp_path / "b").finished and said.is_set()
+
+
+@pytest.mark.parametrize("split", ["val200", "test"])
+def test_evaluating_keeps_what_another_process_wrote(split, tiny_task, tmp_path):
+    """Two Run objects of one folder: none of them writes back an older record."""
+    how = {"epochs": 1, "device": "cpu", "train_split": "train800", "runs": tmp_path}
+    one, two = (fit(attach(small_vit(), "linear", 3), tiny_task, **how) for _ in range(2))
+    assert one.folder == two.folder
+    one.evaluate(split)
+    two.evaluate("test" if split == "val200" else "val200")
+    assert {"val_accuracy", "test_accuracy", "test_opened"} <= read_record(one.folder).keys()

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from ..backbones.identity import fingerprint
 from ..common.errors import PeftlabError
+from ..common.files import sweep_parts
 from ..methods import load_adapter
 from ..results.ledger import read_curves, read_record, write_curves, write_record
 from .evaluate import evaluate
@@ -63,14 +64,15 @@ class Run:
         except Timeout:
             print(f"{self.folder.name}: another process works on this run; waiting for it", file=sys.stderr)
             lock.acquire()
-        self.folder.mkdir(exist_ok=True)
         try:
+            self.folder.mkdir(exist_ok=True)
+            sweep_parts(self.folder, alone=True)
             yield
         finally:
-            file.unlink(missing_ok=True)  # while it is held; who waits for it sees that it is gone and makes another
-            lock.release()
             with suppress(OSError):
                 self.folder.rmdir()  # where nothing was written
+            file.unlink(missing_ok=True)  # while it is held; who waits for it sees that it is gone and makes another
+            lock.release()
 
     @property
     def metrics(self) -> dict[str, float]:

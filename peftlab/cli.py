@@ -3,12 +3,13 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from .common.errors import PeftlabError
+from .common.errors import DataError, PeftlabError
 
 Command = Callable[[argparse.Namespace], int | None]
 """What runs a command -> its exit status, None for 0."""
@@ -20,7 +21,7 @@ def methods(args: argparse.Namespace) -> None:
     from .methods import METHODS, create_method
     from .methods.core.describe import options, source
 
-    if args.name:
+    if args.name is not None:
         table = options(args.name)
         print(source(args.name).text)
         print("\nOptions (-o name=value)\n" + (table.to_string(index=False) if len(table) else "none"))
@@ -69,7 +70,7 @@ def _option(text: str) -> tuple[str, Any]:
     (('rank', 8), ('targets', ('q', 'v')), ('deep', False))
     """
     key, found, value = text.partition("=")
-    if not found:
+    if not (key and found):
         raise PeftlabError(f"option {text!r} is not of the form name=value, as in rank=8")
     if value.lower() in ("true", "false"):
         return key, value.lower() == "true"
@@ -82,14 +83,25 @@ def _option(text: str) -> tuple[str, Any]:
     return key, tuple(value.split(",")) if "," in value else value
 
 
+def _options(texts: Iterable[str]) -> dict[str, Any]:
+    """The options of a method. Raises PeftlabError for a name given twice: which value would be meant?"""
+    options: dict[str, Any] = {}
+    for key, value in map(_option, texts):
+        if key in options:
+            raise PeftlabError(f"option {key!r} is given twice, as {options[key]!r} and {value!r}; give it once")
+        options[key] = value
+    return options
+
+
 def fit(args: argparse.Namespace) -> None:
     from .backbones.load import load_backbone
     from .methods import attach, create_method
     from .tasks.load import load_task
     from .training.fit import fit
 
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     task = load_task(args.task, args.root)
-    method = create_method(args.method, **dict(map(_option, args.option)))
+    method = create_method(args.method, **_options(args.option))
     backbone = load_backbone(args.backbone, img_size=args.img_size)
     model = attach(backbone, method, task.num_classes, seed=args.seed)
     run = fit(
@@ -103,25 +115,32 @@ def fit(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=args.device,
         runs=args.runs,
+        first_lr=args.first_lr,
+        first_epochs=args.first_epochs,
+        reuse=not args.again,
     )
     split = "val200" if args.train_split == "train800" else "test"
     accuracy = run.evaluate(split)
     record = run.record
     print(
         f"{args.method} on {task.title}: {split} accuracy {100 * accuracy:.1f} %, "
-        f"{record['parameters']:,} parameters + head {record['head_parameters']:,}, {record['seconds']:.1f} s\n"
+        f"{record['parameters']:,} parameters + head {record['head_parameters']:,}, {record['seconds']:.1f} s"
+        f"{'' if record['finished'] >= started else ', from the ledger; --again trains it again'}\n"
         f"{run.folder}"
     )
 
 
 def sweep(args: argparse.Namespace) -> int:
-    from .common.files import write_text
+    from .common.files import require_writable, write_text
     from .results.tables import comparison_table
-    from .training.sweep import on_cluster, read_grid, sweep
+    from .training.grid import read_grid
+    from .training.sweep import on_cluster, sweep
 
-    grid = read_grid(args.grid)
-    if (args.backend == "dask") != (args.scheduler is not None):
+    if (args.backend == "dask") != bool(args.scheduler):
         raise PeftlabError("a Dask cluster is named by both: --backend dask --scheduler tcp://host:8786")
+    if args.csv:
+        require_writable(args.csv)  # now, not after hours of work
+    grid = read_grid(args.grid)
     with on_cluster(args.scheduler) if args.scheduler else contextlib.nullcontext():
         table, failed = sweep(grid, args.runs, args.jobs)
     if len(table):
@@ -137,20 +156,36 @@ def sweep(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> None:
     from .results.published import read_table
-    from .results.tables import comparison_table, markdown
+    from .results.tables import COSTS, comparison_table, markdown
 
-    table = read_table(args.table)
-    costs = None if args.costs is None else read_table(args.costs).set_index("method")
-    print(markdown(comparison_table(table[table["train_split"] == "train800val200"], costs=costs)))
+    table = _with_columns(read_table(args.table), args.table, _COMPARED)
+    table, costs = table[table["train_split"] == "train800val200"], None
+    if args.costs:
+        costs = _with_columns(read_table(args.costs), args.costs, ["method", *COSTS]).set_index("method")
+        if missing := sorted(set(table["label"].astype(str)) - set(costs.index.astype(str))):
+            raise DataError(f"{args.costs}: has no row {', '.join(missing)}. Make it with: peftlab costs --grid --csv")
+    print(markdown(comparison_table(table, costs=costs)))
+
+
+_COMPARED = ("label", "task", "group", "synthetic", "seed", "train_split", "test_accuracy")
+
+
+def _with_columns(table: Any, file: Path, columns: Iterable[str]) -> Any:
+    """The same table. Raises DataError, naming its file, where it lacks columns."""
+    if missing := [name for name in columns if name not in table]:
+        raise DataError(f"{file}: has no column {', '.join(missing)}, so it is another table. Name the right one")
+    return table
 
 
 def costs(args: argparse.Namespace) -> None:
     from .analysis.costs import cost_card
     from .backbones.load import load_backbone
-    from .training.sweep import grid_methods, read_grid
+    from .training.grid import grid_methods, read_grid
 
     methods = args.methods
     if args.grid:
+        if methods:
+            raise PeftlabError(f"name methods or a grid, not both: {' '.join(methods)}, {args.grid}")
         grid = read_grid(args.grid)
         args.backbone, args.img_size, methods = grid.backbone, grid.img_size, grid_methods(grid)
     backbone = load_backbone(args.backbone, pretrained=not args.random_weights, img_size=args.img_size)
@@ -217,11 +252,40 @@ def lab(args: argparse.Namespace) -> None:
     open_lab(folder)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line as everything else is said: in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PeftlabError(f"{message}. See: {self.prog} --help")
+
+
+def _folder(text: str) -> Path:
+    """A folder, which need not be there yet."""
+    path = _path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: is not a folder; name another place")
+    return path
+
+
+def _file(text: str) -> Path:
+    """A file to read; a FIFO, which never ends, is none."""
+    path = _path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+    return path
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the empty text '' names no file or folder")  # Path takes it for this folder
+    return Path(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Builds on names and constants alone, so that it needs neither torch nor pandas."""
     from .backbones.protocols import PROTOCOLS
 
-    top = argparse.ArgumentParser(prog="peftlab", description="Parameter-efficient fine-tuning of ViTs, looked at.")
+    top = _Parser(prog="peftlab", description="Parameter-efficient fine-tuning of ViTs, looked at.")
     top.add_argument("--version", action="version", version=version("peftlab"))
     commands = top.add_subparsers(dest="command", required=True)
 
@@ -241,33 +305,38 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("-o", "--option", action="append", default=[], help="an option of the method, as rank=8")
     new.add_argument("--backbone", default="peftlab_vit_mini", help="name, timm id with tag, or weights file")
     new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")
-    new.add_argument("--root", help="VTAB-1k folder, or 'synthetic'; default: PEFTLAB_DATA, else synthetic")
+    new.add_argument(
+        "--root", type=_path, help="VTAB-1k folder, or 'synthetic'; default: PEFTLAB_DATA, else synthetic"
+    )
     new.add_argument("--protocol", default="peftlab", help=f"one of: {', '.join(PROTOCOLS)}")
     new.add_argument("--epochs", type=int)
     new.add_argument("--batch-size", type=int)
     new.add_argument("--lr", type=float)
+    new.add_argument("--first-lr", type=float, help="of the first stage, where the method has two")
+    new.add_argument("--first-epochs", type=int, help="of the first stage, where the method has two")
     new.add_argument("--train-split", default="train800val200", choices=["train800", "train800val200"])
     new.add_argument("--seed", type=int, default=0)
     new.add_argument("--device", help="cpu, cuda or mps; default: the fastest there is")
-    new.add_argument("--runs", type=Path, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
+    new.add_argument("--runs", type=_folder, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
+    new.add_argument("--again", action="store_true", help="train also where the ledger has this run already")
 
     new = command("sweep", sweep, "methods x tasks x seeds x hyper-parameters from a YAML grid, resumable")
-    new.add_argument("grid", type=Path, metavar="GRID.yaml", help="see the README")
+    new.add_argument("grid", type=_file, metavar="GRID.yaml", help="see the README")
     new.add_argument("--jobs", type=int, default=1, help="local processes, or how many runs a cluster gets at once")
     new.add_argument("--backend", choices=["dask"], help="run on a Dask cluster; needs pip install 'peftlab[cluster]'")
     new.add_argument("--scheduler", metavar="ADDRESS", help="of the cluster, as tcp://host:8786")
     new.add_argument(
-        "--runs", type=Path, help="ledger folder, shared by all workers; default: PEFTLAB_RUNS, else runs/"
+        "--runs", type=_folder, help="ledger folder, shared by all workers; default: PEFTLAB_RUNS, else runs/"
     )
-    new.add_argument("--csv", type=Path, help="write every run, tuning and final, to this table")
+    new.add_argument("--csv", type=_path, help="write every run, tuning and final, to this table")
 
     new = command("compare", compare, "the table of methods and tasks of a sweep, with intervals, as Markdown")
-    new.add_argument("table", type=Path, metavar="TABLE.csv", help="what peftlab sweep --csv wrote")
-    new.add_argument("--costs", type=Path, metavar="COSTS.csv", help="what peftlab costs --csv printed")
+    new.add_argument("table", type=_file, metavar="TABLE.csv", help="what peftlab sweep --csv wrote")
+    new.add_argument("--costs", type=_file, metavar="COSTS.csv", help="what peftlab costs --csv printed")
 
     new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
     new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")
-    new.add_argument("--grid", type=Path, metavar="GRID.yaml", help="the methods and the backbone of a grid instead")
+    new.add_argument("--grid", type=_file, metavar="GRID.yaml", help="the methods and the backbone of a grid instead")
     new.add_argument("--backbone", default="peftlab_vit_mini", help="name, timm id with tag, or weights file")
     new.add_argument("--random-weights", action="store_true", help="only the architecture, nothing is downloaded")
     new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")
@@ -277,48 +346,55 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--csv", action="store_true", help="as CSV")
 
     new = command("ledger", ledger, "print the ledger")
-    new.add_argument("--runs", type=Path, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
+    new.add_argument("--runs", type=_folder, help="ledger folder; default: PEFTLAB_RUNS, else runs/")
     new.add_argument("--csv", action="store_true", help="all columns, as CSV")
 
     data = commands.add_parser("data", help="fetch or check real data").add_subparsers(dest="what", required=True)
     new = command("fetch", data_fetch, "download VTAB-1k from a public mirror, checked and resumable", data)
     new.add_argument("mirror", nargs="?", default="vtab-1k", help="name of a mirror, see data/README.md")
-    new.add_argument("--to", type=Path, help="folder to be; default: data/vtab-1k")
+    new.add_argument("--to", type=_folder, help="folder to be; default: data/vtab-1k")
     new.add_argument("--url", help="an archive of your own in the same layout")
     new.add_argument("--sha256", help="refuse the archive unless it has this checksum")
     new = command("audit", data_audit, "check a VTAB-1k folder: counts, balance, duplicates, unreadable files", data)
-    new.add_argument("folder", nargs="?", type=Path, help="default: PEFTLAB_DATA")
+    new.add_argument("folder", nargs="?", type=_folder, help="default: PEFTLAB_DATA")
 
     new = command("workbook", workbook, "run every notebook and write one self-contained HTML report")
     new.add_argument("--profile", choices=["fast", "full"], default="fast")
     new.add_argument("--only", help="only notebooks whose name begins so, as 02")
-    new.add_argument("--out", type=Path, default=Path("reports"))
+    new.add_argument("--out", type=_folder, default=Path("reports"))
 
     new = command("init", init, "copy the lessons into a folder of your own; what you changed there stays")
-    new.add_argument("folder", type=Path, metavar="DIR")
+    new.add_argument("folder", type=_folder, metavar="DIR")
     new = command("lab", lab, "open your copy of the lessons in JupyterLab")
-    new.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="default: this one if it has them, else lab/")
+    new.add_argument(
+        "folder", nargs="?", type=_folder, metavar="DIR", help="default: this one if it has them, else lab/"
+    )
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit status: 0 done, 1 something failed or was found, 2 wrong use, 130 interrupted."""
-    args = parser().parse_args(argv)
     try:
+        words = list(sys.argv[1:] if argv is None else argv)
+        if any("\0" in word for word in words):
+            raise PeftlabError("an argument holds a NUL byte, which no name of a file or value has. Remove it")
+        args = parser().parse_args(words)
         return args.run(args) or 0
     except PeftlabError as error:
-        print(f"peftlab: {error}", file=sys.stderr)
-        return 2
+        return _say(error, 2)
     except OSError as error:
-        print(
-            f"peftlab: {error}. Check that the folder exists, may be written to and that the disk is not full; "
-            "PEFTLAB_RUNS and PEFTLAB_CACHE move the ledger and drawn or fetched data",
-            file=sys.stderr,
+        where = "PEFTLAB_RUNS and PEFTLAB_CACHE move the ledger and drawn or fetched data"
+        return _say(
+            f"{error}. Check that the folder exists, may be written to and that the disk is not full; {where}", 1
         )
-        return 1
     except FloatingPointError as error:
-        print(f"peftlab: {error}", file=sys.stderr)
-        return 1
+        return _say(error, 1)
     except KeyboardInterrupt:
         print("\npeftlab: interrupted; the same command goes on from the last complete epoch", file=sys.stderr)
         return 130
+
+
+def _say(problem: object, status: int) -> int:
+    """Print a problem in one line, whatever libraries have put into it. Returns the exit status."""
+    print("peftlab:", " ".join(str(problem).split()), file=sys.stderr)
+    return status

@@ -1,5 +1,7 @@
 """The command line itself; what its commands do is tested with what they call."""
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -8,7 +10,11 @@ import pytest
 
 from peftlab.cli import main
 from peftlab.results.ledger import read_ledger
+from peftlab.workbook.lessons import LESSONS
 
+GRID = "tasks: [digits]\nmethods:\n  linear: {}\n"
+TABLE = "label,task,group,synthetic,seed,train_split,test_accuracy\nlora,dtd,natural,True,0,train800val200,0.5\n"
+HUGE = "9" * 40
 HEAVY = ["torch", "timm", "numpy", "pandas", "matplotlib", "jupyterlab", "papermill"]
 
 
@@ -56,6 +62,12 @@ def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkey
     row = read_ledger().iloc[0]
     assert '"rank": 2' in row["options"] and '["q", "k"]' in row["options"]
     assert "tiny (synthetic): test accuracy" in capsys.readouterr().out
+    again = ["fit", "linear", "tiny", "--epochs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("peftlab.training.run._now", lambda: "2026-01-01T00:00:00+00:00")
+        assert main(again) == 0
+    assert main(again) == 0 and "from the ledger; --again trains it again" in capsys.readouterr().out
+    assert main([*again, "--again"]) == 0 and "from the ledger" not in capsys.readouterr().out
     assert main(["fit", "lorra", "tiny"]) == 2
     assert "did you mean 'lora'" in capsys.readouterr().err
     assert main(["fit", "lora", "tiny", "-o", "rank"]) == 2
@@ -64,3 +76,228 @@ def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkey
     assert main(["fit", "linear", "tiny", "--epochs", "1", "--runs", "/dev/null/runs"]) == 1
     assert "may be written to" in capsys.readouterr().err
     assert main(["ledger"]) == 0 and main(["ledger", "--csv"]) == 0
+
+
+@pytest.fixture
+def places(tmp_path, tmp_path_factory, monkeypatch):
+    """What bad command lines name: files and folders of every kind -> a folder that holds them, the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("")
+    os.mkfifo(tmp_path / "fifo")
+    for name, content in {
+        "file": b"",
+        "binary.csv": b"\xff\xfe\x00",
+        "empty.csv": b"",
+        "uneven.csv": b"a,b\n1,2\n1,2,3\n",
+        "other.csv": b"a,b\n1,2\n",
+        "table.csv": TABLE.encode(),
+        "costs.csv": b"method,parameters,gflops_training,peak_mib,step_ms\nvpt,1,1,1,1\n",
+        "grid.yaml": GRID.encode(),
+        "binary.yaml": b"\xff\xfe\x00",
+        "list.yaml": b"[1, 2]",
+        "tasks.yaml": b"tasks: [digits]",
+        "bad.safetensors": b"no tensors",
+        "bad.npz": b"no arrays",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+@pytest.fixture
+def no_hanging(monkeypatch):
+    """Stops what waits for ever, in a FIFO for example."""
+    monkeypatch.setattr("peftlab.training.sweep.PATIENCE", 1)
+
+    def stop(number, frame):
+        raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+FIT = "fit lora tiny"
+BAD = {  # a command line (~ stands for an empty argument): what its sentence must say
+    "": "required: command",
+    "train": "invalid choice: 'train'",
+    "tasks dtd": "unrecognized arguments: dtd",
+    "backbones --all": "unrecognized arguments: --all",
+    "data": "required: what",
+    "methods lorra": "did you mean 'lora'",
+    "methods ~": "unknown method ''",
+    "fit": "required: METHOD, TASK",
+    "fit lorra tiny": "did you mean 'lora'",
+    "fit lora tinny": "unknown task 'tinny'",
+    "fit lora ~": "unknown task ''",
+    "fit lora dtd --root missing": "missing/dtd: no such folder",
+    "fit lora dtd --root file": "file/dtd: no such folder",
+    "fit lora dtd --root ~": "names no",
+    f"{FIT} -o rank=abc": "rank is 'abc'",
+    f"{FIT} -o rank=1e400": "rank is inf",
+    f"{FIT} -o rank=nan": "rank is nan",
+    f"{FIT} -o rank=2.5": "rank is 2.5",
+    f"{FIT} -o rank=true": "rank is True",
+    f"{FIT} -o rank=": "rank is ''",
+    f"{FIT} -o rank=0": "rank is 0",
+    f"{FIT} -o rank=-4": "rank is -4",
+    f"{FIT} -o rank={HUGE}": f"rank is {HUGE}",
+    f"{FIT} -o rank={'9' * 5000}": "rank is ",
+    f"{FIT} -o rank": "'rank' is not of the form name=value",
+    f"{FIT} -o =3": "'=3' is not of the form name=value",
+    f"{FIT} -o ~": "'' is not of the form name=value",
+    f"{FIT} -o rank=4 -o rank=8": "'rank' is given twice",
+    f"{FIT} -o rnk=4": "did you mean 'rank'",
+    f"{FIT} -o alpha=inf": "alpha is inf",
+    f"{FIT} -o targets=x": "unknown target 'x'",
+    f"{FIT} -o targets=q,q": "each once",
+    f"{FIT} -o last_blocks=99": "last_blocks is 99",
+    f"{FIT} --backbone ~": "unknown backbone ''",
+    f"{FIT} --backbone lorra": "unknown backbone 'lorra'",
+    f"{FIT} --backbone folder": "unknown backbone 'folder'",
+    f"{FIT} --backbone missing.safetensors": "missing.safetensors: no such weights file",
+    f"{FIT} --backbone bad.safetensors": "bad.safetensors: cannot be read as safetensors",
+    f"{FIT} --backbone bad.npz": "bad.npz: ",
+    f"{FIT} --backbone vit_base_patch16_224": "which weights",
+    f"{FIT} --img-size 0": "img_size is 0",
+    f"{FIT} --img-size -8": "img_size is -8",
+    f"{FIT} --img-size 39": "img_size is 39",
+    f"{FIT} --img-size 1000000000": "img_size is 1000000000",
+    f"{FIT} --img-size big": "--img-size: invalid int value: 'big'",
+    f"{FIT} --protocol noa": "did you mean 'noah'",
+    f"{FIT} --epochs 0": "epochs is 0",
+    f"{FIT} --epochs -3": "epochs is -3",
+    f"{FIT} --epochs 1.5": "--epochs: invalid int value: '1.5'",
+    f"{FIT} --batch-size 0": "batch_size is 0",
+    f"{FIT} --batch-size {HUGE}": f"batch_size is {HUGE}",
+    f"{FIT} --lr nan": "lr is nan",
+    f"{FIT} --lr inf": "lr is inf",
+    f"{FIT} --lr 1e400": "lr is inf",
+    f"{FIT} --lr 0": "lr is 0",
+    f"{FIT} --lr -1": "lr is -1",
+    f"{FIT} --lr fast": "--lr: invalid float value: 'fast'",
+    f"{FIT} --train-split test": "--train-split: invalid choice: 'test'",
+    f"{FIT} --seed -1": "seed is -1",
+    f"{FIT} --seed 1e3": "--seed: invalid int value: '1e3'",
+    f"{FIT} --seed {HUGE}": f"seed is {HUGE}",
+    f"{FIT} --device foo": "no device 'foo'",
+    f"{FIT} --device cuda:99": "no device 'cuda:99'",
+    f"{FIT} --device ~": "no device ''",
+    f"{FIT} --device meta": "no device 'meta'",
+    f"{FIT} --runs file": "file: is not a folder",
+    f"{FIT} --runs fifo": "fifo: is not a folder",
+    f"{FIT} --runs file/runs": "Not a directory: 'file/runs'",
+    f"{FIT} --runs ~": "names no",
+    f"{FIT} --runs a\0b": "NUL",
+    "sweep": "required: GRID.yaml",
+    "sweep missing.yaml": "missing.yaml: no such file",
+    "sweep folder": "folder: is not a file",
+    "sweep fifo": "fifo: is not a file",
+    "sweep file": "file: ",
+    "sweep binary.yaml": "binary.yaml: ",
+    "sweep list.yaml": "list.yaml: ",
+    "sweep tasks.yaml": "tasks.yaml: ",
+    "sweep grid.yaml --jobs 0": "jobs) is 0",
+    "sweep grid.yaml --jobs -2": "jobs) is -2",
+    "sweep grid.yaml --jobs two": "--jobs: invalid int value: 'two'",
+    "sweep grid.yaml --backend dask": "--scheduler",
+    "sweep grid.yaml --backend ray": "--backend: invalid choice: 'ray'",
+    "sweep grid.yaml --scheduler tcp://127.0.0.1:9": "--backend dask",
+    "sweep grid.yaml --backend dask --scheduler foo": "foo: ",
+    "sweep grid.yaml --backend dask --scheduler smoke://signal:1": "smoke://signal:1: ",
+    "sweep grid.yaml --backend dask --scheduler ~": "--scheduler",
+    "sweep grid.yaml --csv missing/table.csv": "no folder missing",
+    "sweep grid.yaml --csv folder": "folder: is a folder or a device",
+    "sweep grid.yaml --csv fifo": "fifo: is a folder or a device",
+    "sweep grid.yaml --csv ~": "names no",
+    "sweep grid.yaml --runs file": "file: is not a folder",
+    "compare": "required: TABLE.csv",
+    "compare missing.csv": "missing.csv: no such file",
+    "compare folder": "folder: is not a file",
+    "compare fifo": "fifo: is not a file",
+    "compare binary.csv": "binary.csv: cannot be read as a table",
+    "compare empty.csv": "empty.csv: cannot be read as a table",
+    "compare uneven.csv": "uneven.csv: cannot be read as a table",
+    "compare other.csv": "other.csv: has no column label, task, ",
+    "compare table.csv --costs other.csv": "other.csv: has no column method, ",
+    "compare table.csv --costs costs.csv": "costs.csv: has no row lora",
+    "compare table.csv --costs fifo": "fifo: is not a file",
+    "costs lorra": "did you mean 'lora'",
+    "costs linear --backbone ~": "unknown backbone ''",
+    "costs linear --backbone folder": "unknown backbone 'folder'",
+    "costs linear --img-size 0": "img_size is 0",
+    "costs linear --img-size 39": "img_size is 39",
+    "costs linear --classes 0": "num_classes is 0",
+    "costs linear --classes -7": "num_classes is -7",
+    "costs linear --classes 1000000000000": "num_classes is 1000000000000",
+    "costs linear --batch-size 0": "batch_size is 0",
+    "costs linear --batch-size 1000000000000": "batch_size is 1000000000000",
+    "costs linear --device foo": "no device 'foo'",
+    "costs --grid folder": "folder: is not a file",
+    "costs --grid fifo": "fifo: is not a file",
+    "costs linear --grid grid.yaml": "methods or a grid",
+    "ledger --runs missing": "missing: no such folder",
+    "ledger --runs file": "file: is not a folder",
+    "ledger --runs ~": "names no",
+    "data fetch vtab": "did you mean 'vtab-1k'",
+    "data fetch ~": "unknown data set ''",
+    "data fetch --url file:///etc/passwd": "only http and https",
+    "data fetch --url ftp://127.0.0.1/a.zip": "only http and https",
+    "data fetch --url javascript:alert(1)": "only http and https",
+    "data fetch --url ~": "only http and https",
+    "data fetch --url http://": "only http and https",
+    "data fetch --url http://[::1/a.zip": "only http and https",
+    "data fetch --url http://127.0.0.1:99999999/a.zip": "only http and https",
+    "data fetch --url http://127.0.0.1:nine/a.zip": "only http and https",
+    f"data fetch --url http://{'a' * 300}/a.zip": "only http and https",
+    "data fetch --url http://127.0.0.1:9/ä.zip": "only http and https",
+    "data fetch --url http://127.0.0.1:9/a\tb.zip": "only http and https",
+    "data fetch --url http://127.0.0.1:9/a.zip --sha256 zz": "sha256 'zz' is not 64 hex digits",
+    "data fetch --url http://127.0.0.1:9/a.zip --sha256 ~": "sha256 '' is not 64 hex digits",
+    "data fetch --url http://127.0.0.1:9/a.zip --to file": "file: is not a folder",
+    "data fetch --url http://127.0.0.1:9/a.zip --to thesis": "thesis: exists and holds no VTAB-1k task",
+    "data fetch --url http://127.0.0.1:9/a.zip --to ~": "names no",
+    "data audit file": "file: is not a folder",
+    "data audit fifo": "fifo: is not a folder",
+    "data audit missing": "missing: no task",
+    "data audit folder": "folder: no task",
+    "data audit ~": "names no",
+    "data audit": "PEFTLAB_DATA",
+    "workbook --only 99": "no notebook starts with '99'",
+    "workbook --only ~": "names no notebook",
+    "workbook --profile quick": "--profile: invalid choice: 'quick'",
+    "workbook --out file": "file: is not a folder",
+    "workbook --out fifo": "fifo: is not a folder",
+    "workbook --out ~": "names no",
+    "init": "required: DIR",
+    "init file": "file: is not a folder",
+    "init ~": "names no",
+    "lab file": "file: is not a folder",
+    f"workbook --out {LESSONS}": "another folder",
+    f"init {LESSONS}": "name another folder",
+    "lab ~": "names no",
+}
+
+
+def there(folder):
+    """All files and folders, but for the kept content hashes of images."""
+    return sorted(p for p in folder.rglob("*") if "cache" not in p.relative_to(folder).parts)
+
+
+@pytest.mark.parametrize("line", BAD, ids=lambda line: line[:60].replace("\0", "NUL") or "nothing")
+def test_a_bad_command_line_is_answered_in_one_sentence(line, places, tiny_task, monkeypatch, capsys, no_hanging):
+    """That names the value or file; nothing is trained, written or waited for, and nothing is taken silently."""
+    monkeypatch.setattr("peftlab.tasks.synthetic.drawing.SIZES", dict.fromkeys(("train800", "val200", "test"), 1))
+    if " tiny" in line:
+        monkeypatch.setattr("peftlab.tasks.load.load_task", lambda name, root: tiny_task)
+    before = there(places)
+    assert main([word.replace("~", "") for word in line.split(" ")] if line else []) in (1, 2)
+    out, err = capsys.readouterr()
+    err = err.rpartition("\r")[2]  # a bar of progress that was wiped out
+    assert BAD[line] in err and out == ""
+    assert err.startswith("peftlab: ") and err.count("\n") == 1 and err.endswith("\n") and len(err) < 1500
+    assert "Traceback" not in err and there(places) == before

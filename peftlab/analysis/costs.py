@@ -22,12 +22,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.preprocess import input_size
 from ..backbones.types import ViT
+from ..common.errors import PeftlabError
 from ..common.progress import progress
 from ..methods import FAMILIES, METHODS, Method, PeftModel, attach, create_method
 from ..training.loop import parameter_groups
 from ..training.precision import pick_device
 
 MIB = 2**20
+LARGEST_BATCH = 100_000  # images
 Inputs: TypeAlias = Shaped[Tensor, "batch ..."]  # images, or whatever the model reads
 
 
@@ -177,6 +179,22 @@ def disk_bytes(model: PeftModel) -> int:
         return sum(file.stat().st_size for file in model.save(folder).iterdir())
 
 
+def trained_stages(model: PeftModel, x: Inputs, y: Int64[Tensor, " batch"]) -> list[PeftModel]:
+    """The models that training a method passes through, as they are trained: two where the method has two stages.
+
+    The model itself is the last, and begun in place on what an untrained first stage is, so that all that stays frozen
+    in the second is frozen.
+    """
+    first = model.method.first()
+    if first is None:
+        return [model]
+    before = attach(model.backbone, first, model.num_classes)
+    model.method, still_frozen = model.method.begin(model.vit, before.vit, [(x, y)])
+    for p in still_frozen:
+        p.requires_grad_(False)
+    return [before, model]
+
+
 def costs(
     backbone: ViT,
     method: Method,
@@ -184,25 +202,29 @@ def costs(
     batch_size: int = 32,
     device: str | torch.device | None = None,
 ) -> dict[str, Any]:
-    """One row of the cost card as a dict; see `cost_card`."""
+    """One row of the cost card as a dict; see `cost_card`. Raises PeftlabError for sizes that mean nothing."""
     where = pick_device(device)
+    if not 1 <= batch_size <= LARGEST_BATCH:
+        raise PeftlabError(f"batch_size is {batch_size}, but must lie between 1 and {LARGEST_BATCH}")
     model = attach(backbone.to(where), method, num_classes)
     x = torch.randn(batch_size, 3, *input_size(model.vit), generator=torch.Generator().manual_seed(0)).to(where)
     y = torch.arange(batch_size, device=where) % num_classes
-    forward, both = flops(model, x[:1])
+    parameters, head_parameters = model.method_parameters, model.head_parameters
+    trained = trained_stages(model, x, y)
+    arithmetic = [flops(each, x[:1]) for each in trained]
     final = model.vit if method.not_mergeable else model.merge()
     with torch.inference_mode():
         latency = seconds(lambda: final(x[:1]), where)
     return {
         "family": method.family,
-        "parameters": model.method_parameters,
-        "head_parameters": model.head_parameters,
+        "parameters": parameters,
+        "head_parameters": head_parameters,
         "disk_kib": disk_bytes(model) / 1024,
-        "gflops_forward": forward / 1e9,
-        "gflops_training": both / 1e9,
-        "activation_mib": activation_bytes(model, x, y) / MIB,
-        "peak_mib": peak_bytes(model, x, y) / MIB,
-        "step_ms": 1000 * seconds(training_step(model, x, y)[0], where),
+        "gflops_forward": arithmetic[-1][0] / 1e9,
+        "gflops_training": statistics.mean(both for _, both in arithmetic) / 1e9,
+        "activation_mib": max(activation_bytes(each, x, y) for each in trained) / MIB,
+        "peak_mib": max(peak_bytes(each, x, y) for each in trained) / MIB,
+        "step_ms": 1000 * statistics.mean(seconds(training_step(each, x, y)[0], where) for each in trained),
         "latency_ms": 1000 * latency,
         "merged": not method.not_mergeable,
     }
@@ -218,13 +240,14 @@ def cost_card(
     """What each method costs on a backbone; a row a method, ordered by family.
 
     methods: names, or {label: Method} for options other than the defaults; None: all. GFLOPs are for one image, steps
-    and memory for a batch, nothing cached. latency_ms: one image through the merged model, or through the tuned one
-    where merging is impossible. Times are medians taken one method after another; for ratios take steps in turns, as
-    benchmarks/ do.
+    and memory for a batch, nothing cached. Where a method has two stages, parameters count the tensors of both, memory
+    is that of the larger one, and gflops_training and step_ms are the mean over both, as if they were equally long.
+    latency_ms: one image through the merged model, or through the tuned one where merging is impossible. Times are
+    medians taken one method after another; for ratios take steps in turns, as benchmarks/ do.
     """
     if not isinstance(methods, Mapping):
         methods = {name: create_method(name) for name in methods or METHODS}
     ordered = sorted(methods.items(), key=lambda item: FAMILIES.index(item[1].family))
-    bar = progress(ordered, desc="costs", unit="method")
-    rows = [{"method": label} | costs(backbone, m, num_classes, batch_size, device) for label, m in bar]
+    with progress(ordered, desc="costs", unit="method") as bar:  # which goes before an error is printed
+        rows = [{"method": label} | costs(backbone, m, num_classes, batch_size, device) for label, m in bar]
     return pd.DataFrame(rows).set_index("method")

@@ -45,8 +45,8 @@ class Recipe:
 
 
 RANGES = {  # what a recipe's values may be
-    "epochs": Range(at_least=1),
-    "batch_size": Range(at_least=1),
+    "epochs": Range(at_least=1, below=2**31),
+    "batch_size": Range(at_least=1, below=2**31),
     "lr": Range(above=0),
     "weight_decay": Range(at_least=0),
     "warmup_epochs": Range(at_least=0),

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..backbones.identity import digest, fingerprint
 from ..backbones.protocols import Protocol, Recipe
 from ..backbones.types import ViT
-from ..common.errors import PeftlabError, check_at_least
+from ..common.errors import SEEDS, PeftlabError, check_at_least
 from ..common.files import read_tensors, write_tensors
 from ..methods.core.load import load_tensors
 from ..tasks.captions import CaptionTask
@@ -70,7 +70,7 @@ def make_spec(
     **recipe: Any,
 ) -> CaptionSpec:
     """The spec of training a captioner. recipe: epochs, batch_size, lr, ...; lr None: the one of LEARNING_RATES."""
-    check_at_least("seed", seed, 0)
+    SEEDS.check("seed", seed)
     check_at_least("train_images", train_images, 1)
     (vit, lm), device = model.frozen, pick_device(device)
     lr = recipe.pop("lr", None)

@@ -76,3 +76,6 @@ class Range:
         """Raise PeftlabError for a number that does not lie in the range. None, where it is allowed, passes."""
         if number is not None and number not in self:
             raise PeftlabError(f"{name} is {number}, but must be {self if number in Range() else 'finite'}")
+
+
+SEEDS = Range(at_least=0, below=2**63)  # what torch and numpy both take

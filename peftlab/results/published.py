@@ -13,6 +13,8 @@ FOLDER = REPOSITORY / "results"
 def read_table(file: str | Path) -> pd.DataFrame:
     """A CSV file -> DataFrame. Raises DataError, naming the file, where it is missing or no table."""
     try:
+        if Path(file).exists() and not Path(file).is_file():  # a pipe would be waited for
+            raise ValueError("not a file")
         return pd.read_csv(file)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{file}: cannot be read as a table: {error}") from None

@@ -11,7 +11,7 @@ import torch
 from ..backbones.identity import describe
 from ..backbones.preprocess import normalisation
 from ..backbones.protocols import Preprocessing, Protocol, get_protocol
-from ..common.errors import PeftlabError, check_at_least, check_choice
+from ..common.errors import SEEDS, PeftlabError, check_at_least, check_choice
 from ..common.paths import runs_folder
 from ..methods import attach
 from ..methods.core.model import PeftModel
@@ -108,7 +108,7 @@ def make_spec(
     task.check_disjoint(train_split)
     for split in evaluate_each_epoch:
         check_choice("split", split, SPLITS)
-    check_at_least("seed", seed, 0)
+    SEEDS.check("seed", seed)
     check_at_least("train_images", train_images, 1)
     if model.num_classes != task.num_classes:
         raise PeftlabError(

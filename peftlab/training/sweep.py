@@ -27,8 +27,6 @@ from ..results.ledger import read_curves, read_record, run_id
 from ..tasks.load import load_task
 from .fit import fit
 from .grid import FIRST, Grid
-from .grid import grid_methods as grid_methods
-from .grid import read_grid as read_grid
 
 PATIENCE = 10  # seconds to wait for a scheduler
 Job: TypeAlias = dict[str, Any]  # one run to be: label, task, method, options, recipe, train_split, seed
@@ -139,7 +137,7 @@ def run_jobs(grid: Grid, jobs: list[Job], runs: Path, processes: int, desc: str)
     first_stages = first_stage_jobs(jobs)
     before = run_jobs(grid, first_stages, runs, processes, "first stages") if first_stages else []
     distinct = {_identity(job): job for job in jobs}
-    parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+    parallel = joblib.Parallel(n_jobs=min(processes, max(1, len(distinct))), return_as="generator_unordered")
     work = parallel(joblib.delayed(run_job)(grid, job, str(runs)) for job in distinct.values())
     done = {_identity(r): r for r in progress(work, desc=desc, unit="run", total=len(distinct), leave=True)}
     return before + [done[_identity(job)] | {"label": job["label"]} for job in jobs]
@@ -158,7 +156,7 @@ def on_cluster(scheduler: str) -> Iterator[Any]:
         raise PeftlabError("a cluster needs Dask: pip install 'peftlab[cluster]'") from None
     try:
         client = Client(scheduler, timeout=PATIENCE)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: not an address
         raise PeftlabError(f"no Dask scheduler at {scheduler}: {error}. Start one with: dask scheduler") from None
     with client, joblib.parallel_config(backend="dask"):
         yield client

@@ -5,9 +5,10 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from ..common.errors import PeftlabError
-from ..common.files import write_json, write_text
+from ..common.errors import DataError, PeftlabError
+from ..common.files import read_json, sweep_parts, write_json, write_text
 from ..common.paths import REPOSITORY, lab_folder
 
 LESSONS = REPOSITORY / "notebooks"
@@ -28,6 +29,7 @@ def copy_lessons(folder: str | Path, lessons: str | Path = LESSONS) -> list[str]
     if folder.exists() and not folder.is_dir():
         raise PeftlabError(f"{folder} is a file; name a folder for your copy of the lessons")
     folder.mkdir(parents=True, exist_ok=True)
+    sweep_parts(folder)
     brought = _brought(folder)
     told, kept = [], []
     for lesson in [*sorted(lessons.glob("*.ipynb")), lessons / START_PAGE]:
@@ -45,9 +47,9 @@ def copy_lessons(folder: str | Path, lessons: str | Path = LESSONS) -> list[str]
     return [*told, f"kept as you changed them: {', '.join(kept)}"] if kept else told
 
 
-def _bring(text: str, copy: Path, brought: dict[str, str]) -> bool:
+def _bring(text: str, copy: Path, brought: dict[str, Any]) -> bool:
     """Write a lesson unless its copy has changed since it was brought. Returns whether the copy is the lesson."""
-    new, there = _digest(text), _digest(copy.read_text("utf-8")) if copy.exists() else None
+    new, there = _digest(text), _digest(copy.read_text("utf-8", errors="replace")) if copy.exists() else None
     if there not in (None, new, brought.get(copy.name)):
         return False
     if there != new:
@@ -64,9 +66,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _brought(folder: Path) -> dict[str, str]:
-    file = folder / _BROUGHT
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+def _brought(folder: Path) -> dict[str, Any]:
+    try:
+        return read_json(folder / _BROUGHT)
+    except DataError:  # the first time, or damaged: then whatever differs counts as the reader's and stays
+        return {}
 
 
 def lesson_folder(folder: str | Path | None = None) -> Path:

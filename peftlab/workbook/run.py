@@ -26,7 +26,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from ..common.errors import PeftlabError, near
-from ..common.files import write_text
+from ..common.files import sweep_parts, write_text
 from ..common.paths import INSTALLED, REPOSITORY, runs_folder
 from .lint import parameter_problems
 from .page import card, duration, external_references, render_index, render_page, title
@@ -85,10 +85,10 @@ def build_workbook(
     """Execute the notebooks in the order of their numbers and write the site. Returns a PageResult for each one run.
 
     Notebooks run in their own folder, as in JupyterLab. One that fails gets a page with its traceback, and the others
-    go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07"; with
-    "" none runs and the index is written again.
+    go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07".
     `parameters` replaces values of the notebooks' parameters cells. On Ctrl-C the running notebook is dropped, what
-    is finished is published, and KeyboardInterrupt goes on to the caller.
+    is finished is published, and KeyboardInterrupt goes on to the caller. Raises PeftlabError, before anything runs,
+    for parameters and choices that mean nothing, and where `out` holds notebooks that no build wrote.
     """
     out = Path(out).resolve()  # papermill changes the working directory while it runs
     notebooks = find_notebooks(notebooks_folder)
@@ -96,7 +96,10 @@ def build_workbook(
     values = {"profile": profile, **(parameters or {})}
     for path in selected:
         check_parameters(path, values)
+    for path in notebooks:
+        _executed(out / path.name)
     out.mkdir(parents=True, exist_ok=True)
+    sweep_parts(out)
     environment = describe_environment()
     results = []
     try:
@@ -197,7 +200,7 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
 
 def publish(notebooks: Sequence[Path], out: Path, environment: str, profile: str = "fast") -> None:
     """Write the page of each notebook that `out` holds an executed copy of, and the index over all notebooks."""
-    done = {p.stem: nbformat.read(out / p.name, as_version=4) for p in notebooks if (out / p.name).exists()}
+    done = {p.stem: nb for p in notebooks if (nb := _executed(out / p.name))}
     links = [(name, nb.metadata["peftlab"]["title"]) for name, nb in done.items()]
     for previous, (name, _), following in zip([None, *links], links, [*links[1:], None], strict=False):
         nb = done[name]
@@ -214,6 +217,20 @@ def publish(notebooks: Sequence[Path], out: Path, environment: str, profile: str
     command = f"peftlab workbook --profile {profile} --out {out.name}/"
     api = (out / "api" / "index.html").exists()
     write_text(out / "index.html", render_index(cards, environment, command, api))
+
+
+def _executed(file: Path) -> NotebookNode | None:
+    """A notebook as an earlier build left it, None where there is none.
+
+    Raises PeftlabError for any other of that name, a lesson or a reader's copy, which a build would write over.
+    """
+    try:
+        if file.exists():
+            nb = nbformat.read(file, as_version=4)
+            return nb if nb.metadata["peftlab"]["title"] else None
+    except (ValueError, KeyError, TypeError, AttributeError):  # ValueError: neither text nor JSON
+        raise PeftlabError(f"{file}: is there, but no build wrote it. Move it away, or name another folder") from None
+    return None
 
 
 def describe_environment() -> str:

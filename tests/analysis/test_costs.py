@@ -7,9 +7,11 @@ from torch import nn
 
 from peftlab import views
 from peftlab.analysis.costs import (
+    MIB,
     PeakBytes,
     activation_bytes,
     cost_card,
+    costs,
     explicit_attention,
     flops,
     objective,
@@ -123,6 +125,26 @@ def test_costs_are_those_of_the_methods_own_loss(backbone):
     assert activation_bytes(gist, x, y) > activation_bytes(plain, x, y)
 
 
+def test_a_method_of_two_stages_costs_what_both_cost(backbone, monkeypatch):
+    """Memory: the larger of both. Steps and arithmetic: the mean over both. Parameters: all tensors."""
+    x, y = torch.randn(4, 3, 64, 64), torch.arange(4) % CLASSES
+    first, second = attach(backbone, "norm", CLASSES), attach(backbone, "two_stage", CLASSES)
+    all_parameters = second.method_parameters
+    for name, p in second.vit.named_parameters():
+        if "norm" in name:  # trained in stage 1 alone
+            p.requires_grad_(False)
+    assert first.method_parameters + second.method_parameters == all_parameters
+    times = iter([1, 3, 5])  # of the latency and a step of each stage
+    monkeypatch.setattr("peftlab.analysis.costs.seconds", lambda work, device: next(times))
+    row = costs(backbone, create_method("two_stage"), CLASSES, len(x), "cpu")
+    assert row["parameters"] == all_parameters and row["step_ms"] == 4000 and row["latency_ms"] == 1000
+    larger = {measure: max(measure(first, x, y), measure(second, x, y)) for measure in (activation_bytes, peak_bytes)}
+    assert row["activation_mib"] * MIB == pytest.approx(larger[activation_bytes])
+    assert row["peak_mib"] * MIB == pytest.approx(larger[peak_bytes], rel=0.01)
+    both = [flops(model, x[:1])[1] for model in (first, second)]
+    assert row["gflops_training"] == sum(both) / 2 / 1e9
+
+
 def test_card_has_every_method_and_is_drawn(backbone):
     card = cost_card(backbone, num_classes=CLASSES, batch_size=2)
     assert set(card.index) == set(METHODS)
@@ -150,3 +172,17 @@ def test_costs_command(capsys):
 def test_cost_card_refuses_what_attach_refuses(backbone):
     with pytest.raises(PeftlabError, match="did you mean 'lora'"):
         cost_card(backbone, ["lorra"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"num_classes": 0}, "num_classes is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 10**12}, "batch_size is 1000000000000"),
+        ({"device": "foo"}, "no device 'foo'"),
+    ],
+)
+def test_cost_card_refuses_sizes_that_mean_nothing(sizes, message, backbone):
+    with pytest.raises(PeftlabError, match=message):
+        cost_card(backbone, ["linear"], **sizes)

@@ -465,12 +465,12 @@ def test_a_caption_run_is_what_its_spec_says(vit, tiny_captions, monkeypatch):
     assert own_digest(model) == start
     run = fit(model, tiny_captions, **how)
     perplexity, trained = captioning.training.evaluate(model, tiny_captions, "val")["perplexity"], own_digest(model)
-    monkeypatch.setattr(captioning.training, "train_captioner", lambda run: pytest.fail("trained again"))
-    assert fit(model, tiny_captions, **how).folder == run.folder and own_digest(model) == trained
+    with monkeypatch.context() as patch:
+        patch.setattr(captioning.training, "train_captioner", lambda run: pytest.fail("trained again"))
+        assert fit(model, tiny_captions, **how).folder == run.folder and own_digest(model) == trained
     with torch.no_grad():
         model.connector[2].weight.zero_()
     assert run.evaluate("val") == perplexity
-    monkeypatch.undo()
     others = [
         fit(model, tiny_captions, **how),  # from where it is now
         fit(Captioner(vit, tiny_lm(), "context_peft", grid=2, seed=1), tiny_captions, **how),

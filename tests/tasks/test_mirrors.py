@@ -19,6 +19,7 @@ from urllib.request import Request
 
 import numpy as np
 import pytest
+from faults import STOPS, contents, stopped_everywhere
 from filelock import FileLock
 from support import make_task
 
@@ -438,9 +439,10 @@ def test_ctrl_c_in_the_unpacking_leaves_no_folder(server, cache, monkeypatch, wh
         patch.setattr(archives, where, stop)
         with pytest.raises(KeyboardInterrupt):
             fetch(url=server.url)
-    assert names(cache) == ["downloads"] and len(names(cache / "downloads")) == 1
+    archive, note = names(cache / "downloads")
+    assert names(cache) == ["downloads"] and note == f"{archive}.part.json"  # which says that it is no person's
     fetch(url=server.url)
-    assert len(server.log) == 1
+    assert len(server.log) == 1 and names(cache / "downloads") == [archive, f"{archive}.json"]
 
 
 def test_leftovers_of_a_killed_run_do_not_get_in(server, cache):
@@ -477,7 +479,8 @@ def test_disk_full_in_the_unpacking(server, cache, monkeypatch):
     monkeypatch.setattr(zipfile.ZipFile, "extract", full)
     with pytest.raises(PeftlabError, match="the disk is full"):
         fetch(url=server.url)
-    assert names(cache) == ["downloads"] and len(names(cache / "downloads")) == 1
+    archive, note = names(cache / "downloads")
+    assert names(cache) == ["downloads"] and note == f"{archive}.part.json"
 
 
 def test_a_second_fetch_is_kept_out(server, cache):
@@ -506,3 +509,19 @@ def test_a_disk_without_locks(server, monkeypatch):
     monkeypatch.setattr(FileLock, "acquire", no_locks)
     with pytest.raises(PeftlabError, match="cannot be locked .*No locks available.*PEFTLAB_CACHE"):
         fetch(url=server.url)
+
+
+# --- stopped at any file operation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_a_fetch_stopped_before_any_file_operation_goes_on_to_the_same_bytes(server, cache, tmp_path, how):
+    """And leaves the target absent or complete, with nothing left over in the end."""
+    make_task(tmp_path / "small/vtab-1k/dtd", sizes=(1, 1, 1))
+    server.content = pack(tmp_path / "small", tmp_path / "small.zip").read_bytes()
+    whole = contents(tmp_path / "small/vtab-1k")
+
+    def absent_or_complete():
+        assert contents(cache / "vtab-1k") in ({}, whole)
+
+    assert stopped_everywhere(lambda: fetch(url=server.url), cache, how, absent_or_complete) > 40

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from faults import STOPS, stopped_everywhere
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import peftlab.workbook
+from peftlab.common import files
 from peftlab.common.errors import PeftlabError
 from peftlab.workbook.lessons import LESSONS, START_PAGE, copy_lessons, lesson_folder, open_lab
 from peftlab.workbook.page import title
@@ -155,3 +157,36 @@ def test_settings_are_ones_that_jupyterlab_knows():
     for plugin, settings in json.loads(file.read_text()).items():
         schema = Path(sys.prefix, "share/jupyter/lab/schemas", *plugin.split(":")).with_suffix(".json")
         assert set(settings) <= set(json.loads(schema.read_text())["properties"])
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_a_copy_stopped_before_any_file_operation_goes_on_and_a_readers_work_stays(
+    how, lessons, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "STALE", -1)  # an hour later
+    mine = lesson(tmp_path / "mine", "mine")
+    kept = (mine / "00_a.ipynb").read_bytes()
+    lesson(lessons, "2", "01_b.ipynb")
+
+    def is_kept():
+        assert (mine / "00_a.ipynb").read_bytes() == kept
+
+    assert stopped_everywhere(lambda: copy_lessons(mine, lessons), mine, how, is_kept) > 15
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00"])
+def test_without_a_readable_record_every_difference_is_the_readers(content, lessons, tmp_path):
+    mine = tmp_path / "mine"
+    copy_lessons(mine, lessons)
+    lesson(mine, "mine")
+    (mine / ".lessons.json").write_bytes(content)
+    assert "kept as you changed them: 00_a.ipynb" in copy_lessons(mine, lessons)
+    assert source(mine / "00_a.ipynb") == "mine"
+
+
+def test_a_copy_that_is_no_text_is_the_readers_too(lessons, tmp_path):
+    mine = tmp_path / "mine"
+    copy_lessons(mine, lessons)
+    (mine / "00_a.ipynb").write_bytes(b"\xff\xfe\x00")
+    assert "kept as you changed them: 00_a.ipynb" in copy_lessons(mine, lessons)
+    assert (mine / "00_a.ipynb").read_bytes() == b"\xff\xfe\x00"

@@ -8,17 +8,20 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import nbformat
 import pytest
+from faults import STOPS, contents, stopped_everywhere
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from peftlab.common import files
 from peftlab.common.errors import PeftlabError
 from peftlab.workbook.lint import KERNELSPEC
 from peftlab.workbook.math import markdown_to_html, unknown_math
 from peftlab.workbook.page import duration, external_references, objective, strip_progress, thumbnail
-from peftlab.workbook.run import _ThisPython, build_workbook, check_parameters, find_notebooks, publish
+from peftlab.workbook.run import PageResult, _ThisPython, build_workbook, check_parameters, find_notebooks, publish
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
 GOOD_TEXT = r"""# 00 A good one
@@ -430,3 +433,53 @@ def test_a_choice_of_nothing_is_refused(only, tmp_path):
     notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"))
     with pytest.raises(PeftlabError, match="names no notebook"):
         build_workbook(tmp_path, tmp_path / "site", only=only)
+
+
+# --- whatever stops a build, and whatever lies where it writes -----------------------------------------------------
+
+
+@pytest.fixture
+def no_kernels(monkeypatch):
+    """Notebooks that run in no time, and always with the same result."""
+
+    def run_notebook(path, values, environment):
+        nb = nbformat.read(path, as_version=4)
+        result = PageResult(path.stem, path.stem, "ok", 1.0, values["profile"], "2025-01-01 00:00 UTC", environment)
+        nb.metadata["peftlab"] = asdict(result)
+        return nb, result
+
+    monkeypatch.setattr("peftlab.workbook.run.run_notebook", run_notebook)
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_a_build_stopped_before_any_file_operation_goes_on_to_the_same_bytes(how, tmp_path, no_kernels, monkeypatch):
+    """And no page is ever half a page: what has the name of one is one."""
+    monkeypatch.setattr(files, "STALE", -1)  # an hour later
+    site, folder = tmp_path / "site", tmp_path / "notebooks"
+    folder.mkdir()
+    notebook(folder, "00_a.ipynb", new_markdown_cell("# 00 A"), "1")
+    build_workbook(folder, tmp_path / "whole")
+    pages = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir() if p.name != "index.html"}
+
+    def whole_pages():
+        for page in site.glob("00_a.*"):
+            assert page.is_dir() or page.read_bytes() == pages[page.name]
+
+    assert stopped_everywhere(lambda: build_workbook(folder, site), site, how, whole_pages) > 10
+
+
+@pytest.mark.parametrize("content", ["", "{", "binary", "a reader's own"])
+def test_a_build_never_writes_over_what_no_build_has_written(content, tmp_path, no_kernels):
+    """The lessons themselves, or a reader's copy of them with all answers, in the folder that was named."""
+    folder, mine = tmp_path / "notebooks", tmp_path / "mine"
+    folder.mkdir()
+    mine.mkdir()
+    notebook(folder, "00_a.ipynb", new_markdown_cell("# 00 A"), "1")
+    notebook(mine, "00_a.ipynb", new_markdown_cell("# 00 A"), "my answer")
+    if content != "a reader's own":
+        (mine / "00_a.ipynb").write_bytes(b"\xff\xfe" if content == "binary" else content.encode())
+    for out in (mine, folder):
+        before = contents(out)
+        with pytest.raises(PeftlabError, match="00_a.ipynb: is there, but no build wrote it.*another folder"):
+            build_workbook(folder, out)
+        assert contents(out) == before

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...backbones.identity import check_plain, describe, digest
 from ...backbones.stages import stages
 from ...backbones.types import Images, Labels, Logits, ViT
-from ...common.errors import NotMergeable, PeftlabError, check_at_least
+from ...common.errors import SEEDS, NotMergeable, PeftlabError
 from ...common.files import write_json, write_tensors
 from .base import Method, create_method
 
@@ -143,7 +143,7 @@ def attach(backbone: nn.Module, method: str | Method, num_classes: int, seed: in
     """
     if not 2 <= num_classes <= LARGEST_HEAD:
         raise PeftlabError(f"num_classes is {num_classes}, but a classifier has between 2 and {LARGEST_HEAD}")
-    check_at_least("seed", seed, 0)
+    SEEDS.check("seed", seed)
     check_plain(backbone)
     if not isinstance(method, Method):
         method = create_method(method, **options)

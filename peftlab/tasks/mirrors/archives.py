@@ -1,5 +1,6 @@
 """Check and unpack an archive: nothing leaves its folder, and the target appears in one step or not at all."""
 
+import contextlib
 import gzip
 import hashlib
 import lzma
@@ -10,6 +11,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ...common.errors import DataError, PeftlabError
@@ -37,12 +39,19 @@ def check_sha256(archive: Path, expected: str | None, source: str) -> str:
     return found
 
 
-def unpack(archive: Path, target: Path) -> Audit:
-    """Unpack, find the folder of the tasks, move it to `target` in one step -> Audit of lists and files.
+def work_folder(target: Path) -> Path:
+    """Where an archive is unpacked before it moves to its target."""
+    return target.parent / f".{target.name}.partial"
 
-    Raises BadArchive, and DataError when nothing in the archive has the VTAB-1k layout.
+
+@contextlib.contextmanager
+def unpacked(archive: Path, target: Path) -> Iterator[Audit]:
+    """Unpack and find the folder of the tasks -> Audit of lists and files; after the block it moves to `target`.
+
+    In one step, so that the target is absent or complete. Raises BadArchive, and DataError when nothing in the archive
+    has the VTAB-1k layout.
     """
-    work = target.parent / f".{target.name}.partial"
+    work = work_folder(target)
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     try:
         on_disk(work, work.mkdir, parents=True)
@@ -58,11 +67,10 @@ def unpack(archive: Path, target: Path) -> Audit:
             raise DataError(
                 f"{archive}: no VTAB-1k task in it (found: {there}). Choose another mirror, or unpack by hand"
             )
-        report = audit(root, decode=False)
+        yield audit(root, decode=False)
         on_disk(target, os.replace, root, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return report
 
 
 def extract(archive: Path, folder: Path) -> None:

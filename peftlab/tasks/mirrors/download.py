@@ -4,7 +4,6 @@
 anew after every Ctrl-C (huggingface/huggingface_hub, pull request 4228).
 """
 
-import json
 import os
 import re
 import socket
@@ -16,8 +15,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from ...common.errors import PeftlabError
-from ...common.files import write_json
+from ...common.errors import DataError, PeftlabError
+from ...common.files import read_json, write_json
 from ...common.progress import progress
 from .disk import on_disk, require_space
 from .mirror import Mirror, require_http
@@ -26,8 +25,11 @@ ATTEMPTS, PAUSE, TIMEOUT, CHUNK = 4, 1.0, 30, 1 << 20  # attempts without progre
 
 
 def download(mirror: Mirror, archive: Path) -> None:
-    """Load mirror.url into `archive` by way of `<archive>.part`. Raises PeftlabError naming address and fix."""
-    url, part = mirror.url, archive.with_name(f"{archive.name}.part")
+    """Load mirror.url into `archive` by way of `<archive>.part`. Raises PeftlabError naming address and fix.
+
+    The note of the download stays, for `was_loaded`, until the caller has taken the archive over.
+    """
+    url, part = mirror.url, part_file(archive)
     fix = (
         f"Load it in a browser, save it as {archive} and fetch again; or unpack it and set PEFTLAB_DATA to the folder"
     )
@@ -41,7 +43,6 @@ def download(mirror: Mirror, archive: Path) -> None:
         try:
             _transfer(url, part)
             os.replace(part, archive)
-            _state_file(part).unlink(missing_ok=True)
             return
         except HTTPError as error:
             if error.code == 416:  # the file is shorter than what we have: it is another file
@@ -102,7 +103,7 @@ def _transfer(url: str, part: Path) -> None:
         require_space(part.parent, (total or 0) - have)
         if not have:  # the old part goes before the new note comes: a crash between must not pair the two
             on_disk(part.parent, part.unlink, missing_ok=True)
-        on_disk(part.parent, write_json, _state_file(part), {"total": total, "etag": etag})
+        on_disk(part.parent, write_json, state_file(part), {"total": total, "etag": etag})
         with (
             on_disk(part.parent, part.open, "ab") as out,
             progress(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem) as bar,
@@ -120,10 +121,21 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _state_file(part: Path) -> Path:
+def part_file(archive: Path) -> Path:
+    """Where an archive is while it is loaded."""
+    return archive.with_name(f"{archive.name}.part")
+
+
+def was_loaded(archive: Path) -> bool:
+    """Whether an archive is the work of `download`, from a call that was stopped since, and not of a person."""
+    part = part_file(archive)
+    return state_file(part).exists() and not part.exists()
+
+
+def state_file(part: Path) -> Path:
     """Where total length and ETag of an unfinished download are noted.
 
-    >>> _state_file(Path("vtab-1k.zip.part")).name
+    >>> state_file(Path("vtab-1k.zip.part")).name
     'vtab-1k.zip.part.json'
     """
     return part.with_name(f"{part.name}.json")
@@ -132,8 +144,8 @@ def _state_file(part: Path) -> Path:
 def _state(part: Path) -> dict[str, Any]:
     """What is noted of an unfinished download; nothing where the note is missing or damaged."""
     try:
-        return json.loads(_state_file(part).read_text())
-    except (OSError, ValueError):
+        return read_json(state_file(part))
+    except DataError:
         return {}
 
 

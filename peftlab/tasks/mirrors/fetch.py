@@ -4,22 +4,22 @@ A broken download goes on where it stopped (`<archive>.part`). Nothing is unpack
 the target folder appears in one step, complete, or not at all.
 """
 
-import json
 import re
 import shlex
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from ...common.errors import DataError, PeftlabError
-from ...common.files import write_json
+from ...common.files import read_json, sweep_parts, write_json
 from ...common.paths import cache_folder
 from ..audit import find_tasks
 from ..vtab1k import VTAB
-from .archives import BadArchive, check_sha256, unpack
+from .archives import BadArchive, check_sha256, unpacked, work_folder
 from .disk import on_disk
-from .download import download, say
+from .download import download, part_file, say, state_file, was_loaded
 from .mirror import Mirror, find_mirror
 
 
@@ -35,31 +35,35 @@ def fetch(
     url: an http(s) address to take instead of the mirror's. sha256: 64 hex digits the archive must have. An archive
     that already lies in downloads/ of the cache folder, also one placed there by hand, is used without any network.
     Raises PeftlabError (unknown name, no network, offline, disk full, ...) and BadArchive; nothing partial stays but
-    the `.part` of the download and its note.
+    the `.part` of the download and its note, which goes when the data are there.
     """
     mirror = find_mirror(name, url)
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise PeftlabError(f"sha256 {sha256!r} is not 64 hex digits. Copy it again, or leave it out")
     target = (Path(destination).expanduser() if destination else cache_folder() / "vtab-1k").absolute()
     if _exists(target):
+        shutil.rmtree(work_folder(target), ignore_errors=True)  # of a call that was stopped at its very end
         return target
     archive = cache_folder() / "downloads" / mirror.archive
-    note = archive.with_name(f"{archive.name}.json")
+    note, state = archive.with_name(f"{archive.name}.json"), state_file(part_file(archive))
     with _alone(archive.parent):
-        by_hand = archive.is_file() and not note.exists()
+        sweep_parts(archive.parent, alone=True)
+        by_hand = archive.is_file() and not note.exists() and not was_loaded(archive)
         if not archive.is_file():
             download(mirror, archive)
         try:
             found = check_sha256(archive, *_expected(sha256, mirror, note))
-            report = unpack(archive, target)
+            with unpacked(archive, target) as report:
+                if sha256 is None and mirror.sha256 is None and not note.exists():
+                    say(f"{archive.name}: no sha256 is published; this one is trusted and recorded in {note}: {found}")
+                write_json(note, {"url": None if by_hand else mirror.url, "sha256": found})
+                state.unlink(missing_ok=True)
         except BadArchive as error:
             if by_hand:
                 raise BadArchive(f"{error}. The file was left where you put it; replace it") from None
             archive.unlink()
+            state.unlink(missing_ok=True)
             raise BadArchive(f"{error}. The file was removed; fetch again, or choose another mirror") from None
-        if sha256 is None and mirror.sha256 is None and not note.exists():
-            say(f"No sha256 of {archive.name} is published: this one is trusted and recorded in {note}: {found}")
-        write_json(note, {"url": None if by_hand else mirror.url, "sha256": found})
     missing = sorted(set(VTAB) - set(report.table["task"]))
     say(f"{target}: {report.summary()}" + (f" Missing tasks: {', '.join(missing)}." if missing else ""))
     for problem in report.problems[:5]:
@@ -87,8 +91,8 @@ def _expected(given: str | None, mirror: Mirror, note: Path) -> tuple[str | None
     if not note.exists():
         return None, ""
     try:
-        return json.loads(note.read_text())["sha256"], f"recorded in {note}; delete that if the mirror's file is new"
-    except (ValueError, KeyError, TypeError):
+        return read_json(note)["sha256"], f"recorded in {note}; delete that if the mirror's file is new"
+    except (DataError, KeyError):
         raise DataError(f"{note}: not a record of a sha256. Delete this file and fetch again") from None
 
 

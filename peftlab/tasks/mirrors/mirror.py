@@ -1,6 +1,7 @@
 """Where VTAB-1k lies in public: the mirrors known by name, and any http(s) address that a user gives."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -63,7 +64,14 @@ def find_mirror(name: str, url: str | None = None) -> Mirror:
 
 
 def require_http(url: str) -> None:
-    """Raise PeftlabError for anything but an http or https address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise PeftlabError(f"{url}: only http and https addresses are fetched. Unpack local archives by hand")
+    """Raise PeftlabError for anything but an http or https address, in the ASCII that goes over the line."""
+    try:
+        parts = urlsplit(url)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port  # both raise ValueError where they cannot be
+        valid = bool(parts.scheme in ("http", "https") and host and re.fullmatch("[!-~]+", url))
+    except ValueError:
+        valid = False
+    if not valid:
+        raise PeftlabError(
+            f"{url!r}: only http and https addresses are fetched, in ASCII. Unpack local archives by hand"
+        )

@@ -129,13 +129,14 @@ def fit(
     with run.writing():
         if reuse and run.finished:
             load(model, run.folder)
+            run.end_state()
         else:
             try:
                 train_captioner(run)
             except BaseException:
                 load_tensors(own_tensors(model), untouched, run.folder)  # so that the same call goes on
                 raise
-    model.trained_by = spec, own_digest(model)
+        model.trained_by = spec, own_digest(model)
     return run
 
 

@@ -105,7 +105,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Any
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with _replacing(path) as part:
         try:
-            save_file(plain, part, metadata={"format": "pt", "peftlab": json.dumps(metadata)})
+            save_file(plain, part, metadata={"peftlab": json.dumps(metadata)})  # one key: equal bytes
         except SafetensorError as error:  # a full disk, most often
             raise OSError(f"{path}: cannot be written ({error})") from None
 

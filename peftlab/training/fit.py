@@ -59,9 +59,10 @@ def fit_spec(
             run.before = fit_spec(first, task, spec.before, runs, device, reuse=True)
         if take:
             load_into(model, run.folder, device)
+            run.end_state()
         else:
-            record(run, train_run(run))
-    model.trained_by = spec, model.digest()
+            train_run(run)
+        model.trained_by = spec, model.digest()
     return run
 
 
@@ -87,9 +88,10 @@ def record(run: Run, curves: list[dict[str, float]]) -> None:
     )
 
 
-def train_run(run: Run) -> list[dict[str, float]]:
-    """Begin the run's stage and train it -> curves. The model is left as it was found, should training fail."""
+def train_run(run: Run) -> None:
+    """Begin the run's stage, train and record it. The model is left as it was found, should any of it fail."""
     model, method, still_frozen = run.model.to(run.device), run.model.method, []
+    classes = model.classes
     untouched = share(model.vit, frozen=model.backbone)
     try:
         with torch.autocast(run.device.type, enabled=False):  # whatever the caller is in
@@ -99,11 +101,12 @@ def train_run(run: Run) -> list[dict[str, float]]:
             set_drop_path(model.vit, run.spec.protocol.recipe.drop_path)
             with frozen(still_frozen):
                 curves = train_classifier(run)
+        model.eval()
+        record(run, curves)
     except BaseException:
-        model.vit, model.method = untouched, method  # so that the same call finds the same run and goes on
+        # So that the same call finds the same run and goes on.
+        model.vit, model.method, model.classes = untouched, method, classes
         raise
-    model.eval()
-    return curves
 
 
 @contextmanager

@@ -138,6 +138,10 @@ class Run:
         }
         recipe = asdict(self.spec.protocol.recipe)
         write_record(self.folder, self.spec.identity | facts | recipe | measured | earlier)
+        self.end_state()
+
+    def end_state(self) -> None:
+        """Remove what resuming needed; a kill may have come between the record and this."""
         (self.folder / "state.safetensors").unlink(missing_ok=True)
 
 

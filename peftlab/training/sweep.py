@@ -9,6 +9,7 @@ import itertools
 import json
 import traceback
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -139,7 +140,13 @@ def run_jobs(grid: Grid, jobs: list[Job], runs: Path, processes: int, desc: str)
     distinct = {_identity(job): job for job in jobs}
     parallel = joblib.Parallel(n_jobs=min(processes, max(1, len(distinct))), return_as="generator_unordered")
     work = parallel(joblib.delayed(run_job)(grid, job, str(runs)) for job in distinct.values())
-    done = {_identity(r): r for r in progress(work, desc=desc, unit="run", total=len(distinct), leave=True)}
+    try:
+        done = {_identity(r): r for r in progress(work, desc=desc, unit="run", total=len(distinct), leave=True)}
+    except BrokenProcessPool:
+        raise PeftlabError(
+            "a process of this sweep was killed, most often for want of memory; give the sweep again, perhaps with "
+            "fewer processes (--jobs): it goes on from the ledger"
+        ) from None
     return before + [done[_identity(job)] | {"label": job["label"]} for job in jobs]
 
 
@@ -169,7 +176,7 @@ def sweep(grid: Grid, runs: str | Path | None = None, processes: int = 1) -> tup
     final runs (train800val200); first stages give none. With evaluate_each_epoch, a row is an epoch. Interrupted or
     given again, it goes on from what the ledger has. processes: local ones; within `on_cluster`, how many runs are in
     flight at once.
-    Raises PeftlabError for fewer than one.
+    Raises PeftlabError for fewer than one, and where one of them was killed.
     """
     check_at_least("the number of processes (--jobs)", processes, 1)
     runs = Path(runs or runs_folder()).resolve()

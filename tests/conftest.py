@@ -32,9 +32,9 @@ def own_ledger(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def own_fingerprints(tmp_path, monkeypatch):
-    """No test writes into the user's cache of content hashes."""
-    monkeypatch.setattr("peftlab.tasks.files.cache_folder", lambda: tmp_path / "cache")
+def own_fingerprints(tmp_path_factory, monkeypatch):
+    """No test writes into the user's cache of content hashes; one for all tests, so that images are read once."""
+    monkeypatch.setattr("peftlab.tasks.files.cache_folder", lambda: tmp_path_factory.getbasetemp() / "cache")
 
 
 @pytest.fixture(autouse=True)

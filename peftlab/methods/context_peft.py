@@ -45,11 +45,11 @@ class PatchContexts(nn.Module):
     def __init__(self, vit: ViT, kind: str) -> None:
         super().__init__()
         h, w = vit.patch_embed.grid_size
-        row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        row, column = torch.meshgrid(torch.arange(h, device="cpu"), torch.arange(w, device="cpu"), indexing="ij")
         first = int(vit.num_prefix_tokens > 0)  # of the numbers that patches have for themselves
         number = {
-            "one": torch.zeros(h, w, dtype=torch.long),
-            "domain": torch.full((h, w), first),
+            "one": torch.zeros_like(row),
+            "domain": torch.full_like(row, first),
             "parity": (row + column) % 2,
             "quadrant": first + 2 * (2 * row >= h) + (2 * column >= w),
         }[kind]

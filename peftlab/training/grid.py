@@ -247,7 +247,8 @@ def _architecture(name: str, img_size: int | None) -> ViT:
 def _check_attaches(vit: ViT, method: Method, num_classes: int) -> None:
     """Raise PeftlabError where a method cannot be attached to a ViT."""
     try:
-        attach(vit, method, num_classes)
+        with torch.device("meta"):
+            attach(vit, method, num_classes)
     except PeftlabError:
         raise
     except Exception as error:

@@ -104,7 +104,7 @@ _RATES = {
     "full": 2e-4,
     "norm": 0.02,
     "bitfit": 0.02,
-    "two_stage": 5e-3,
+    "two_stage": 1e-3,  # of its second stage; the first has that of norm
     "lora": 5e-3,
     "ia3": 0.02,
     "ssf": 0.02,

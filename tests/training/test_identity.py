@@ -215,7 +215,7 @@ def test_rates_and_lengths_of_both_stages(tiny_task):
     first, second = run.before.record, run.record
     assert (first["lr"], second["lr"], first["epochs"]) == (
         0.02,
-        0.005,
+        0.001,
         2,
     )  # those of the protocol for norm, two_stage
     assert second["before"] == run.before.folder.name

@@ -213,11 +213,7 @@ def test_rates_and_lengths_of_both_stages(tiny_task):
     """Each stage has its own; what they cost is counted together."""
     run = fit(attach(small_vit(), "two_stage", 3), tiny_task, **SMALL, protocol="short")
     first, second = run.before.record, run.record
-    assert (first["lr"], second["lr"], first["epochs"]) == (
-        0.02,
-        0.001,
-        2,
-    )  # those of the protocol for norm, two_stage
+    assert (first["lr"], second["lr"], first["epochs"]) == (0.02, 0.001, 2)  # rates of the protocol
     assert second["before"] == run.before.folder.name
     assert second["seconds"] == pytest.approx(run.curves["seconds"].sum() + first["seconds"], abs=0.01)
     other = fit(

@@ -13,10 +13,10 @@ help: ## list the targets
 workbook: .venv/core ## run every notebook, write reports/index.html
 	$(BIN)/peftlab workbook
 
-test: .venv/dev ## unit tests, contracts, examples in docstrings, notebooks with nbval
+test: .venv/dev ## unit tests, contracts, examples in docstrings, notebooks with nbval (on a ledger of their own)
 	$(PYTEST)
 	$(PYTEST) --doctest-modules peftlab
-	PEFTLAB_HEADLESS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
+	PEFTLAB_HEADLESS=1 PEFTLAB_RUNS=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
 
 lab: .venv/core ## open a copy of the lessons, lab/, in JupyterLab
 	$(BIN)/peftlab lab

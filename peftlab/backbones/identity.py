@@ -76,18 +76,19 @@ def probe(vit: ViT) -> str:
     numbers = torch.Generator().manual_seed(0)
     x = torch.randn(1, vit.num_prefix_tokens + 4, vit.embed_dim, generator=numbers, dtype=torch.float64)
     directions = torch.randn(vit.embed_dim, 8, generator=numbers, dtype=torch.float64) / vit.embed_dim**0.5
-    bare = _double(vit, {id(vit.blocks): nn.Sequential()})
+    bare = in_double(vit, {id(vit.blocks): nn.Sequential()})
     with torch.autocast("cpu", enabled=False):
         x = bare.norm_pre(x)
         for block in vit.blocks:  # one at a time, so that no second copy of a large model is made
-            x = _double(block)(x)
+            x = in_double(block)(x)
         pooled = bare.forward_head(bare.norm(x), pre_logits=True)
     values = [f"{value:.7f}" for value in (pooled @ directions)[0].tolist()]
     rates = {name: p for name, m in vit.named_modules() if (p := _dropout(m))}
     return digest({}, [values, rates, repr(vit.patch_embed.proj), vit.num_prefix_tokens, vit.no_embed_class])
 
 
-def _double(module: nn.Module, memo: dict[int, Any] | None = None) -> Any:
+def in_double(module: Any, memo: dict[int, Any] | None = None) -> Any:
+    """A copy of a module on the CPU, computing in double precision. memo: what is not copied, as deepcopy has it."""
     return copy.deepcopy(module, memo).cpu().double().eval()
 
 
@@ -98,9 +99,14 @@ def _dropout(module: nn.Module) -> float:
     return module.p if isinstance(module, nn.modules.dropout._DropoutNd) else getattr(module, "prob", 0.0)
 
 
+def mean_and_std(vit: ViT, kind: str = "backbone") -> list[list[float]]:
+    """[mean, std], each of three channels, rounded as they are written down; see `normalisation`."""
+    return [[round(value, 6) for value in channels.flatten().tolist()] for channels in normalisation(vit, kind)]
+
+
 def describe(vit: ViT) -> dict[str, Any]:
     """What identifies a backbone: name, weights, probe, and mean, std and img_size (height, width) of its inputs."""
-    mean, std = ([round(value, 6) for value in channels.flatten().tolist()] for channels in normalisation(vit))
+    mean, std = mean_and_std(vit)
     name = getattr(vit, "peftlab_name", type(vit).__name__)
     same = {"name": name, "weights": fingerprint(vit), "probe": probe(vit), "mean": mean, "std": std}
     return same | {"img_size": list(input_size(vit))}

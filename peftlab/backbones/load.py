@@ -9,7 +9,7 @@ from timm.models import load_checkpoint
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
-from ..common.errors import PeftlabError, near
+from ..common.errors import PeftlabError, located, near
 from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
 from .identity import check_plain, check_stages, resample
@@ -44,10 +44,8 @@ def load_backbone(
     path = EMBEDDED.get(name, Path(name).expanduser())
     is_file = name in EMBEDDED or path.suffix in (".safetensors", ".npz")
     loaded = _from_file(path, pretrained, architecture) if is_file else _from_timm(name, pretrained)
-    try:
+    with located(repr(name)):
         check_plain(loaded)
-    except PeftlabError as error:
-        raise PeftlabError(f"{name!r}: {error}") from None
     vit: ViT = loaded.requires_grad_(False).eval()
     if img_size is not None:
         resample(vit, (img_size, img_size) if isinstance(img_size, int) else img_size)

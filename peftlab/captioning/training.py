@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.identity import digest, fingerprint
+from ..backbones.identity import digest, fingerprint, in_double
 from ..backbones.protocols import Protocol, Recipe
 from ..backbones.types import ViT
 from ..common.errors import SEEDS, PeftlabError, check_at_least
@@ -101,7 +101,7 @@ def language_probe(lm: CausalLM) -> str:
     numbers = torch.Generator().manual_seed(0)
     x = torch.randn(1, 4, lm.embedding_width, generator=numbers, dtype=torch.float64)
     with torch.autocast("cpu", enabled=False):
-        logits, _ = copy.deepcopy(lm).cpu().double().eval()(x)  # type: ignore[attr-defined]  # a module, too
+        logits, _ = in_double(lm)(x)
     return digest({}, [f"{value:.5f}" for value in logits[0, -1, :32].tolist()])
 
 

@@ -1,7 +1,8 @@
 """The errors that peftlab raises on purpose. Each message names the file or value and the fix."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -50,6 +51,21 @@ def check_at_least(name: str, value: float | None, lowest: float) -> None:
     """
     if value is not None and value < lowest:
         raise PeftlabError(f"{name} is {value}, but must be at least {lowest}")
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """Within, the message of a PeftlabError begins with where it happened.
+
+    >>> with located("grid.yaml"):
+    ...     check_at_least("rank", 0, 1)
+    Traceback (most recent call last):
+    peftlab.common.errors.PeftlabError: grid.yaml: rank is 0, but must be at least 1
+    """
+    try:
+        yield
+    except PeftlabError as error:
+        raise type(error)(f"{where}: {error}") from error.__cause__
 
 
 @dataclass(frozen=True)

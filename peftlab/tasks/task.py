@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from PIL import Image, ImageOps
 
 from ..backbones.types import Pixels
-from ..common.errors import DataError, PeftlabError, check_choice, near
+from ..common.errors import DataError, check_choice
 from .files import digests, regular
 from .vtab1k import JUDGED_BY, SPLITS, read_split
 
@@ -106,8 +106,7 @@ class Task:
 
     def split(self, name: str) -> tuple[list[Path], Int64[np.ndarray, " images"]]:
         """-> (image Paths, labels) of 'train800', 'val200', 'train800val200' or 'test'."""
-        if name not in SPLITS:
-            raise PeftlabError(f"unknown split {name!r}{near(name, SPLITS)}")
+        check_choice("split", name, SPLITS)
         if name not in self._lists:
             self._lists[name] = read_split(self.folder, name, self.num_classes)
         paths, labels = self._lists[name]

@@ -43,7 +43,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ..backbones.load import EMBEDDED, load_backbone
 from ..backbones.protocols import Protocol, get_protocol
 from ..backbones.types import ViT
-from ..common.errors import PeftlabError, check_choice, near
+from ..common.errors import PeftlabError, check_choice, located, near
 from ..methods import Method, attach, create_method
 from ..tasks.load import load_task
 from ..tasks.vtab1k import SPLITS
@@ -119,7 +119,7 @@ class Grid(BaseModel):
 
 def read_grid(file: str | Path) -> Grid:
     """A Grid from a YAML file. Raises PeftlabError for what it does not understand, before anything runs."""
-    with _at(file):
+    with located(file):
         return Grid(**_read_yaml(Path(file)))
 
 
@@ -177,19 +177,19 @@ def _check(grid: Grid) -> None:
     if grid.root not in (None, "synthetic") and not Path(str(grid.root)).expanduser().is_dir():
         raise PeftlabError(f"root is {grid.root!r}, but there is no such folder; name one in the VTAB-1k layout")
     for split in grid.evaluate_each_epoch:
-        with _at("evaluate_each_epoch"):
+        with located("evaluate_each_epoch"):
             check_choice("split", split, SPLITS)
     protocol = get_protocol(grid.protocol)
     candidates = {label: _check_candidates(grid, label, protocol) for label in grid.methods}
-    with _at("tasks"):
+    with located("tasks"):
         classes = min([load_task(name, grid.root).num_classes for name in grid.tasks])
-    with _at("tune_on"):
+    with located("tune_on"):
         for name in grid.tune_on or []:
             load_task(name, grid.root)
-    with _at("backbone"):
+    with located("backbone"):
         vit = _architecture(grid.backbone, grid.img_size)
     for label, methods in candidates.items():
-        with _at(f"methods.{label}"):
+        with located(f"methods.{label}"):
             for method in methods:
                 _check_attaches(vit, method, classes)
 
@@ -213,11 +213,11 @@ def _check_size(grid: Grid) -> None:
 
 def _check_candidates(grid: Grid, label: str, protocol: Protocol) -> list[Method]:
     """The distinct methods among the candidates of one entry. Raises PeftlabError for impossible ones."""
-    with _at(f"methods.{label}"):
+    with located(f"methods.{label}"):
         candidates = _candidates(grid, label)
         for recipe in (each["recipe"] for each in candidates):
             protocol.with_recipe(**{key: value for key, value in recipe.items() if key not in FIRST})
-            with _at("the first stage"):
+            with located("the first stage"):
                 protocol.with_recipe(lr=recipe.get("first_lr"), epochs=recipe.get("first_epochs"))
         if len({json.dumps(each, sort_keys=True) for each in candidates}) < len(candidates):
             raise PeftlabError("two of the combinations are the same; name each value once")
@@ -293,15 +293,6 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"tasks", "methods"} <= content.keys():
         raise PeftlabError("a grid names its tasks and methods; see the README")
     return content
-
-
-@contextmanager
-def _at(where: object) -> Iterator[None]:
-    """Within, the message of a PeftlabError begins with where it happened."""
-    try:
-        yield
-    except PeftlabError as error:
-        raise type(error)(f"{where}: {error}") from error.__cause__
 
 
 @contextmanager

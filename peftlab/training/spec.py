@@ -1,15 +1,14 @@
 """What a run is: everything that identifies it, and the folder that follows from it."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..backbones.identity import describe
-from ..backbones.preprocess import normalisation
+from ..backbones.identity import describe, mean_and_std
 from ..backbones.protocols import Preprocessing, Protocol, get_protocol
 from ..common.errors import SEEDS, PeftlabError, check_at_least, check_choice
 from ..common.paths import runs_folder
@@ -69,15 +68,12 @@ class RunSpec:
 def of_backbone(vit: Any, preprocessing: Preprocessing) -> dict[str, Any]:
     """The fields of a spec that say what a backbone is and how it is fed."""
     known = describe(vit)
-    channels = [
-        each.flatten().double().round(decimals=6).tolist() for each in normalisation(vit, preprocessing.normalisation)
-    ]
     return {
         "backbone": known["name"],
         "weights": known["weights"],
         "probe": known["probe"],
         "img_size": tuple(known["img_size"]),
-        "normalisation": json.dumps(channels),
+        "normalisation": json.dumps(mean_and_std(vit, preprocessing.normalisation)),
     }
 
 
@@ -116,16 +112,7 @@ def make_spec(
             "attach with num_classes=task.num_classes"
         )
     protocol, device = get_protocol(protocol), pick_device(device)
-    shared: dict[str, Any] = {"train_split": train_split, "train_images": train_images, "seed": seed, "device": device}
-    first, before = first_stage(model), None
-    if first is not None:
-        of_first = recipe | {"lr": first_lr} | ({} if first_epochs is None else {"epochs": first_epochs})
-        before = make_spec(first, task, protocol=protocol, **shared, **of_first)
-    elif first_lr is not None or first_epochs is not None:
-        raise PeftlabError(f"{model.method.name} has one stage; first_lr and first_epochs are for methods with two")
-    lr = recipe.pop("lr", None)
-    lr = protocol.learning_rate(model.method) if lr is None else lr
-    return RunSpec(
+    spec = RunSpec(
         task=task.name,
         synthetic=task.synthetic,
         data=task.fingerprint,
@@ -133,15 +120,37 @@ def make_spec(
         options=json.dumps(model.method.options()),
         **of_backbone(model.backbone, protocol.preprocessing),
         start=model.digest(),
-        protocol=protocol.with_recipe(lr=lr, **recipe),
+        protocol=with_rate(protocol, model, recipe),
         train_split=train_split,
         train_images=len(task.labels(train_split)[:train_images]),
         seed=seed,
         device=device.type,
         precision=precision(device),
         evaluate_each_epoch=tuple(evaluate_each_epoch),
-        before=before,
     )
+    first = first_stage(model)
+    if first is None:
+        if first_lr is not None or first_epochs is not None:
+            raise PeftlabError(
+                f"{model.method.name} has one stage; first_lr and first_epochs are for methods with two"
+            )
+        return spec
+    of_first = recipe | {"lr": first_lr} | ({} if first_epochs is None else {"epochs": first_epochs})
+    before = replace(
+        spec,
+        method=first.method.name,
+        options=json.dumps(first.method.options()),
+        start=first.digest(),
+        protocol=with_rate(protocol, first, of_first),
+        evaluate_each_epoch=(),
+    )
+    return replace(spec, before=before)
+
+
+def with_rate(protocol: Protocol, model: PeftModel, recipe: dict[str, Any]) -> Protocol:
+    """The protocol with the fields of a recipe; where that has no lr, with what the protocol or the method says."""
+    lr = recipe.get("lr")
+    return protocol.with_recipe(**recipe | {"lr": protocol.learning_rate(model.method) if lr is None else lr})
 
 
 def first_stage(model: PeftModel) -> PeftModel | None:

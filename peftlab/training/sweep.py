@@ -111,7 +111,6 @@ def run_job(grid: Grid, job: Job, runs: str | Path) -> Job:
         "protocol": grid.protocol,
         "evaluate_each_epoch": [] if first_stage else grid.evaluate_each_epoch,
         "train_images": grid.train_images,
-        "reuse": True,
     }
     try:
         task = load_task(job["task"], grid.root)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...backbones.identity import describe
 from ...backbones.preprocess import input_size
 from ...backbones.types import ViT
-from ...common.errors import PeftlabError
+from ...common.errors import PeftlabError, located
 from ...common.files import read_json, read_tensors
 from .model import PeftModel, attach
 
@@ -37,10 +37,8 @@ def load_adapter(backbone: ViT, folder: str | Path) -> PeftModel:
                 f"{file}: trained on backbone {there.get('name')!r} with {what} {there.get(key)}, but this one is "
                 f"{here['name']!r} with {here[key]}. Load that backbone"
             )
-    try:
+    with located(file):
         model = attach(backbone, record["method"], record["num_classes"], **record["options"])
-    except PeftlabError as error:
-        raise PeftlabError(f"{file}: {error}") from None
     if record["classes"] is not None:
         model.classes = tuple(record["classes"])
     file = folder / "adapter.safetensors"

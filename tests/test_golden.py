@@ -16,7 +16,7 @@ from peftlab.tasks.load import load_task
 from peftlab.training.fit import fit
 
 LOSSES = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text())
-SHORT = {"epochs": 2, "batch_size": 16, "train_images": 48, "seed": 1, "device": "cpu"}
+SHORT = {"epochs": 2, "batch_size": 16, "train_images": 48, "seed": 1, "device": "cpu", "precision": "fp32"}
 OPTIONS = {
     "lora": {"rank": 4},
     "fact": {"form": "tk", "rank": 4},

@@ -6,8 +6,7 @@ One table, the cost card: a row a method, units in the column names. Everything 
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
@@ -26,24 +25,11 @@ from ..common.errors import PeftlabError
 from ..common.progress import progress
 from ..methods import FAMILIES, METHODS, Method, PeftModel, attach, create_method
 from ..training.loop import parameter_groups
-from ..training.precision import pick_device
+from ..training.precision import explicit_attention, pick_device
 
 MIB = 2**20
 LARGEST_BATCH = 100_000  # images
 Inputs: TypeAlias = Shaped[Tensor, "batch ..."]  # images, or whatever the model reads
-
-
-@contextmanager
-def explicit_attention(model: nn.Module) -> Iterator[None]:
-    """Attention as two matrix products and a softmax: older FlopCounterModes count the fused CPU kernel as 0."""
-    fused: list[Any] = [m for m in model.modules() if getattr(m, "fused_attn", False)]
-    for m in fused:
-        m.fused_attn = False
-    try:
-        yield
-    finally:
-        for m in fused:
-            m.fused_attn = True
 
 
 def objective(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:

@@ -31,9 +31,16 @@ class Preprocessing:
     normalisation: str = "backbone"
 
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """AdamW with linear warm-up and cosine decay. lr None means the method's own default."""
+    """AdamW with linear warm-up and cosine decay. lr None means the method's own default.
+
+    precision: of forward and backward passes. "bf16" is autocast, where losses and norms stay in fp32; "auto" is bf16
+    on devices that have its arithmetic, and fp32 elsewhere.
+    """
 
     epochs: int = 20
     batch_size: int = 64
@@ -42,6 +49,7 @@ class Recipe:
     warmup_epochs: float = 2
     min_lr: float = 1e-5
     drop_path: float = 0.0  # rate at the last block, growing linearly from 0
+    precision: str = "auto"  # one of PRECISIONS
 
 
 RANGES = {  # what a recipe's values may be
@@ -90,6 +98,7 @@ class Protocol:
         recipe = replace(self.recipe, **changes)
         for name, values in RANGES.items():
             values.check(name, getattr(recipe, name))
+        check_choice("precision", recipe.precision, PRECISIONS)
         return replace(self, recipe=recipe)
 
 

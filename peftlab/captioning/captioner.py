@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ..backbones.protocols import get_protocol
 from ..backbones.types import ViT
 from ..common.errors import NotMergeable, PeftlabError, check_choice
 from ..methods import create_method
@@ -150,11 +151,16 @@ class Captioner(nn.Module):
         return sum(p.numel() for p in lm.parameters()) if self.method == "full" else 0
 
     def encode_images(
-        self, task: CaptionTask, split: str, limit: int | None = None
+        self, task: CaptionTask, split: str, limit: int | None = None, precision: str = "auto"
     ) -> Float[Tensor, "images patches width"]:
-        """Image tokens of a split, grid * grid each, on the CPU; what of each image the connector reads."""
+        """Image tokens of a split, grid * grid each, on the CPU; what of each image the connector reads.
+
+        precision: "auto", "fp32" or "bf16"; see `Recipe`.
+        """
         vit, _ = self.frozen
-        x = vit.norm(features(vit, task, split, stop=-2, limit=limit, device=self.device).to(self.device))
+        protocol = get_protocol("peftlab").with_recipe(precision=precision)
+        tokens = features(vit, task, split, protocol, stop=-2, limit=limit, device=self.device)
+        x = vit.norm(tokens.to(self.device))
         x = x[:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size).permute(0, 3, 1, 2)
         return F.adaptive_avg_pool2d(x, self.grid).flatten(2).transpose(1, 2).cpu()
 

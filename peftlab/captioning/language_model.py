@@ -45,7 +45,7 @@ class CausalAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.fused_attn = heads, True
         self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
 
     def forward(
@@ -62,10 +62,14 @@ class CausalAttention(nn.Module):
         if cache is not None:
             k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
         causal = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(before)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=causal)
-        if weights is not None:
+        if self.fused_attn and weights is None:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=causal)
+        else:
             scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-            weights.append(scores.masked_fill(~causal, -torch.inf).softmax(-1))
+            attention = scores.masked_fill(~causal, -torch.inf).softmax(-1)
+            y = attention @ v
+            if weights is not None:
+                weights.append(attention)
         return self.o(y.transpose(1, 2).flatten(2)), (k, v)
 
 

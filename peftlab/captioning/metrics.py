@@ -15,6 +15,7 @@ from ..common.errors import PeftlabError
 from ..common.progress import progress
 from ..tasks.captions import CaptionTask
 from ..tasks.synthetic import grammar
+from ..training.precision import computing, pick_precision
 from .captioner import IGNORED, Captioner, Patches
 from .interface import CausalLM, TokenNumbers
 
@@ -48,15 +49,22 @@ def text_loss(lm: CausalLM, text: str, before: Float[Tensor, "versions tokens em
 
 
 @torch.no_grad()
-def evaluate(model: Captioner, task: CaptionTask, split: str, batch: int = 32) -> dict[str, float]:
-    """-> {'perplexity', 'loss': nats a token, 'tokens', 'captions'} over all captions of a split, ends included."""
+def evaluate(
+    model: Captioner, task: CaptionTask, split: str, batch: int = 32, precision: str = "auto"
+) -> dict[str, float]:
+    """-> {'perplexity', 'loss': nats a token, 'tokens', 'captions'} over all captions of a split, ends included.
+
+    precision: "auto", "fp32" or "bf16"; see `Recipe`.
+    """
     model.eval()
-    patches = model.encode_images(task, split)
+    patches = model.encode_images(task, split, precision=precision)
+    precision = pick_precision(precision, model.device)
     pairs = [(i, caption) for i, each in enumerate(task.captions(split)) for caption in each]
     total, tokens = 0.0, 0
     for first in progress(range(0, len(pairs), batch), desc=f"{task.title} {split}", unit="batch"):
         rows, captions = zip(*pairs[first : first + batch], strict=True)
-        losses, labels = token_losses(model, patches[list(rows)], captions)
+        with computing(model, model.device, precision):
+            losses, labels = token_losses(model, patches[list(rows)], captions)
         total, tokens = total + losses.double().sum().item(), tokens + int((labels != IGNORED).sum())
     loss = total / tokens
     return {"perplexity": math.exp(loss), "loss": loss, "tokens": tokens, "captions": len(pairs)}

@@ -18,7 +18,7 @@ from ..common.files import read_tensors, write_tensors
 from ..methods.core.load import load_tensors
 from ..tasks.captions import CaptionTask
 from ..training.loop import train
-from ..training.precision import pick_device, precision
+from ..training.precision import arithmetic, pick_device, pick_precision
 from ..training.run import Run, last_spec
 from ..training.spec import RunSpec, of_backbone
 from .captioner import IGNORED, Captioner
@@ -49,7 +49,7 @@ class CaptionRun(Run):
     headline = "perplexity"
 
     def measure(self, split: str) -> dict[str, Any]:
-        return evaluate(self.trained_model(), self.task, split)
+        return evaluate(self.trained_model(), self.task, split, precision=self.spec.protocol.recipe.precision)
 
     def trained_model(self) -> Captioner:
         """The captioner as this run left it."""
@@ -75,6 +75,8 @@ def make_spec(
     (vit, lm), device = model.frozen, pick_device(device)
     lr = recipe.pop("lr", None)
     lr = LEARNING_RATES[model.options.get("kind", model.method)] if lr is None else lr
+    protocol = PROTOCOL.with_recipe(lr=lr, **recipe)
+    protocol = protocol.with_recipe(precision=pick_precision(protocol.recipe.precision, device))
     return CaptionSpec(
         task=task.name,
         synthetic=task.synthetic,
@@ -86,12 +88,12 @@ def make_spec(
         language_model=lm.peftlab_name,
         language_weights=fingerprint(lm),  # type: ignore[arg-type]  # a module, too
         language_probe=language_probe(lm),
-        protocol=PROTOCOL.with_recipe(lr=lr, **recipe),
+        protocol=protocol,
         train_split="train",
         train_images=len(task.captions("train")[:train_images]),
         seed=seed,
         device=device.type,
-        precision=precision(device),
+        precision=arithmetic(protocol.recipe.precision),
     )
 
 
@@ -144,7 +146,7 @@ def train_captioner(run: CaptionRun) -> None:
     """Train the captioner of a run, save it and write its record."""
     model, task, spec, device = run.model, run.task, run.spec, run.device
     tokens, labels, first = _encoded(model, task.captions("train")[: spec.train_images])
-    patches = model.encode_images(task, "train", spec.train_images)
+    patches = model.encode_images(task, "train", spec.train_images, spec.protocol.recipe.precision)
     if model.standardise:
         model.connector[0].estimate(patches.to(device))
 

@@ -14,7 +14,7 @@ from ..backbones.stages import run_stages
 from ..backbones.types import Images, Logits, ViT
 from ..common.progress import progress
 from ..tasks.task import Task
-from .precision import autocast, pick_device
+from .precision import computing, pick_device, pick_precision
 
 EVAL_BATCH = 64  # small enough for the caches of a CPU: a fifth faster than 256
 
@@ -51,10 +51,10 @@ def features(
     stop -1: the pooled features [n, D] that the head reads; smaller: tokens [n, N, D] (see `stages`).
     limit: only the first so many images.
     """
-    device = pick_device(device)
+    device, protocol = pick_device(device), get_protocol(protocol)
     vit.to(device).eval()
-    batches = pixel_batches(vit, task, split, get_protocol(protocol).preprocessing, device, limit)
-    with autocast(device):
+    batches = pixel_batches(vit, task, split, protocol.preprocessing, device, limit)
+    with computing(vit, device, pick_precision(protocol.recipe.precision, device)):
         return torch.cat([run_stages(vit, x, stop=stop).float().cpu() for x in batches])
 
 

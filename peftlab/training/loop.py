@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..backbones.types import ViT
 from ..common.progress import progress
-from .precision import autocast
+from .precision import computing
 from .spec import RunSpec
 from .state import load_state, save_state
 
@@ -49,7 +49,7 @@ def train(
             rate = learning_rate(epoch * per_epoch + i, per_epoch, recipe)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with autocast(device):
+            with computing(model, device, recipe.precision):
                 terms = step(rows)
             require_finite(terms["loss"], f"{title}, epoch {epoch + 1}, step {i + 1}", rate)
             optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,11 @@
 """On which device a model is trained, and in which precision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch import nn
 
 from ..common.errors import PeftlabError, near
 
@@ -22,17 +27,56 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return torch.device(device)
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 where it helps: on CUDA devices that compute in it; elsewhere full precision."""
-    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device has bf16 arithmetic of its own, as torch says; where it is emulated, fp32 is faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    instructions = getattr(torch.cpu, "get_capabilities", dict)()  # a torch of before 2.11 cannot say
+    there = any(name.endswith("bf16") and value for name, value in instructions.items())
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and there
 
 
-def precision(device: torch.device) -> str:
-    """In which arithmetic a forward pass is computed on a device: 'bf16' or 'fp32', and whether products are rougher.
+def pick_precision(precision: str, device: torch.device) -> str:
+    """"fp32" or "bf16", as asked for; of "auto", bf16 where the device has its arithmetic.
 
-    >>> precision(torch.device("cpu"))
+    >>> pick_precision("fp32", torch.device("cpu"))
     'fp32'
     """
-    kind, matmul = "bf16" if autocast(device)._enabled else "fp32", torch.get_float32_matmul_precision()
-    return kind if matmul == "highest" else f"{kind}, products {matmul}"
+    return precision if precision != "auto" else "bf16" if has_bf16(device) else "fp32"
+
+
+def arithmetic(precision: str) -> str:
+    """A precision, and whether torch was told to compute products of fp32 numbers more roughly."""
+    matmul = torch.get_float32_matmul_precision()
+    return precision if matmul == "highest" else f"{precision}, products {matmul}"
+
+
+@contextmanager
+def computing(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
+    """Within, a model's forward pass is computed in a precision; losses are for their readers to take in fp32.
+
+    "bf16" is autocast: matrix products in bf16, norms' statistics, softmax and weights in fp32. On a CPU with explicit
+    attention, because the backward pass of the fused kernel is slow there in bf16.
+    """
+    bf16 = precision == "bf16"
+    # Autocast's cache of converted weights is emptied when the outermost autocast ends: within another one, which may
+    # be the caller's, every step would see the weights of the first.
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16, cache_enabled=False):
+        if bf16 and device.type == "cpu":
+            with explicit_attention(model):
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def explicit_attention(model: nn.Module) -> Iterator[None]:
+    """Within, attention is two matrix products and a softmax, not one fused kernel."""
+    fused: list[Any] = [m for m in model.modules() if getattr(m, "fused_attn", False)]
+    for m in fused:
+        m.fused_attn = False
+    try:
+        yield
+    finally:
+        for m in fused:
+            m.fused_attn = True

@@ -136,7 +136,7 @@ class Run:
             "timm": version("timm"),
             "finished": _now(),
         }
-        recipe = asdict(self.spec.protocol.recipe)
+        recipe = asdict(self.spec.protocol.recipe) | {"precision": self.spec.precision}
         write_record(self.folder, self.spec.identity | facts | recipe | measured | earlier)
         self.end_state()
 

@@ -17,7 +17,7 @@ from ..methods.core.model import PeftModel
 from ..results.ledger import run_id
 from ..tasks.task import Task
 from ..tasks.vtab1k import SPLITS, TRAIN_SPLITS
-from .precision import pick_device, precision
+from .precision import arithmetic, pick_device, pick_precision
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunSpec:
     img_size: tuple[int, int]  # height, width
     normalisation: str  # mean and standard deviation of the channels, as JSON
     start: str  # digest of head and method before training
-    protocol: Protocol  # its recipe holds the learning rate that is used
+    protocol: Protocol  # its recipe holds the learning rate and the precision that are used
     train_split: str
     train_images: int
     seed: int
@@ -112,6 +112,7 @@ def make_spec(
             "attach with num_classes=task.num_classes"
         )
     protocol, device = get_protocol(protocol), pick_device(device)
+    settled = settle(protocol, model, device, recipe)
     spec = RunSpec(
         task=task.name,
         synthetic=task.synthetic,
@@ -120,12 +121,12 @@ def make_spec(
         options=json.dumps(model.method.options()),
         **of_backbone(model.backbone, protocol.preprocessing),
         start=model.digest(),
-        protocol=with_rate(protocol, model, recipe),
+        protocol=settled,
         train_split=train_split,
         train_images=len(task.labels(train_split)[:train_images]),
         seed=seed,
         device=device.type,
-        precision=precision(device),
+        precision=arithmetic(settled.recipe.precision),
         evaluate_each_epoch=tuple(evaluate_each_epoch),
     )
     first = first_stage(model)
@@ -141,16 +142,20 @@ def make_spec(
         method=first.method.name,
         options=json.dumps(first.method.options()),
         start=first.digest(),
-        protocol=with_rate(protocol, first, of_first),
+        protocol=settle(protocol, first, device, of_first),
         evaluate_each_epoch=(),
     )
     return replace(spec, before=before)
 
 
-def with_rate(protocol: Protocol, model: PeftModel, recipe: dict[str, Any]) -> Protocol:
-    """The protocol with the fields of a recipe; where that has no lr, with what the protocol or the method says."""
+def settle(protocol: Protocol, model: PeftModel, device: torch.device, recipe: dict[str, Any]) -> Protocol:
+    """The protocol with the fields of a recipe, and with what is then used where they leave it open.
+
+    That is the lr which the protocol or the method says, and the precision that suits the device.
+    """
     lr = recipe.get("lr")
-    return protocol.with_recipe(**recipe | {"lr": protocol.learning_rate(model.method) if lr is None else lr})
+    protocol = protocol.with_recipe(**recipe | {"lr": protocol.learning_rate(model.method) if lr is None else lr})
+    return protocol.with_recipe(precision=pick_precision(protocol.recipe.precision, device))
 
 
 def first_stage(model: PeftModel) -> PeftModel | None:

@@ -59,10 +59,12 @@ def test_prefix_is_computed_once(method, options, backbone, tiny_task):
     assert len(calls) == 1  # 36 images, one batch, however many epochs
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", ["linear", "lora", "gist"])
-def test_interrupted_run_resumes_to_the_same_weights(method, backbone, tiny_task, monkeypatch, tmp_path):
+def test_interrupted_run_resumes_to_the_same_weights(method, precision, backbone, tiny_task, monkeypatch, tmp_path):
+    how = SMALL | {"precision": precision}
     unbroken = attach(backbone, method, 3)
-    fit(unbroken, tiny_task, **SMALL, runs=tmp_path / "a")
+    fit(unbroken, tiny_task, **how, runs=tmp_path / "a")
 
     calls, original = [], loop.save_state
 
@@ -74,13 +76,13 @@ def test_interrupted_run_resumes_to_the_same_weights(method, backbone, tiny_task
 
     monkeypatch.setattr(loop, "save_state", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit(attach(backbone, method, 3), tiny_task, **SMALL, runs=tmp_path / "b")
+        fit(attach(backbone, method, 3), tiny_task, **how, runs=tmp_path / "b")
     monkeypatch.setattr(loop, "save_state", original)
     (folder,) = (tmp_path / "b").iterdir()
     assert [p.name for p in folder.iterdir()] == ["state.safetensors"]  # two epochs kept, nothing partial
 
     resumed = attach(backbone, method, 3)
-    run = fit(resumed, tiny_task, **SMALL, runs=tmp_path / "b")
+    run = fit(resumed, tiny_task, **how, runs=tmp_path / "b")
     assert len(run.curves) == 3
     for name, value in weights(unbroken).items():
         assert torch.equal(weights(resumed)[name], value), name

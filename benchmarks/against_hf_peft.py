@@ -1,32 +1,32 @@
 """Step time and memory of LoRA and (IA)3 against HF peft, and of LoRA against the least that any method can cost.
 
-    python benchmarks/against_hf_peft.py [--backbone NAME] [--img-size 64] [--batch-size 32] [--rounds 30]
+    python benchmarks/against_hf_peft.py --batch-size 64
+    python benchmarks/against_hf_peft.py --backbone peftlab_vit_small --img-size 112
 
-Both sides compute the same function on the same timm ViT: LoRA of rank 8 on the fused qkv, (IA)3 on qkv and the input
-of fc2. Steps are taken in turns, so that whatever else the machine does falls on all alike; the ratio is formed within
-each round, and its median and quartiles over rounds are printed. Needs the extra: pip install 'peftlab[hf]'.
+Both sides compute the same function on the same timm ViT: LoRA of rank 8 on the
+fused qkv, (IA)3 on qkv and the input of fc2. HF peft is measured twice: as its users run it on a CPU, in fp32 with
+timm's fused attention; and under the settings that `peftlab.fit` chooses here ("same settings": bf16 autocast with
+explicit attention, where the processor has bf16 arithmetic). Steps are taken in turns, so that whatever else the
+machine does falls on all alike; the ratio is formed within each round, and its median and quartiles over rounds are
+printed. Needs the extra: pip install 'peftlab[hf]'.
 
-Floors, for the same batch: a frozen forward pass; and a forward pass with a backward pass to the tokens that enter the
-first block, which every method that changes the first block has to make.
+Floors, for the same batch and settings: a frozen forward pass; and a forward pass with a backward pass to the tokens
+that enter the first block, which every method that changes the first block has to make.
 """
 
-import argparse
 import statistics
 import warnings
 
 import pandas as pd
 import peft
-import torch
-import torch.nn.functional as F
-from paired import CLASSES, forward_step, paired, ratio, setting
+from paired import CLASSES, arguments, forward_step, input_gradient_step, paired, random_problem, ratio, setting
 
 from peftlab.analysis.costs import MIB, activation_bytes, peak_bytes, training_step
-from peftlab.backbones.load import load_backbone
-from peftlab.backbones.preprocess import input_size
-from peftlab.backbones.stages import stages
 from peftlab.methods import attach
 from peftlab.methods.core.model import share
-from peftlab.training.precision import pick_device
+from peftlab.training.precision import pick_precision
+
+SAME = ", same settings"
 
 
 def hf_model(backbone, config):
@@ -37,70 +37,42 @@ def hf_model(backbone, config):
         return peft.get_peft_model(vit, config).to(next(backbone.parameters()).device)
 
 
-def input_gradient_step(model, x, y):
-    """Forward, and backward to the tokens that enter the first block; no weight gets a gradient."""
-    embed, *later = stages(model.vit)
-    with torch.no_grad():
-        embedding = embed.run(x)
-
-    def step():
-        with torch.no_grad():
-            embed.run(x)
-        tokens = z = embedding.clone().requires_grad_()
-        for stage in later:
-            z = stage.run(z)
-        torch.autograd.grad(F.cross_entropy(z, y), tokens)
-
-    return step
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="peftlab_vit_mini", help="name or weights file")
-    parser.add_argument("--random-weights", action="store_true", help="only the architecture, nothing is downloaded")
-    parser.add_argument("--img-size", type=int)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=30)
-    args = parser.parse_args()
-    device = pick_device()
-    backbone = load_backbone(args.backbone, pretrained=not args.random_weights, img_size=args.img_size).to(device)
-    x = torch.randn(args.batch_size, 3, *input_size(backbone), device=device)
-    y = torch.arange(args.batch_size, device=device) % CLASSES
-
-    frozen = attach(backbone, "linear", CLASSES)
-    frozen.requires_grad_(False)
-    models = {
-        "LoRA qkv, peftlab": attach(backbone, "lora", CLASSES, targets=("qkv",)),
-        "LoRA qkv, HF peft": hf_model(
-            backbone, peft.LoraConfig(r=8, lora_alpha=8, target_modules=["qkv"], modules_to_save=["head"])
-        ),
-        "LoRA q v, peftlab": attach(backbone, "lora", CLASSES),
-        "(IA)3, peftlab": attach(backbone, "ia3", CLASSES, targets=("q", "k", "v", "ff")),
-        "(IA)3, HF peft": hf_model(
-            backbone,
-            peft.IA3Config(target_modules=["qkv", "fc2"], feedforward_modules=["fc2"], modules_to_save=["head"]),
-        ),
+    args = arguments(__doc__, "peftlab_vit_mini", batch_size=32, rounds=20).parse_args()
+    backbone, x, y = random_problem(args)
+    here = pick_precision("auto", x.device)
+    lora = peft.LoraConfig(r=8, lora_alpha=8, target_modules=["qkv"], modules_to_save=["head"])
+    ia3 = peft.IA3Config(target_modules=["qkv", "fc2"], feedforward_modules=["fc2"], modules_to_save=["head"])
+    models = {  # name: (model, precision)
+        "LoRA qkv, peftlab": (attach(backbone, "lora", CLASSES, targets=("qkv",)), here),
+        "LoRA qkv, HF peft": (hf_model(backbone, lora), "fp32"),
+        "LoRA qkv, HF peft" + SAME: (hf_model(backbone, lora), here),
+        "LoRA q v, peftlab": (attach(backbone, "lora", CLASSES), here),
+        "(IA)3, peftlab": (attach(backbone, "ia3", CLASSES, targets=("q", "k", "v", "ff")), here),
+        "(IA)3, HF peft": (hf_model(backbone, ia3), "fp32"),
+        "(IA)3, HF peft" + SAME: (hf_model(backbone, ia3), here),
     }
-    trained = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in models.items()}
-    assert trained["LoRA qkv, peftlab"] == trained["LoRA qkv, HF peft"], "not the same method"
-    assert trained["(IA)3, peftlab"] == trained["(IA)3, HF peft"], "not the same method"
-    memory = {name: (activation_bytes(m, x, y) / MIB, peak_bytes(m, x, y) / MIB) for name, m in models.items()}
-    steps = {name: training_step(m, x, y)[0] for name, m in models.items()}
-    steps |= {"floor: forward": forward_step(frozen, x)}
-    steps |= {"floor: forward, input gradient": input_gradient_step(frozen, x, y)}
+    trained = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, (m, _) in models.items()}
+    for method in ("LoRA qkv", "(IA)3"):
+        assert trained[f"{method}, peftlab"] == trained[f"{method}, HF peft"], "not the same method"
+    memory = {
+        name: (activation_bytes(m, x, y, precision) / MIB, peak_bytes(m, x, y, precision) / MIB)
+        for name, (m, precision) in models.items()
+    }
+    steps = {name: training_step(m, x, y, precision=precision)[0] for name, (m, precision) in models.items()}
+    frozen = attach(backbone, "linear", CLASSES)
+    steps["floor: forward"] = forward_step(frozen, x, here)
+    steps["floor: forward, input gradient"] = input_gradient_step(frozen, x, y, here)
     taken = paired(steps, args.rounds)
 
-    print(setting(backbone, args.batch_size, device))
+    print(setting(backbone, len(x), x.device) + f", {here} where nothing else is said")
     rows = [(name, 1000 * statistics.median(t), *memory.get(name, (None, None))) for name, t in taken.items()]
     table = pd.DataFrame(rows, columns=["", "median ms", "activation memory, MiB", "peak, MiB"]).set_index("")
     print(table.round(1).to_string(), "\n")
-    pairs = [
-        ("LoRA qkv, peftlab", "LoRA qkv, HF peft"),
-        ("(IA)3, peftlab", "(IA)3, HF peft"),
-        ("LoRA q v, peftlab", "floor: forward"),
-        ("LoRA q v, peftlab", "floor: forward, input gradient"),
-    ]
-    for a, b in pairs:
+    ours = ("LoRA qkv, peftlab", "(IA)3, peftlab")
+    theirs = [(name, name.replace("peftlab", "HF peft") + how) for name in ours for how in ("", SAME)]
+    floors = [("LoRA q v, peftlab", name) for name in ("floor: forward", "floor: forward, input gradient")]
+    for a, b in theirs + floors:
         low, middle, high = ratio(taken, a, b)
         note = f"; peak memory {memory[a][1] / memory[b][1]:.3f}" if b in memory else ""
         print(f"time of {a} / {b}: {middle:.3f} (quartiles {low:.3f} to {high:.3f}){note}")

@@ -6,22 +6,24 @@ import statistics
 import time
 
 import torch
+import torch.nn.functional as F
 
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.preprocess import input_size
+from peftlab.backbones.stages import stages
 from peftlab.common.progress import progress
-from peftlab.training.precision import pick_device
+from peftlab.training.precision import computing, pick_device
 
 CLASSES = 10
 
 
-def arguments(doc, batch_size):
+def arguments(doc, backbone="vit_base_patch16_224", batch_size=8, rounds=10):
     """A parser with what every benchmark asks for."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="vit_base_patch16_224", help="architecture; its weights are random")
+    parser.add_argument("--backbone", default=backbone, help="architecture; its weights are random")
     parser.add_argument("--img-size", type=int)
     parser.add_argument("--batch-size", type=int, default=batch_size)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=rounds)
     return parser
 
 
@@ -33,12 +35,29 @@ def random_problem(args):
     return backbone, x, torch.arange(args.batch_size, device=device) % CLASSES
 
 
-def forward_step(model, x):
+def forward_step(model, x, precision="fp32"):
     """A function that makes one forward pass, for inference."""
 
     def step():
-        with torch.no_grad():
+        with torch.no_grad(), computing(model, x.device, precision):
             model(x)
+
+    return step
+
+
+def input_gradient_step(model, x, y, precision="fp32"):
+    """Forward, and backward to the tokens that enter the first block; no weight gets a gradient."""
+    embed, *later = stages(model.vit)
+
+    def step():
+        with computing(model, x.device, precision):
+            with torch.no_grad():
+                z = embed.run(x)
+            tokens = z.requires_grad_()
+            for stage in later:
+                z = stage.run(z)
+            loss = F.cross_entropy(z.float(), y)
+        torch.autograd.grad(loss, tokens)
 
     return step
 

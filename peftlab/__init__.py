@@ -4,8 +4,13 @@ The names below are the public interface. Each is imported when it is first used
 `peftlab --help` take no time; everything else is found in the room that bears its subject's name.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Threads that wait for work shall sleep. By default they spin, and where other processes want the same cores, as on a
+# shared server, one training then takes three times as long. Read when torch is loaded, so it must come before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:  # for editors and type checkers
     from . import captioning, views

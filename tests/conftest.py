@@ -3,9 +3,11 @@
 import os
 import signal
 
-import pytest
-import torch
-from jaxtyping import install_import_hook
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as peftlab does, but before torch is imported
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("peftlab", "typecheck.check")  # before anything imports peftlab
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from peftlab.common.paths import REPOSITORY
+from peftlab.methods import METHODS
 
 SMALL = ["--img-size", "64", "--batch-size", "2", "--rounds", "3"]
 
@@ -19,8 +20,8 @@ def run(script, *options):
 
 def test_against_hf_peft_runs():
     pytest.importorskip("peft", reason="HF peft is not installed; pip install 'peftlab[hf]'")
-    out = run("against_hf_peft.py", "--backbone", "test_vit", "--random-weights")
-    assert out.count("time of") == 4 and "floor: forward, input gradient" in out
+    out = run("against_hf_peft.py", "--backbone", "test_vit")
+    assert out.count("time of") == 6 and "floor: forward, input gradient" in out
 
 
 def test_gist_overhead_runs():
@@ -33,3 +34,7 @@ def test_gift_overhead_runs():
 
 def test_scoring_cost_runs():
     assert run("scoring_cost.py", "--backbone", "test_vit").count("time of") == 1
+
+
+def test_every_method_runs():
+    assert run("every_method.py", "--backbone", "test_vit").count("time of") == len(METHODS)

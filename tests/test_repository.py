@@ -1,5 +1,6 @@
 """The repository itself: environments agree, style holds, imports go one way, documents agree with the code."""
 
+import os
 import re
 import subprocess
 import sys
@@ -57,6 +58,27 @@ def test_the_public_interface_is_small_and_there():
     assert len(peftlab.__all__) <= 24 and all(getattr(peftlab, name) is not None for name in peftlab.__all__)
     for fit in (peftlab.fit, peftlab.captioning.fit, train):
         assert len(signature(fit).parameters) <= 8
+
+
+@pytest.mark.parametrize(("given", "there"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_somebody_wants_otherwise(given, there):
+    """A setting that torch reads when it is loaded."""
+    env = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    code = "import os, sys, peftlab; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=env | ({"OMP_WAIT_POLICY": given} if given else {}),
+    )
+    assert out.stdout.split() == [there, "False"], out.stderr
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_import_peftlab_before_torch(notebook):
+    code = notebook.read_text()
+    first = re.search(r"import torch|from torch", code)
+    assert not first or code.index("import peftlab") < first.start()
 
 
 def test_no_test_imports_from_another():

@@ -20,12 +20,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.preprocess import input_size
+from ..backbones.protocols import PRECISIONS
 from ..backbones.types import ViT
-from ..common.errors import PeftlabError
+from ..common.errors import PeftlabError, check_choice
 from ..common.progress import progress
 from ..methods import FAMILIES, METHODS, Method, PeftModel, attach, create_method
 from ..training.loop import parameter_groups
-from ..training.precision import explicit_attention, pick_device
+from ..training.precision import computing, explicit_attention, pick_device, pick_precision
 
 MIB = 2**20
 LARGEST_BATCH = 100_000  # images
@@ -60,8 +61,10 @@ def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
     return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
 
 
-def activation_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) -> int:
+def activation_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"], precision: str = "fp32") -> int:
     """Activation memory: what autograd keeps from the forward to the backward pass, weights and images left out.
+
+    In bf16 the converted weights count: they are kept for the backward pass, too.
 
     >>> layer = nn.Linear(4, 2)
     >>> activation_bytes(nn.Sequential(nn.ReLU(), layer), torch.ones(8, 4), torch.zeros(8, dtype=torch.long))
@@ -75,7 +78,8 @@ def activation_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) ->
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = objective(model, x, y)  # alive until here, so that no address is used twice
+        with computing(model, x.device, precision):
+            loss = objective(model, x, y)  # alive until here, so that no address is used twice
     del loss
     return sum(size for address, size in kept.items() if address not in known)
 
@@ -117,21 +121,24 @@ def training_step(
     x: Inputs,
     y: Int64[Tensor, " batch"],
     objective: Callable[[nn.Module, Tensor, Tensor], Tensor] = objective,
+    precision: str = "fp32",
 ) -> tuple[Callable[[], None], torch.optim.Optimizer]:
     """(a function that makes one step of AdamW on one batch, its optimizer)."""
     optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=1e-4), lr=1e-6)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        objective(model, x, y).backward()
+        with computing(model, x.device, precision):
+            loss = objective(model, x, y)
+        loss.backward()
         optimizer.step()
 
     return step, optimizer
 
 
-def peak_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) -> int:
+def peak_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"], precision: str = "fp32") -> int:
     """The highest memory of a training step: weights, optimizer state, activations, gradients."""
-    step, optimizer = training_step(model, x, y)
+    step, optimizer = training_step(model, x, y, precision=precision)
     step()  # makes the optimizer's state
     if x.is_cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -187,9 +194,12 @@ def costs(
     num_classes: int = 10,
     batch_size: int = 32,
     device: str | torch.device | None = None,
+    precision: str = "auto",
 ) -> dict[str, Any]:
     """One row of the cost card as a dict; see `cost_card`. Raises PeftlabError for sizes that mean nothing."""
     where = pick_device(device)
+    check_choice("precision", precision, PRECISIONS)
+    precision = pick_precision(precision, where)
     if not 1 <= batch_size <= LARGEST_BATCH:
         raise PeftlabError(f"batch_size is {batch_size}, but must lie between 1 and {LARGEST_BATCH}")
     model = attach(backbone.to(where), method, num_classes)
@@ -199,7 +209,8 @@ def costs(
     trained = trained_stages(model, x, y)
     arithmetic = [flops(each, x[:1]) for each in trained]
     final = model.vit if method.not_mergeable else model.merge()
-    with torch.inference_mode():
+    steps = [training_step(each, x, y, precision=precision)[0] for each in trained]
+    with torch.inference_mode(), computing(final, where, precision):
         latency = seconds(lambda: final(x[:1]), where)
     return {
         "family": method.family,
@@ -208,11 +219,12 @@ def costs(
         "disk_kib": disk_bytes(model) / 1024,
         "gflops_forward": arithmetic[-1][0] / 1e9,
         "gflops_training": statistics.mean(both for _, both in arithmetic) / 1e9,
-        "activation_mib": max(activation_bytes(each, x, y) for each in trained) / MIB,
-        "peak_mib": max(peak_bytes(each, x, y) for each in trained) / MIB,
-        "step_ms": 1000 * statistics.mean(seconds(training_step(each, x, y)[0], where) for each in trained),
+        "activation_mib": max(activation_bytes(each, x, y, precision) for each in trained) / MIB,
+        "peak_mib": max(peak_bytes(each, x, y, precision) for each in trained) / MIB,
+        "step_ms": 1000 * statistics.mean(seconds(step, where) for step in steps),
         "latency_ms": 1000 * latency,
         "merged": not method.not_mergeable,
+        "precision": precision,
     }
 
 
@@ -222,18 +234,19 @@ def cost_card(
     num_classes: int = 10,
     batch_size: int = 32,
     device: str | torch.device | None = None,
+    precision: str = "auto",
 ) -> pd.DataFrame:
     """What each method costs on a backbone; a row a method, ordered by family.
 
-    methods: names, or {label: Method} for options other than the defaults; None: all. GFLOPs are for one image, steps
-    and memory for a batch, nothing cached. Where a method has two stages, parameters count the tensors of both, memory
-    is that of the larger one, and gflops_training and step_ms are the mean over both, as if they were equally long.
-    latency_ms: one image through the merged model, or through the tuned one where merging is impossible. Times are
+    methods: names, or {label: Method} for options other than the defaults; None: all. precision: of times and memory,
+    "auto", "fp32" or "bf16"; see `Recipe`. GFLOPs are for one image, steps and memory for a batch, nothing cached.
+    Where a method has two stages, parameters count the tensors of both, memory is that of the larger one, and
+    gflops_training and step_ms are the mean over both, as if they were equally long. latency_ms: one image through the merged model, or through the tuned one where merging is impossible. Times are
     medians taken one method after another; for ratios take steps in turns, as benchmarks/ do.
     """
     if not isinstance(methods, Mapping):
         methods = {name: create_method(name) for name in methods or METHODS}
     ordered = sorted(methods.items(), key=lambda item: FAMILIES.index(item[1].family))
     with progress(ordered, desc="costs", unit="method") as bar:  # which goes before an error is printed
-        rows = [{"method": label} | costs(backbone, m, num_classes, batch_size, device) for label, m in bar]
+        rows = [{"method": label} | costs(backbone, m, num_classes, batch_size, device, precision) for label, m in bar]
     return pd.DataFrame(rows).set_index("method")

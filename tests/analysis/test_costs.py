@@ -125,7 +125,8 @@ def test_costs_are_those_of_the_methods_own_loss(backbone):
     assert activation_bytes(gist, x, y) > activation_bytes(plain, x, y)
 
 
-def test_a_method_of_two_stages_costs_what_both_cost(backbone, monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_method_of_two_stages_costs_what_both_cost(precision, backbone, monkeypatch):
     """Memory: the larger of both. Steps and arithmetic: the mean over both. Parameters: all tensors."""
     x, y = torch.randn(4, 3, 64, 64), torch.arange(4) % CLASSES
     first, second = attach(backbone, "norm", CLASSES), attach(backbone, "two_stage", CLASSES)
@@ -136,11 +137,13 @@ def test_a_method_of_two_stages_costs_what_both_cost(backbone, monkeypatch):
     assert first.method_parameters + second.method_parameters == all_parameters
     times = iter([1, 3, 5])  # of the latency and a step of each stage
     monkeypatch.setattr("peftlab.analysis.costs.seconds", lambda work, device: next(times))
-    row = costs(backbone, create_method("two_stage"), CLASSES, len(x), "cpu")
+    row = costs(backbone, create_method("two_stage"), CLASSES, len(x), "cpu", precision)
     assert row["parameters"] == all_parameters and row["step_ms"] == 4000 and row["latency_ms"] == 1000
-    larger = {measure: max(measure(first, x, y), measure(second, x, y)) for measure in (activation_bytes, peak_bytes)}
-    assert row["activation_mib"] * MIB == pytest.approx(larger[activation_bytes])
-    assert row["peak_mib"] * MIB == pytest.approx(larger[peak_bytes], rel=0.01)
+    activations, peaks = (
+        [measure(model, x, y, precision) for model in (first, second)] for measure in (activation_bytes, peak_bytes)
+    )
+    assert row["activation_mib"] * MIB == pytest.approx(max(activations)) and row["precision"] == precision
+    assert row["peak_mib"] * MIB == pytest.approx(max(peaks), rel=0.01)
     both = [flops(model, x[:1])[1] for model in (first, second)]
     assert row["gflops_training"] == sum(both) / 2 / 1e9
 
@@ -150,7 +153,7 @@ def test_card_has_every_method_and_is_drawn(backbone):
     assert set(card.index) == set(METHODS)
     assert card.loc["lora", "parameters"] == create_method("lora").count(backbone)
     assert card.loc["linear", "parameters"] == 0 and card["head_parameters"].eq(64 * CLASSES + CLASSES).all()
-    assert (card.drop(columns=["family", "merged", "parameters"]) > 0).all(axis=None)
+    assert (card.drop(columns=["family", "merged", "parameters", "precision"]) > 0).all(axis=None)
     assert not card.loc["vpt", "merged"] and card.loc["ssf", "merged"]
     assert card.loc["lora", "disk_kib"] > 4 * card.loc["lora", "parameters"] / 1024
     assert isinstance(views.costs(card), Figure)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(shell find peftlab -name '[!_]*.py' -o -name __init__.py))))
 # two tests at a time, so one thread each
-PYTEST := PEFTLAB_HEADLESS=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := PEFTLAB_HEADLESS=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .PHONY: help workbook test lab lint docs wheel clean
 
@@ -11,12 +11,17 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' Makefile
 
 workbook: .venv/core ## run every notebook, write reports/index.html
-	$(BIN)/peftlab workbook
+	$(BIN)/peftlab workbook --jobs 2
 
-test: .venv/dev ## unit tests, contracts, examples in docstrings, notebooks with nbval (on a ledger of their own)
-	$(PYTEST)
-	$(PYTEST) --doctest-modules peftlab
-	PEFTLAB_HEADLESS=1 PEFTLAB_RUNS=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
+test: .venv/dev ## unit tests and examples; the workbook by papermill, its pages; its notebooks by nbval, on the same runs
+	$(PYTEST) -n 2 --dist worksteal --doctest-modules tests peftlab
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
+	export PEFTLAB_RUNS=$$folder/runs PEFTLAB_REPORTS=$$folder/reports && \
+	$(BIN)/peftlab workbook --jobs 2 --out $$PEFTLAB_REPORTS && \
+	$(PYTEST) tests/workbook/test_site.py && \
+	ls $$PEFTLAB_RUNS > $$folder/papermill && \
+	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env -p no:cacheprovider notebooks && \
+	ls $$PEFTLAB_RUNS | diff $$folder/papermill - # nbval trains nothing again
 
 lab: .venv/core ## open a copy of the lessons, lab/, in JupyterLab
 	$(BIN)/peftlab lab

@@ -40,6 +40,12 @@ def own_fingerprints(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def nothing_synced(monkeypatch):
+    """No test waits until the disk has what it wrote: no power is cut here."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
+@pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)
 

@@ -152,7 +152,7 @@ def peak_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"], precisio
     return memory.highest + sum(_storages(known).values())
 
 
-def seconds(work: Callable[[], Any], device: torch.device, at_least: float = 0.5) -> float:
+def seconds(work: Callable[[], Any], device: torch.device, at_least: float = 0.2) -> float:
     """Median time of a call, over as many as fit into `at_least` seconds but five or more, after one to warm up."""
     work()
     wait = torch.cuda.synchronize if device.type == "cuda" else torch.mps.synchronize if device.type == "mps" else None
@@ -241,8 +241,9 @@ def cost_card(
     methods: names, or {label: Method} for options other than the defaults; None: all. precision: of times and memory,
     "auto", "fp32" or "bf16"; see `Recipe`. GFLOPs are for one image, steps and memory for a batch, nothing cached.
     Where a method has two stages, parameters count the tensors of both, memory is that of the larger one, and
-    gflops_training and step_ms are the mean over both, as if they were equally long. latency_ms: one image through the merged model, or through the tuned one where merging is impossible. Times are
-    medians taken one method after another; for ratios take steps in turns, as benchmarks/ do.
+    gflops_training and step_ms are the mean over both, as if they were equally long. latency_ms: one image through the
+    merged model, or through the tuned one where merging is impossible. Times are medians taken one method after
+    another; for ratios take steps in turns, as benchmarks/ do.
     """
     if not isinstance(methods, Mapping):
         methods = {name: create_method(name) for name in methods or METHODS}

@@ -1,6 +1,6 @@
 """On which device a model is trained, and in which precision."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,13 +31,14 @@ def has_bf16(device: torch.device) -> bool:
     """Whether a device has bf16 arithmetic of its own, as torch says; where it is emulated, fp32 is faster."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    instructions = getattr(torch.cpu, "get_capabilities", dict)()  # a torch of before 2.11 cannot say
+    # A torch of before 2.11 cannot say.
+    instructions: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     there = any(name.endswith("bf16") and value for name, value in instructions.items())
     return device.type == "cpu" and torch.backends.mkldnn.is_available() and there
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """"fp32" or "bf16", as asked for; of "auto", bf16 where the device has its arithmetic.
+    """The precision asked for; of "auto", bf16 where the device has its arithmetic, else fp32.
 
     >>> pick_precision("fp32", torch.device("cpu"))
     'fp32'

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import joblib
 import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
@@ -25,7 +26,7 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
-from ..common.errors import PeftlabError, near
+from ..common.errors import PeftlabError, check_at_least, near
 from ..common.files import sweep_parts, write_text
 from ..common.paths import INSTALLED, REPOSITORY, runs_folder
 from .lint import parameter_problems
@@ -81,15 +82,18 @@ def build_workbook(
     profile: str = "fast",
     only: str | None = None,
     parameters: Mapping[str, Any] | None = None,
+    jobs: int = 1,
 ) -> list[PageResult]:
     """Execute the notebooks in the order of their numbers and write the site. Returns a PageResult for each one run.
 
     Notebooks run in their own folder, as in JupyterLab. One that fails gets a page with its traceback, and the others
     go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07".
-    `parameters` replaces values of the notebooks' parameters cells. On Ctrl-C the running notebook is dropped, what
-    is finished is published, and KeyboardInterrupt goes on to the caller. Raises PeftlabError, before anything runs,
-    for parameters and choices that mean nothing, and where `out` holds notebooks that no build wrote.
+    `parameters` replaces values of the notebooks' parameters cells. jobs: how many notebooks run at a time, sharing
+    the cores among them. On Ctrl-C the running notebooks are dropped, what is finished is published, and
+    KeyboardInterrupt goes on to the caller. Raises PeftlabError, before anything runs, for parameters and choices that
+    mean nothing, and where `out` holds notebooks that no build wrote.
     """
+    check_at_least("the number of notebooks at a time (--jobs)", jobs, 1)
     out = Path(out).resolve()  # papermill changes the working directory while it runs
     notebooks = find_notebooks(notebooks_folder)
     selected = _select(notebooks, only)
@@ -101,24 +105,34 @@ def build_workbook(
     out.mkdir(parents=True, exist_ok=True)
     sweep_parts(out)
     environment = describe_environment()
-    results = []
+    results: list[PageResult] = []
+    start = time.perf_counter()
+    # processes, for papermill changes the working directory; joblib gives each its share of the cores
+    parallel = joblib.Parallel(n_jobs=min(jobs, len(selected)), return_as="generator_unordered")
+    work = (
+        joblib.delayed(_run)(f"[{i}/{len(selected)}] {p.stem}", p, values, environment)
+        for i, p in enumerate(selected, 1)
+    )
     try:
-        for i, path in enumerate(selected, 1):
-            _say(f"[{i}/{len(selected)}] {path.stem}: running")
-            nb, result = run_notebook(path, values, environment)
-            write_text(out / path.name, nbformat.writes(nb) + "\n")
+        for nb, result in parallel(work):
+            write_text(out / f"{result.name}.ipynb", nbformat.writes(nb) + "\n")
             results.append(result)
-            outcome = "ok" if result.ok else f"FAILED ({result.error})"
-            _say(f"[{i}/{len(selected)}] {path.stem}: {outcome}, {duration(result.seconds)}")
     except KeyboardInterrupt:
         _say("stopped by Ctrl-C; the notebooks finished so far are published")
         raise
     finally:
         publish(notebooks, out, environment, values["profile"])
         failed = sum(not r.ok for r in results)
-        total = duration(sum(r.seconds for r in results))
-        _say(f"{len(results)} run, {failed} failed, {total}: {out / 'index.html'}")
-    return results
+        _say(f"{len(results)} run, {failed} failed, {duration(time.perf_counter() - start)}: {out / 'index.html'}")
+    return sorted(results, key=lambda r: r.name)
+
+
+def _run(name: str, path: Path, values: Mapping[str, Any], environment: str) -> tuple[NotebookNode, PageResult]:
+    """`run_notebook` with its two lines of progress."""
+    _say(f"{name}: running")
+    nb, result = run_notebook(path, values, environment)
+    _say(f"{name}: {'ok' if result.ok else f'FAILED ({result.error})'}, {duration(result.seconds)}")
+    return nb, result
 
 
 def find_notebooks(folder: str | Path) -> list[Path]:

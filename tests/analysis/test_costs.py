@@ -1,5 +1,7 @@
 """The cost card: arithmetic against the closed form, memory against what can be counted by hand."""
 
+from functools import partial
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -16,6 +18,7 @@ from peftlab.analysis.costs import (
     flops,
     objective,
     peak_bytes,
+    seconds,
 )
 from peftlab.backbones.load import load_backbone
 from peftlab.cli import main
@@ -23,6 +26,12 @@ from peftlab.common.errors import PeftlabError
 from peftlab.methods import METHODS, attach, create_method
 
 CLASSES = 3
+
+
+@pytest.fixture(autouse=True)
+def measured_shortly(monkeypatch):
+    """Each time is the median of five, not of half a second."""
+    monkeypatch.setattr("peftlab.analysis.costs.seconds", partial(seconds, at_least=0))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The contracts of every method: a new one is checked by being registered."""
 
 import copy
+import functools
 import json
 import math
 import pickle
@@ -87,8 +88,8 @@ def method(request):
     return CASES[request.param]
 
 
-def images(backbone, n=4):
-    return torch.randn(n, 3, *backbone.patch_embed.img_size, generator=torch.Generator().manual_seed(3))
+def images(backbone):
+    return torch.randn(2, 3, *backbone.patch_embed.img_size, generator=torch.Generator().manual_seed(3))
 
 
 def snapshot(vit):
@@ -107,13 +108,19 @@ def hooks(vit):
 
 def train(model, steps=3):
     """A few large steps, so that whatever can move does."""
-    x, y = images(model.backbone), torch.arange(4) % CLASSES
+    x, y = images(model.backbone), torch.arange(2)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
     return model
+
+
+@pytest.fixture(scope="module")
+def trained(backbone):
+    """trained(method) -> the model after these steps. It is made once for all tests: change a copy of it."""
+    return functools.cache(lambda method: train(attach(backbone, method, CLASSES)))
 
 
 def without_effect(model, parameter):
@@ -235,8 +242,8 @@ def test_published_counts_on_vit_base(name, options, expected):
     assert counted == expected
 
 
-def test_merged_is_plain_and_equal(backbone, method):
-    model, x = train(attach(backbone, method, CLASSES)), images(backbone)
+def test_merged_is_plain_and_equal(backbone, method, trained):
+    model, x = trained(method), images(backbone)
     untouched = snapshot(model.vit)
     if method.not_mergeable:
         with pytest.raises(NotMergeable, match=method.not_mergeable[:20]):
@@ -251,14 +258,14 @@ def test_merged_is_plain_and_equal(backbone, method):
     assert same(model.vit, untouched)
 
 
-def test_merging_twice_gives_the_same_and_leaves_the_model_alone(backbone, method):
+def test_merging_twice_gives_the_same_and_leaves_the_model_alone(backbone, method, trained):
     if method.not_mergeable:
         return  # refused, as tested above
-    model = train(attach(backbone, method, CLASSES))
-    before, trained = snapshot(model.vit), [p.requires_grad for p in model.parameters()]
+    model = trained(method)
+    before, moving = snapshot(model.vit), [p.requires_grad for p in model.parameters()]
     once, again = model.merge(), model.merge()
     assert same(again, once.state_dict()) and torch.equal(again(images(backbone)), once(images(backbone)))
-    assert same(model.vit, before) and [p.requires_grad for p in model.parameters()] == trained
+    assert same(model.vit, before) and [p.requires_grad for p in model.parameters()] == moving
     assert attach(again, "linear", CLASSES).method_parameters == 0  # a plain ViT, as any other
 
 
@@ -272,20 +279,20 @@ def test_an_attached_vit_is_refused(method):
     assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
 
 
-def test_round_trip_is_exact(backbone, method, tmp_path):
-    model = train(attach(backbone, method, CLASSES))
+def test_round_trip_is_exact(backbone, method, trained, tmp_path):
+    model = trained(method)
     loaded = load_adapter(backbone, model.save(tmp_path / "adapter"))
     assert torch.equal(loaded(images(backbone)), model(images(backbone)))
 
 
 def test_round_trip_in_a_fresh_process(tmp_path):
     backbone = load_backbone()
-    models = {name: train(attach(backbone, method, CLASSES)) for name, method in CASES.items()}
+    models = {name: train(attach(backbone, method, CLASSES), steps=1) for name, method in CASES.items()}
     for name, model in models.items():
         model.save(tmp_path / name)
     code = (
         "import json, sys, torch, peftlab as pl\n"
-        "x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
+        "x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
         "backbone = pl.load_backbone()\n"
         "models = [pl.load_adapter(backbone, f'{sys.argv[1]}/{name}') for name in sys.argv[2:]]\n"
         "print(json.dumps([model(x).flatten().tolist() for model in models]))"
@@ -298,14 +305,14 @@ def test_merged_models_load_without_peftlab(tmp_path):
     """In plain timm, in a process that cannot import peftlab."""
     backbone = load_backbone()
     cases = {name: method for name, method in CASES.items() if not method.not_mergeable}
-    plain = {name: train(attach(backbone, method, CLASSES)).merge() for name, method in cases.items()}
+    plain = {name: train(attach(backbone, method, CLASSES), steps=1).merge() for name, method in cases.items()}
     for name, vit in plain.items():
         write_tensors(tmp_path / f"{name}.safetensors", vit.state_dict())
     code = (
         "import json, sys, torch, timm\n"
         "sys.modules['peftlab'] = None\n"
         "from safetensors.torch import load_file\n"
-        "x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
+        "x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
         "architecture, outputs = json.loads(sys.argv[2]), []\n"
         "for name in sys.argv[3:]:\n"
         "    vit = timm.models.VisionTransformer(**architecture).eval()\n"
@@ -337,11 +344,11 @@ def test_partial_depth_leaves_earlier_blocks_alone(backbone, name):
             attach(backbone, name, CLASSES, last_blocks=k)
 
 
-def test_copies_are_independent(backbone, method):
-    model, x = train(attach(backbone, method, CLASSES)), images(backbone)
+def test_copies_are_independent(backbone, method, trained):
+    model, x = trained(method), images(backbone)
     twin, before = copy.deepcopy(model), model(x)
     assert torch.equal(twin(x), before) and twin.adapter_state().keys() == model.adapter_state().keys()
-    train(twin)
+    train(twin, steps=1)
     assert torch.equal(model(x), before) and not torch.equal(twin(x), before)
 
 
@@ -373,7 +380,7 @@ def test_a_backbone_of_another_precision_can_be_tuned(method, dtype):
     model, x = attach(backbone, method, CLASSES), images(backbone).to(dtype)
     logits = model(x)
     assert logits.dtype == dtype and torch.isfinite(logits).all()
-    model.loss(logits, torch.arange(4) % CLASSES)["loss"].backward()
+    model.loss(logits, torch.arange(2))["loss"].backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad and p.grad is not None)
     if not method.not_mergeable:
         torch.testing.assert_close(model.merge()(x), logits, rtol=0.05, atol=0.05)
@@ -402,7 +409,7 @@ def test_detach_restores(backbone, method):
     model = attach(backbone, method, CLASSES)
     with pytest.raises((RuntimeError, AssertionError)):
         model(torch.randn(1, 3, 7, 7))  # a failing forward pass must leave nothing behind either
-    plain = train(model).detach()
+    plain = train(model, steps=1).detach()
     assert plain is backbone and same(plain, before) and hooks(plain) == count
     assert not any(p.requires_grad for p in plain.parameters())
 
@@ -478,7 +485,7 @@ def test_a_new_method_is_one_file():
         toy = Toy()
         for contract in (test_start_equals_frozen_backbone, test_only_trained_tensors_move, test_count_equals_formula):
             contract(backbone, toy)
-        test_merged_is_plain_and_equal(backbone, toy)
+        test_merged_is_plain_and_equal(backbone, toy, lambda method: train(attach(backbone, method, CLASSES)))
         test_detach_restores(backbone, toy)
         assert attach(backbone, "toy", CLASSES).first_trainable_stage() == 1 + len(backbone.blocks)
     finally:

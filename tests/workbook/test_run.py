@@ -10,7 +10,9 @@ import threading
 import time
 from dataclasses import asdict
 from html.parser import HTMLParser
+from textwrap import dedent
 
+import joblib
 import nbformat
 import pytest
 from faults import STOPS, contents, stopped_everywhere
@@ -383,6 +385,42 @@ def test_ctrl_c_keeps_what_is_finished_and_a_later_build_adds_to_it(tmp_path, ca
     assert [r.name for r in results] == ["02_c"]
     assert (site / "index.html").read_text().count("not run yet") == 1
     assert 'rel="next" href="02_c.html"' in (site / "00_a.html").read_text(), "the earlier page knows the new one"
+
+
+def test_two_notebooks_at_a_time_share_the_cores(tmp_path, monkeypatch, capfd):
+    """Each waits for the other; they are told in their order."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    meeting = """
+        import os, pathlib, time
+        pathlib.Path({!r}).touch()
+        while not pathlib.Path({!r}).exists(): time.sleep(0.1)
+        print("threads:", os.environ["OMP_NUM_THREADS"])"""
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    meet = dedent(meeting).format
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"), meet(a, b), "time.sleep(1)")
+    notebook(tmp_path, "01_b.ipynb", new_markdown_cell("# 01 B"), meet(b, a), "1 / 0")
+    results = build_workbook(tmp_path, tmp_path / "site", jobs=2)
+    assert [(r.name, r.status) for r in results] == [("00_a", "ok"), ("01_b", "failed")]
+    for name in ("00_a", "01_b"):
+        assert f"threads: {max(1, joblib.cpu_count() // 2)}" in (tmp_path / "site" / f"{name}.html").read_text()
+    said = capfd.readouterr().out
+    assert said.index("[2/2] 01_b: running") < said.index("[1/2] 00_a: ok") and "2 run, 1 failed" in said
+
+
+def test_ctrl_c_stops_all_that_run_at_a_time(tmp_path, capfd):
+    pids = [tmp_path / "b.pid", tmp_path / "c.pid"]
+    sleeping = "import os, time\nopen({!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)"
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"), "print('first')")
+    notebook(tmp_path, "01_b.ipynb", new_markdown_cell("# 01 B"), sleeping.format(str(pids[0])))
+    notebook(tmp_path, "02_c.ipynb", new_markdown_cell("# 02 C"), sleeping.format(str(pids[1])))
+    threading.Thread(target=press_ctrl_c_once_it_exists, args=[pids[1]], daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        build_workbook(tmp_path, tmp_path / "site", jobs=2)
+    log = "".join(capfd.readouterr())
+    assert "stopped by Ctrl-C" in log and "1 run, 0 failed" in log and "Traceback" not in log
+    assert sorted(p.name for p in (tmp_path / "site").iterdir()) == ["00_a.html", "00_a.ipynb", "index.html"]
+    for pid in pids:  # killed with the process that started them, and gone once the system has noticed
+        assert any(not kernel_runs(int(pid.read_text())) or time.sleep(0.1) for _ in range(300))
 
 
 def press_ctrl_c_once_it_exists(path):

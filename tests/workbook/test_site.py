@@ -1,0 +1,146 @@
+"""The workbook as papermill built it: every notebook ran, its page needs nothing else and shows all of it.
+
+`make test` builds the site; PEFTLAB_REPORTS names its folder. What a page looks like is asked of Chromium, where there
+is one.
+"""
+
+import base64
+import io
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from PIL import Image
+
+from peftlab.common.paths import REPOSITORY
+from peftlab.workbook.page import external_references
+from peftlab.workbook.run import find_notebooks
+
+SITE = Path(os.environ.get("PEFTLAB_REPORTS", "")).resolve()
+pytestmark = pytest.mark.skipif(
+    "PEFTLAB_REPORTS" not in os.environ, reason="no built workbook; name its folder in PEFTLAB_REPORTS (see make test)"
+)
+NOTEBOOKS = [p.stem for p in find_notebooks(REPOSITORY / "notebooks")]
+PAGES = [*NOTEBOOKS, "index"]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Of all notebooks, two at a time. Ten minutes on two cores are promised; what needs twice as long has another fault
+# than neighbours on the machine.
+MINUTES = 20
+BYTES_OF_PAGE = 6e6  # a page is mailed and opened on phones
+
+
+def html(name):
+    return (SITE / f"{name}.html").read_text(encoding="utf-8")
+
+
+def executed(name):
+    return nbformat.read(SITE / f"{name}.ipynb", as_version=4)
+
+
+def outputs(name):
+    return [output for cell in executed(name).cells for output in cell.get("outputs", [])]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_ran_to_its_end_in_the_fast_profile(name):
+    nb = executed(name)
+    record = nb.metadata["peftlab"]
+    assert (record["status"], record["profile"], record["error"]) == ("ok", "fast", "")
+    assert [o.ename for o in outputs(name) if o.output_type == "error"] == []
+    assert [c.source for c in nb.cells if c.cell_type == "code" and c.execution_count is None] == []
+    assert "Traceback (most recent call last)" not in html(name) and 'role="alert"' not in html(name)
+
+
+def test_the_whole_takes_minutes():
+    assert sum(executed(name).metadata["peftlab"]["seconds"] for name in NOTEBOOKS) / 2 < MINUTES * 60
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_small_and_needs_no_network(name):
+    assert external_references(html(name)) == []
+    assert (SITE / f"{name}.html").stat().st_size < BYTES_OF_PAGE
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_picture_is_there_and_shows_something(name):
+    pictures = [o.data["image/png"] for o in outputs(name) if "image/png" in o.get("data", {})]
+    assert pictures and html(name).count("<img") >= len(pictures)
+    for picture in pictures:
+        image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("L")
+        low, high = image.getextrema()
+        assert high - low > 50, "a picture of one colour"
+
+
+class Links(HTMLParser):
+    """Where the links of a page lead, and the ids that links may lead to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.hrefs, self.ids = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids.add(attrs.get("id"))
+        if tag == "a" and "href" in attrs:
+            self.hrefs.add(attrs["href"])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_the_site_lead_somewhere(name):
+    links = Links(html(name))
+    for href in links.hrefs:
+        if not re.match(r"(https?|mailto):", href):
+            file, _, target = href.partition("#")
+            assert not file or (SITE / file).is_file(), href
+            assert not target or target in (Links((SITE / file).read_text()) if file else links).ids, href
+    if name == "index":
+        assert {f"{n}.html" for n in NOTEBOOKS} <= links.hrefs
+
+
+# --- as Chromium shows it ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[dev]'")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; install one to see the pages as a reader does")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+LAID_OUT = """() => {
+    document.querySelectorAll("details").forEach(d => d.open = true);
+    const flat = e => { const r = e.getBoundingClientRect(); return r.width < 1 || r.height < 1; };
+    return {
+        width: document.documentElement.scrollWidth - window.innerWidth,
+        flat: [...document.querySelectorAll("math, img, table, h1")].filter(flat).map(e => e.outerHTML.slice(0, 90)),
+        broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt),
+        formulas: document.querySelectorAll("math").length,
+    };
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_quietly_and_fits_the_window(name, width, browser):
+    """All solutions unfolded: no error, no request beyond the page, nothing wider than the window, formulas drawn."""
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    url = (SITE / f"{name}.html").as_uri()
+    page.goto(url)
+    laid_out = page.evaluate(LAID_OUT)
+    page.close()
+    assert said == [] and [a for a in asked if a != url and not a.startswith("data:")] == []
+    assert laid_out["width"] <= 0 and laid_out["flat"] == [] and laid_out["broken"] == []
+    assert laid_out["formulas"] == html(name).count("<math")

@@ -53,12 +53,12 @@ def tasks(args: argparse.Namespace) -> None:
 def backbones(args: argparse.Namespace) -> None:
     from .backbones.load import EMBEDDED, load_backbone
 
-    for name in EMBEDDED:
+    for number, name in enumerate(EMBEDDED):
         vit = load_backbone(name)
         millions = sum(p.numel() for p in vit.parameters()) / 1e6
         height, width = vit.patch_embed.img_size
         shape = f"{vit.embed_dim} wide, {len(vit.blocks)} blocks, {height}x{width} px"
-        print(f"{name}  (embedded, the default)  {shape}, {millions:.2f} M parameters")
+        print(f"{name}  (embedded{', the default' * (number == 0)})  {shape}, {millions:.2f} M parameters")
     print("Also any timm VisionTransformer by its id with tag, for example vit_base_patch16_224.augreg_in21k,")
     print("or the path of a .safetensors / .npz file.")
 
@@ -111,6 +111,7 @@ def fit(args: argparse.Namespace) -> None:
         epochs=args.epochs,
         batch_size=args.batch_size,
         lr=args.lr,
+        precision=args.precision,
         train_split=args.train_split,
         seed=args.seed,
         device=args.device,
@@ -131,27 +132,40 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def sweep(args: argparse.Namespace) -> int:
-    from .common.files import require_writable, write_text
+    from .common.files import require_writable
     from .results.tables import comparison_table
+    from .training.estimate import estimate
     from .training.grid import read_grid
     from .training.sweep import on_cluster, sweep
 
     if (args.backend == "dask") != bool(args.scheduler):
         raise PeftlabError("a Dask cluster is named by both: --backend dask --scheduler tcp://host:8786")
     if args.csv:
-        require_writable(args.csv)  # now, not after hours of work
+        require_writable(args.csv)  # at once, not after the grid was checked
     grid = read_grid(args.grid)
+    how = {"runs": args.runs, "processes": args.jobs, "table": args.csv}
     with on_cluster(args.scheduler) if args.scheduler else contextlib.nullcontext():
-        table, failed = sweep(grid, args.runs, args.jobs)
+        if args.dry_run:
+            print(_outlook(estimate(grid, **how)))
+            return 0
+        table, failed = sweep(grid, **how)
     if len(table):
-        if args.csv:
-            write_text(args.csv, table.to_csv(index=False))
         final = table[table["train_split"] == "train800val200"]
         if len(final):
             print("test accuracy (%), 95 % intervals\n" + comparison_table(final).to_string())
     for job in failed:
         print(f"failed: {job['label']} on {job['task']}, seed {job['seed']}: {job['error']}; {job['failure']}")
     return 1 if failed else 0
+
+
+def _outlook(table: Any) -> str:
+    """What `estimate` gives, with the sums in a sentence."""
+    left, done = (int(table.filter(regex=f" {word}$").to_numpy().sum()) for word in ("left", "done"))
+    return (
+        f"{table.to_string(float_format='{:.2f}'.format)}\n\n{left} of {left + done} runs left: "
+        f"{table['core-hours'].sum():.2f} core-hours, seconds x threads / 3600\n"
+        "by: the median of so many runs that are done, or a few steps on random images, measured here and now"
+    )
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -189,7 +203,7 @@ def costs(args: argparse.Namespace) -> None:
         grid = read_grid(args.grid)
         args.backbone, args.img_size, methods = grid.backbone, grid.img_size, grid_methods(grid)
     backbone = load_backbone(args.backbone, pretrained=not args.random_weights, img_size=args.img_size)
-    card = cost_card(backbone, methods, args.classes, args.batch_size, args.device)
+    card = cost_card(backbone, methods, args.classes, args.batch_size, args.device, args.precision)
     if args.csv:
         card.to_csv(sys.stdout)
     else:
@@ -233,7 +247,7 @@ def workbook(args: argparse.Namespace) -> int:
     from .workbook.lessons import LESSONS
     from .workbook.run import build_workbook
 
-    pages = build_workbook(LESSONS, args.out, profile=args.profile, only=args.only)
+    pages = build_workbook(LESSONS, args.out, profile=args.profile, only=args.only, jobs=args.jobs)
     return 0 if all(page.ok for page in pages) else 1
 
 
@@ -283,7 +297,7 @@ def _path(text: str) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Builds on names and constants alone, so that it needs neither torch nor pandas."""
-    from .backbones.protocols import PROTOCOLS
+    from .backbones.protocols import PRECISIONS, PROTOCOLS
 
     top = _Parser(prog="peftlab", description="Parameter-efficient fine-tuning of ViTs, looked at.")
     top.add_argument("--version", action="version", version=version("peftlab"))
@@ -312,6 +326,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--epochs", type=int)
     new.add_argument("--batch-size", type=int)
     new.add_argument("--lr", type=float)
+    new.add_argument("--precision", choices=PRECISIONS, help="default: auto, bf16 where the device has its arithmetic")
     new.add_argument("--first-lr", type=float, help="of the first stage, where the method has two")
     new.add_argument("--first-epochs", type=int, help="of the first stage, where the method has two")
     new.add_argument("--train-split", default="train800val200", choices=["train800", "train800val200"])
@@ -328,7 +343,10 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument(
         "--runs", type=_folder, help="ledger folder, shared by all workers; default: PEFTLAB_RUNS, else runs/"
     )
-    new.add_argument("--csv", type=_path, help="write every run, tuning and final, to this table")
+    new.add_argument(
+        "--csv", type=_path, help="a table that every finished run is written to at once; runs it has already are done"
+    )
+    new.add_argument("--dry-run", action="store_true", help="only print what is left, with an estimate in core-hours")
 
     new = command("compare", compare, "the table of methods and tasks of a sweep, with intervals, as Markdown")
     new.add_argument("table", type=_file, metavar="TABLE.csv", help="what peftlab sweep --csv wrote")
@@ -343,6 +361,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--classes", type=int, default=10, help="size of the head")
     new.add_argument("--batch-size", type=int, default=32)
     new.add_argument("--device", help="cpu, cuda or mps; default: the fastest there is")
+    new.add_argument("--precision", choices=PRECISIONS, default="auto", help="of times and memory")
     new.add_argument("--csv", action="store_true", help="as CSV")
 
     new = command("ledger", ledger, "print the ledger")
@@ -361,6 +380,7 @@ def parser() -> argparse.ArgumentParser:
     new = command("workbook", workbook, "run every notebook and write one self-contained HTML report")
     new.add_argument("--profile", choices=["fast", "full"], default="fast")
     new.add_argument("--only", help="only notebooks whose name begins so, as 02")
+    new.add_argument("--jobs", type=int, default=1, help="notebooks at a time; they share the cores")
     new.add_argument("--out", type=_folder, default=Path("reports"))
 
     new = command("init", init, "copy the lessons into a folder of your own; what you changed there stays")

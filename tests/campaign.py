@@ -36,6 +36,7 @@ from peftlab.tasks.task import Task
 from peftlab.training import sweep as sweeping
 from peftlab.training.fit import fit
 from peftlab.training.grid import read_grid
+from peftlab.training.plan import backbone
 from peftlab.training.run import Run
 
 SHAPE = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -63,7 +64,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.grid = read_grid(folder / "grid.yaml")
-        self.backbone: ViT = sweeping._backbone(self.grid.backbone, self.grid.img_size)
+        self.backbone: ViT = backbone(self.grid)
         self.task = Task("tiny", "natural", "noise", CLASSES, folder / "root" / "eurosat", synthetic=True)
         assert self.task.digests
 

@@ -2,7 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -106,10 +107,22 @@ def mean_and_std(vit: ViT, kind: str = "backbone") -> list[list[float]]:
 
 def describe(vit: ViT) -> dict[str, Any]:
     """What identifies a backbone: name, weights, probe, and mean, std and img_size (height, width) of its inputs."""
+    if "peftlab_description" in vars(vit):
+        return dict(vit.peftlab_description)
     mean, std = mean_and_std(vit)
     name = getattr(vit, "peftlab_name", type(vit).__name__)
     same = {"name": name, "weights": fingerprint(vit), "probe": probe(vit), "mean": mean, "std": std}
     return same | {"img_size": list(input_size(vit))}
+
+
+@contextmanager
+def described_once(vit: ViT) -> Iterator[None]:
+    """Within, `describe` gives what it gave at first: for whoever makes many specs and changes no weight."""
+    vit.peftlab_description = describe(vit)
+    try:
+        yield
+    finally:
+        del vit.peftlab_description
 
 
 def check_plain(vit: Any) -> None:

@@ -220,7 +220,8 @@ def test_files_that_cannot_be_read(tmp_path):
         read_grid(tmp_path)
 
 
-def test_every_method_is_attached_without_weights(grid_file, monkeypatch):
+@pytest.mark.parametrize(("backbone", "side"), [("peftlab_vit_mini", 32), ("peftlab_vit_small", 112)])
+def test_every_method_is_attached_without_weights(backbone, side, grid_file, monkeypatch):
     """All of them pass the check on the meta device; no weights are read, no random number is drawn."""
     before, asked = torch.get_rng_state(), []
 
@@ -229,7 +230,7 @@ def test_every_method_is_attached_without_weights(grid_file, monkeypatch):
         return load_backbone(name, pretrained=pretrained, img_size=img_size)
 
     monkeypatch.setattr("peftlab.training.grid.load_backbone", load)
-    grid = read_grid(grid_file(methods={name: {} for name in METHODS}, img_size=32))
+    grid = read_grid(grid_file(methods={name: {} for name in METHODS}, backbone=backbone, img_size=side))
     assert grid_methods(grid) == {name: create_method(name) for name in METHODS}
     assert asked == [False] and torch.equal(before, torch.get_rng_state())
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import peftlab.training.plan as plan
 import peftlab.training.sweep as sweeping
 from peftlab.backbones.load import load_backbone, save_backbone
 from peftlab.cli import main
@@ -73,7 +74,8 @@ def test_tuned_on_val_and_tested_once(grid_file, tmp_path):
     assert (chosen["options"].iloc[0], chosen["lr"].iloc[0]) in set(zip(best["options"], best["lr"], strict=True))
     assert table.sort_values("run")["run"].tolist() == ledger.sort_values("run")["run"].tolist()
     by_run = ledger.set_index("run").loc[table["run"]].reset_index()
-    assert by_run[table.columns.drop("label")].equals(table.drop(columns="label"))
+    in_csv = pd.read_csv(io.StringIO(by_run[table.columns.drop("label")].to_csv(index=False)))
+    assert in_csv.equals(table.drop(columns="label"))
     assert (table["label"] == table["method"]).all()
 
 
@@ -81,22 +83,20 @@ def test_one_choice_for_all_tasks(grid_file, tmp_path, monkeypatch):
     """tune_on: the best mean over those tasks, for every task; a candidate that failed on one of them is out."""
     grid = read_grid(grid_file(methods={"lora": {"lr": [1e-3, 1e-2, 1e-1]}}))
     grid = grid.model_copy(update={"tasks": ["a", "b", "c"], "tune_on": ["a", "b"], "seeds": [3, 4]})
-    jobs = sweeping.tuning_jobs(grid)
+    jobs = plan.tuning_jobs(grid)
     assert [(j["task"], j["recipe"]["lr"]) for j in jobs] == [(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)]
     scores = dict(zip([(t, lr) for t in "ab" for lr in (1e-3, 1e-2, 1e-1)], (0.2, 0.5, 0.9, 0.6, 0.4, 0), strict=True))
     tuned = [j | {"accuracy": scores[j["task"], j["recipe"]["lr"]]} for j in jobs]
-    chosen = lambda results: [j["recipe"]["lr"] for j in sweeping.final_jobs(grid, results)]  # noqa: E731
+    chosen = lambda results: [j["recipe"]["lr"] for j in plan.final_jobs(grid, results)]  # noqa: E731
     assert chosen(tuned) == [1e-2] * 6 and chosen(tuned[::-1]) == [1e-2] * 6
-    assert [(j["seed"], j["task"]) for j in sweeping.final_jobs(grid, tuned)] == [
-        (s, t) for s in (3, 4) for t in "abc"
-    ]
+    assert [(j["seed"], j["task"]) for j in plan.final_jobs(grid, tuned)] == [(s, t) for s in (3, 4) for t in "abc"]
     failed = [j for j in tuned if j["recipe"]["lr"] == 1e-2 and j["task"] == "b"][0]
     del failed["accuracy"]
     assert chosen(tuned) == [1e-1] * 6
     nothing = [{key: value for key, value in j.items() if key != "accuracy"} for j in tuned]
-    assert sweeping.final_jobs(grid, nothing) == []  # every candidate failed
+    assert plan.final_jobs(grid, nothing) == []  # every candidate failed
     alone = grid.model_copy(update={"tasks": ["a", "b"], "tune_on": None, "seeds": [3]})
-    assert [j["recipe"]["lr"] for j in sweeping.final_jobs(alone, tuned)] == [1e-1, 1e-3]
+    assert [j["recipe"]["lr"] for j in plan.final_jobs(alone, tuned)] == [1e-1, 1e-3]
 
 
 def test_evaluating_each_epoch_chooses_nothing(grid_file, tmp_path):
@@ -142,8 +142,10 @@ def test_the_same_run_under_two_names_is_made_once(grid_file, tmp_path):
 
 def test_processes_change_nothing(grid_file, tmp_path):
     grid = read_grid(grid_file())
-    one, _ = sweep(grid, tmp_path / "one")
+    one, _ = sweep(grid, tmp_path / "one", table=tmp_path / "one.csv")
     two, _ = sweep(grid, tmp_path / "two", processes=2)
+    three, _ = sweep(grid, tmp_path / "three", processes=2, table=tmp_path / "one.csv")
+    assert three.equals(one) and not list((tmp_path / "three").iterdir())  # they make the same specs
     assert same(one, two) and rows(tmp_path / "one").equals(rows(tmp_path / "two"))
 
 
@@ -152,10 +154,10 @@ def test_first_stages_are_jobs_of_their_own(grid_file):
     entry = {"lr": [1e-3, 1e-2], "channels": [4, 8]}
     methods = {"two_stage": entry, "slow": {"method": "two_stage", "first_lr": 0.1, "first_epochs": 7}, "norm": {}}
     grid = read_grid(grid_file(methods=methods))
-    tuning = sweeping.tuning_jobs(grid)
-    final = sweeping.each_epoch_jobs(grid)
-    first = sweeping.first_stage_jobs(tuning)
-    assert len(tuning) == len(first) == 4 and len({sweeping._identity(job) for job in first}) == 1
+    tuning = plan.tuning_jobs(grid)
+    final = plan.every_job(grid, "train800")
+    first = plan.first_stage_jobs(tuning)
+    assert len(tuning) == len(first) == 4 and len({plan.identity(job) for job in first}) == 1
     norm = {
         "task": "eurosat",
         "train_split": "train800",
@@ -165,13 +167,13 @@ def test_first_stages_are_jobs_of_their_own(grid_file):
     }
     assert first[0].items() >= norm.items() and first[0]["first_stage"] and first[0]["label"] == "two_stage"
     assert first[0]["recipe"] == {"epochs": 2, "batch_size": 16}  # the rate is that of LayerNorm tuning itself
-    recipes = [job["recipe"] for job in sweeping.first_stage_jobs(final) if job["label"] == "slow"]
+    recipes = [job["recipe"] for job in plan.first_stage_jobs(final) if job["label"] == "slow"]
     assert recipes == 2 * [{"epochs": 7, "batch_size": 16, "lr": 0.1}]
-    distinct = {sweeping._identity(job): job for job in sweeping.first_stage_jobs(final)}.values()
+    distinct = {plan.identity(job): job for job in plan.first_stage_jobs(final)}.values()
     assert [(job["label"], job["seed"]) for job in distinct] == [(s, i) for s in ("slow", "two_stage") for i in (0, 1)]
-    assert sweeping.first_stage_jobs(first) == []
+    assert plan.first_stage_jobs(first) == []
     plain = read_grid(grid_file(methods={"two_stage": {"align": False}}))
-    assert [job["method"] for job in sweeping.first_stage_jobs(sweeping.final_jobs(plain, []))] == 2 * ["linear"]
+    assert [job["method"] for job in plan.first_stage_jobs(plan.final_jobs(plain, []))] == 2 * ["linear"]
 
 
 @pytest.mark.parametrize("looking", [False, True])
@@ -209,11 +211,11 @@ def test_at_least_one_process(processes, grid_file, tmp_path, capsys):
 
 
 def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
-    """Three worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
+    """Two worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
     distributed = pytest.importorskip("distributed")
-    grid = read_grid(grid_file(recipe={"epochs": 12, "batch_size": 4}))
+    grid = read_grid(grid_file(recipe={"epochs": 5, "batch_size": 4}))
     serial, _ = sweep(grid, tmp_path / "serial")
-    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         victim = next(iter(cluster.workers.values())).process.process.pid
 
         def kill():
@@ -225,7 +227,7 @@ def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
         killed = threading.Event()
         threading.Thread(target=kill, daemon=True).start()
         with on_cluster(cluster.scheduler_address):
-            table, failed = sweep(grid, tmp_path / "runs", processes=3)
+            table, failed = sweep(grid, tmp_path / "runs", processes=2)
     assert killed.is_set() and not failed
     assert same(table, serial) and rows(tmp_path / "runs").equals(rows(tmp_path / "serial"))
     assert not list((tmp_path / "runs").rglob("*.part*")) and not list((tmp_path / "runs").rglob("state.*"))

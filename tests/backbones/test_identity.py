@@ -1,0 +1,21 @@
+"""What identifies a backbone, asked many times of one that nobody changes."""
+
+import pytest
+import torch
+from support import small_vit
+
+import peftlab.backbones.identity as identity
+from peftlab.backbones.identity import describe, described_once
+
+
+def test_described_once(monkeypatch):
+    """Within, the weights are read once; afterwards, also after an exception, a change of theirs is seen again."""
+    vit = small_vit()
+    expected, probed = describe(vit), []
+    monkeypatch.setattr(identity, "probe", lambda vit, probe=identity.probe: probed.append(vit) or probe(vit))
+    with pytest.raises(KeyError), described_once(vit):
+        assert describe(vit) == describe(vit) == expected and len(probed) == 1
+        raise KeyError
+    with torch.no_grad():
+        vit.norm.weight.add_(1)
+    assert describe(vit)["weights"] != expected["weights"] and len(probed) == 2

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from .results.ledger import read_ledger
     from .results.published import read_results
     from .tasks.load import available_tasks, load_task, pick_tasks
+    from .tasks.photographs import photographs
     from .training.evaluate import evaluate, features, first_images
     from .training.fit import fit
     from .workbook.exercises import check
@@ -49,6 +50,7 @@ _PUBLIC = {
     "load_adapter": "methods:load_adapter",
     "load_backbone": "backbones.load:load_backbone",
     "load_task": "tasks.load:load_task",
+    "photographs": "tasks.photographs:photographs",
     "pick_tasks": "tasks.load:pick_tasks",
     "read_ledger": "results.ledger:read_ledger",
     "read_results": "results.published:read_results",
@@ -71,6 +73,7 @@ __all__ = [
     "load_adapter",
     "load_backbone",
     "load_task",
+    "photographs",
     "pick_tasks",
     "read_ledger",
     "read_results",

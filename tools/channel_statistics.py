@@ -1,4 +1,4 @@
-"""Channel statistics of the embedded backbone on images like those of its pre-training, for notebook 06.
+"""Channel statistics of `peftlab_vit_mini` on images like those of its pre-training, for notebook 06.
 
     python tools/channel_statistics.py --images tiny_imagenet_64px_145_per_class.npz
 
@@ -25,13 +25,10 @@ def main():
     data, offsets = archive["val_data"], archive["val_offsets"]
     rows = np.random.default_rng(0).permutation(len(offsets) - 1)[: args.limit]
     pixels = torch.from_numpy(np.stack([np.asarray(decode(data, offsets, row)) for row in rows]))
-    for name, weights in EMBEDDED.items():
-        statistics = channel_statistics(load_backbone(name), pixels)
-        file = weights.with_name(f"{name}_statistics.safetensors")
-        write_tensors(
-            file, {"statistics": statistics}, {"images": len(pixels), "of": "Tiny-ImageNet, validation part"}
-        )
-        print(f"{file}: {tuple(statistics.shape)} from {len(pixels)} images")
+    statistics = channel_statistics(load_backbone(), pixels)
+    file = EMBEDDED["peftlab_vit_mini"].with_name("peftlab_vit_mini_statistics.safetensors")
+    write_tensors(file, {"statistics": statistics}, {"images": len(pixels), "of": "Tiny-ImageNet, validation part"})
+    print(f"{file}: {tuple(statistics.shape)} from {len(pixels)} images")
 
 
 if __name__ == "__main__":

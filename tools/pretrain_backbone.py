@@ -44,10 +44,11 @@ from tqdm import tqdm
 
 from peftlab.analysis.probes import cls_and_patches, linear_probe_accuracy
 from peftlab.backbones.load import MINI, load_backbone, save_backbone
-from peftlab.backbones.protocols import Recipe
+from peftlab.backbones.protocols import Recipe, get_protocol
 from peftlab.common.files import write_json, write_text
 from peftlab.tasks.load import load_task
 from peftlab.training.loop import learning_rate
+from peftlab.training.precision import computing, pick_device, pick_precision
 from peftlab.training.state import load_state, save_state
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -56,6 +57,7 @@ GRID = 8
 SAVE_EVERY = 120  # seconds between checkpoints
 TEACHER = "vit_small_patch14_reg4_dinov2"
 PROBE_TASKS = ("cifar", "oxford_flowers102", "eurosat", "dtd", "patch_camelyon")
+PRECISE = get_protocol("peftlab").with_recipe(precision="fp32")  # figures of a card are the same on every machine
 CROP_SCALES = (0.15, 0.9)  # share of the picture's area that a crop view shows
 
 CARD = Path(__file__).with_name("model_card.md")
@@ -90,7 +92,8 @@ def load_teacher(path, device):
 def teacher_tokens(teacher, pixels, device):
     """[B, 1 + 64, 384]: the CLS token, then the patch tokens; the registers are left out."""
     x = F.interpolate(normalise(pixels, device), size=14 * GRID, mode="bicubic", antialias=True)
-    tokens = teacher.forward_features(x)
+    with computing(teacher, device, pick_precision("auto", device)):
+        tokens = teacher.forward_features(x).float()
     return torch.cat([tokens[:, :1], tokens[:, teacher.num_prefix_tokens :]], dim=1)
 
 
@@ -207,7 +210,7 @@ class Distiller(torch.nn.Module):
 
 def distil(model, pixels, tokens, args, device):
     """Train in place; the state is saved every two minutes and picked up again."""
-    n, total = len(pixels), args.samples // args.batch
+    n, total, precision = len(pixels), args.samples // args.batch, pick_precision("auto", device)
     sample = torch.from_numpy(np.asarray(tokens[:: max(1, n // 2000)])).float()
     centre = torch.stack([sample[:, 0].mean(0), sample[:, 1:].mean((0, 1))]).to(device)  # CLS, patches: [2, 384]
     scale = torch.stack([sample[:, 0].std(0), sample[:, 1:].flatten(0, 1).std(0)]).to(device)
@@ -236,9 +239,10 @@ def distil(model, pixels, tokens, args, device):
         patch_target = ((target[:, 1:] if keep is None else target[:, 1 + keep]) - centre[1]) / scale[1]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, 1, schedule)
-        cls, patch = model(normalise(torch.from_numpy(pixels[rows]), device), keep)
-        cls_loss = 1 - F.cosine_similarity(cls, cls_target, dim=-1).mean()
-        patch_loss = 1 - F.cosine_similarity(patch, patch_target, dim=-1).mean()
+        with computing(model, device, precision):
+            cls, patch = model(normalise(torch.from_numpy(pixels[rows]), device), keep)
+        cls_loss = 1 - F.cosine_similarity(cls.float(), cls_target, dim=-1).mean()
+        patch_loss = 1 - F.cosine_similarity(patch.float(), patch_target, dim=-1).mean()
         optimizer.zero_grad(set_to_none=True)
         (cls_loss + patch_loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
@@ -260,26 +264,29 @@ def distil(model, pixels, tokens, args, device):
 
 
 @torch.no_grad()
-def probe(vit, root):
-    """Linear-probe accuracy per task on frozen features (CLS and mean patch token), 500 test images each."""
-    accuracy = {}
+def probe(vit, root, measures=(linear_probe_accuracy,), protocol=PRECISE):
+    """Each measure of frozen features (CLS and mean patch token): {task: accuracy on 500 test images, "mean": ...}."""
+    rows = [{} for _ in measures]
     for name in PROBE_TASKS:
         task = load_task(name, root)
-        train, test = cls_and_patches(vit, task, "train800val200"), cls_and_patches(vit, task, "test", limit=500)
+        train = cls_and_patches(vit, task, "train800val200", protocol=protocol)
+        test = cls_and_patches(vit, task, "test", limit=500, protocol=protocol)
         labels = task.labels("train800val200"), task.labels("test")[:500]
-        accuracy[name] = linear_probe_accuracy(train, labels[0], test, labels[1])
-    return accuracy | {"mean": float(np.mean(list(accuracy.values())))}
+        for row, measure in zip(rows, measures, strict=True):
+            row[name] = measure(train, labels[0], test, labels[1])
+    return [row | {"mean": float(np.mean(list(row.values())))} for row in rows]
 
 
 def measure(args, file, log, images):
     """All figures of the model card."""
     teacher = load_backbone(str(args.teacher), architecture=TEACHER, img_size=14 * GRID)
     torch.manual_seed(args.seed)
-    rows = {
-        "teacher at 112 px": probe(teacher, args.vtab),
-        "random weights": probe(load_backbone(pretrained=False), args.vtab),
-        "peftlab_vit_mini": probe(load_backbone(str(file)), args.vtab),
+    vits = {
+        "teacher at 112 px": teacher,
+        "random weights": load_backbone(pretrained=False),
+        "peftlab_vit_mini": load_backbone(str(file)),
     }
+    rows = {label: probe(vit, args.vtab)[0] for label, vit in vits.items()}
     low, high = rows["random weights"]["mean"], rows["teacher at 112 px"]["mean"]
     return {
         "probe": rows,
@@ -304,15 +311,19 @@ def measure(args, file, log, images):
     }
 
 
+def table(rows):
+    """{label: {column: accuracy}} in Markdown."""
+    names = list(next(iter(rows.values())))
+    head = "| | " + " | ".join(names) + " |\n|---" + "|---" * len(names) + "|\n"
+    return head + "".join(
+        f"| {label} | " + " | ".join(f"{row[name]:.3f}" for name in names) + " |\n" for label, row in rows.items()
+    )
+
+
 def write_card(figures, file):
     """The model card beside the weights, every number taken from `figures`."""
-    names = [*PROBE_TASKS, "mean"]
-    head = "| | " + " | ".join(names) + " |\n|---" + "|---" * len(names) + "|\n"
-    body = "".join(
-        f"| {row} | " + " | ".join(f"{values[name]:.3f}" for name in names) + " |\n"
-        for row, values in figures["probe"].items()
-    )
-    write_text(file.with_suffix(".md"), CARD.read_text().format(table=head + body, architecture=MINI, **figures))
+    text = CARD.read_text().format(table=table(figures["probe"]), architecture=MINI, **figures)
+    write_text(file.with_suffix(".md"), text)
 
 
 def main():
@@ -332,7 +343,7 @@ def main():
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device()
 
     pixels, tokens = cache_views(args.images, args.teacher, args.work, args.views, args.seed, device)
     student = VisionTransformer(**MINI, num_classes=0).to(device)

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ..backbones.preprocess import prepare_for
+from ..backbones.protocols import Protocol
 from ..backbones.types import Images, Pixels, ViT
 from ..methods.core.model import PeftModel
 from ..tasks.task import Task
@@ -45,10 +46,10 @@ def linear_probe_accuracy(
 
 
 def cls_and_patches(
-    vit: ViT, task: Task, split: str, limit: int | None = None
+    vit: ViT, task: Task, split: str, limit: int | None = None, protocol: str | Protocol = "peftlab"
 ) -> Float[np.ndarray, "images two_channels"]:
     """Final CLS token and mean patch token, concatenated. Needs a CLS token. limit: only the first so many images."""
-    tokens = features(vit, task, split, stop=-2, limit=limit)
+    tokens = features(vit, task, split, protocol, stop=-2, limit=limit)
     tokens = vit.norm(tokens.to(next(vit.parameters()).device)).detach().cpu()
     return np.concatenate([tokens[:, 0], tokens[:, vit.num_prefix_tokens :].mean(1)], axis=1)
 

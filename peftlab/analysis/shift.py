@@ -21,13 +21,14 @@ def channel_statistics(vit: ViT, pixels: Pixels) -> Float[Tensor, "blocks 2 chan
 
 
 def reference_statistics(name: str = "peftlab_vit_mini") -> Float[Tensor, "blocks 2 channels"]:
-    """`channel_statistics` of an embedded backbone on images of its pre-training.
+    """`channel_statistics` of the embedded `peftlab_vit_mini` on images of its pre-training.
 
     Raises PeftlabError for other backbones: nobody has their pre-training images at hand.
     """
-    if name not in EMBEDDED:
+    file = EMBEDDED["peftlab_vit_mini"].with_name(f"{name}_statistics.safetensors")
+    if not file.is_file():
         raise PeftlabError(f"no statistics of {name} on its pre-training images; give channel_statistics of others")
-    return read_tensors(EMBEDDED[name].with_name(f"{name}_statistics.safetensors"))[0]["statistics"]
+    return read_tensors(file)[0]["statistics"]
 
 
 def distance(

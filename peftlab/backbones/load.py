@@ -1,4 +1,4 @@
-"""Frozen timm VisionTransformers by name: the embedded one, hub ids with their tag, local files."""
+"""Frozen timm VisionTransformers by name: the embedded ones, hub ids with their tag, local files."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,9 @@ from .identity import check_plain, check_stages, resample
 from .protocols import NORMALISATIONS
 from .types import ViT
 
-EMBEDDED = {"peftlab_vit_mini": REPOSITORY / "data" / "backbones" / "peftlab_vit_mini.safetensors"}
+_NAMES = ("peftlab_vit_mini", "peftlab_vit_small")
+EMBEDDED = {name: REPOSITORY / "data" / "backbones" / f"{name}.safetensors" for name in _NAMES}
+SIDES = {"peftlab_vit_small": 224}  # pixels; its position embeddings are stored for 518, five times the tokens
 MINI = {"img_size": 64, "patch_size": 8, "embed_dim": 192, "depth": 6, "num_heads": 3}
 
 
@@ -28,7 +30,7 @@ def load_backbone(
 ) -> ViT:
     """Load a VisionTransformer without head, frozen and in eval mode.
 
-    name: 'peftlab_vit_mini' (embedded, 64 px), a timm id with its tag such as
+    name: 'peftlab_vit_mini' (embedded, 64 px), 'peftlab_vit_small' (embedded, 224 px), a timm id with its tag such as
         'vit_base_patch16_224.augreg_in21k', or a local .safetensors / .npz file.
     pretrained: False gives the architecture with random weights (a control, or a fast test).
     img_size: side in pixels, or (height, width), if other than the checkpoint's: multiples of the patch size. Position
@@ -47,6 +49,7 @@ def load_backbone(
     with located(repr(name)):
         check_plain(loaded)
     vit: ViT = loaded.requires_grad_(False).eval()
+    img_size = SIDES.get(name) if img_size is None else img_size
     if img_size is not None:
         resample(vit, (img_size, img_size) if isinstance(img_size, int) else img_size)
     if not vit.patch_embed.proj.weight.is_meta:

@@ -37,7 +37,7 @@ class Scale(nn.Module):
         return torch.cat([self.l[part] if part in self.l else ones for part in self.parts])
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        return self.vector() * x
+        return (self.vector() * x).to(x.dtype)  # under autocast, what follows stays in bf16
 
 
 @register("ia3")

@@ -40,5 +40,6 @@ def test_the_reference_belongs_to_the_embedded_backbone():
     assert reference.shape == (6, 2, 192) and (reference[:, 1] > 0).all()
     noise = shift.distance(shift.channel_statistics(load_backbone(), PIXELS), reference)
     assert (noise > 0.3).all()
-    with pytest.raises(PeftlabError, match="no statistics of vit_base"):
-        shift.reference_statistics("vit_base")
+    for name in ("vit_base", "peftlab_vit_small"):
+        with pytest.raises(PeftlabError, match=f"no statistics of {name}"):
+            shift.reference_statistics(name)

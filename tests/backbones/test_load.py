@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
-from timm.models.vision_transformer import VisionTransformer
+from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from peftlab.backbones.identity import check_stages, fingerprint, probe
 from peftlab.backbones.load import EMBEDDED, load_backbone, save_backbone
@@ -25,10 +25,36 @@ def test_embedded_backbone_is_small_plain_and_frozen():
     assert vit(torch.zeros(1, 3, 64, 64)).isfinite().all()
 
 
-def test_model_card_states_the_weights_checksum():
+@pytest.mark.parametrize("size", [112, (112, 224)])
+def test_the_strong_embedded_backbone_is_what_timm_makes_of_its_file(size):
+    vit = load_backbone("peftlab_vit_small", img_size=size)
+    same = timm.create_model("vit_small_patch14_reg4_dinov2", num_classes=0, img_size=size).eval()
+    stored = {name: t.float() for name, t in load_file(EMBEDDED["peftlab_vit_small"]).items()}
+    same.load_state_dict(checkpoint_filter_fn(stored, same))
+    assert repr(vit) == repr(same) and vit.no_embed_class and vit.num_prefix_tokens == 5
+    x = torch.randn(1, 3, *input_size(vit))
+    with torch.inference_mode():
+        assert torch.equal(vit.forward_features(x), same.forward_features(x))
+
+
+def test_the_strong_embedded_backbone_has_one_fingerprint_at_every_size(monkeypatch):
+    monkeypatch.setattr("peftlab.backbones.load.check_stages", lambda vit: None)  # 1,374 tokens, twice
+    name, stored = "peftlab_vit_small", load_file(EMBEDDED["peftlab_vit_small"])
+    vit, whole = load_backbone(name), load_backbone(name, img_size=518)
+    assert input_size(vit) == (224, 224) and vit.peftlab_name == name
+    assert fingerprint(vit) == fingerprint(whole)
+    assert {key: t.half().equal(stored[key]) for key, t in whole.state_dict().items()} == dict.fromkeys(stored, True)
+    noise = load_backbone(name, pretrained=False)
+    assert input_size(noise) == (224, 224) and fingerprint(noise) != fingerprint(vit)
+    with pytest.raises(PeftlabError, match="multiple of the patch size 14, up to 4096; the next smaller one is 56"):
+        load_backbone(name, img_size=64)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_model_card_states_the_weights_checksum(name):
     import hashlib
 
-    file = EMBEDDED["peftlab_vit_mini"]
+    file = EMBEDDED[name]
     assert hashlib.sha256(file.read_bytes()).hexdigest() in file.with_suffix(".md").read_text()
 
 

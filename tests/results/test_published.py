@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 
 from peftlab.common.errors import DataError
 from peftlab.common.paths import REPOSITORY
@@ -62,7 +63,7 @@ def test_published_means_are_those_of_the_sources():
     assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
 
 
-@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection"])
+@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection", "precision"])
 def test_measured_tables_are_what_their_grids_say(name):
     table, grid = read_results(name), yaml.safe_load((REPOSITORY / "grids" / f"{name}.yaml").read_text())
     rows = table if "evaluate_each_epoch" in grid else table[table["train_split"] == "train800val200"]
@@ -83,6 +84,20 @@ def test_the_comparison_is_complete_and_its_test_splits_were_opened_once():
 
 def test_runs_for_test_set_selection_say_so():
     assert set(read_results("test_selection")["evaluated_each_epoch"]) == {"val200 test"}
+
+
+def test_readme_says_how_far_the_precisions_differ():
+    """Between runs that differ in nothing else, in points, and beside it the spread over seeds."""
+    table = read_results("precision")
+    accuracy = 100 * table.pivot(index=["method", "task", "seed"], columns="precision", values="test_accuracy")
+    difference = accuracy["bf16"] - accuracy["fp32"]
+    low, high = stats.t.interval(0.95, len(difference) - 1, difference.mean(), stats.sem(difference))
+    spread = accuracy["fp32"].groupby(["method", "task"]).var().mean() ** 0.5
+    readme = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert f"In {len(difference)} pairs of runs" in readme and f"differed by {difference.mean():.2f} points" in readme
+    assert f"{low:.2f} to {high:.2f}, at most {difference.abs().max():.1f})" in readme
+    assert f"where seeds differ by {spread:.1f} (standard deviation)" in readme
+    assert difference.groupby(["method", "task"]).mean().abs().max() < spread
 
 
 def test_readme_shows_the_measured_table():

@@ -20,6 +20,7 @@ from peftlab.analysis.probes import knn_accuracy, linear_probe_accuracy
 from peftlab.backbones.load import load_backbone, save_backbone
 from peftlab.backbones.protocols import get_protocol
 from peftlab.common.files import write_json, write_text
+from peftlab.tasks.load import available_tasks
 
 NAME = "peftlab_vit_small"
 ARCHITECTURE = {  # timm's entry vit_small_patch14_reg4_dinov2, as keywords of VisionTransformer
@@ -38,7 +39,7 @@ CARD = Path(__file__).with_name("embedded_card.md")
 
 
 def measure(file, root):
-    """Accuracies of the weights in a file on tasks under a folder: {measure: {backbone: {task: accuracy}}}."""
+    """Accuracies of the weights in a file on every task under a folder: {measure: {backbone: {task: accuracy}}}."""
     torch.manual_seed(0)
     vits = {
         f"{NAME}, 224 px": load_backbone(str(file), img_size=224),
@@ -47,7 +48,7 @@ def measure(file, root):
         "peftlab_vit_mini, 64 px": load_backbone(),
     }
     measures = (linear_probe_accuracy, partial(knn_accuracy, k=NEIGHBOURS))
-    found = {label: probe(vit, root, measures=measures, protocol=PROTOCOL) for label, vit in vits.items()}
+    found = {label: probe(vit, root, available_tasks(root), measures, PROTOCOL) for label, vit in vits.items()}
     return {key: {label: rows[i] for label, rows in found.items()} for i, key in enumerate(("linear", "neighbours"))}
 
 

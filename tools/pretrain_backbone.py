@@ -264,10 +264,10 @@ def distil(model, pixels, tokens, args, device):
 
 
 @torch.no_grad()
-def probe(vit, root, measures=(linear_probe_accuracy,), protocol=PRECISE):
+def probe(vit, root, tasks=PROBE_TASKS, measures=(linear_probe_accuracy,), protocol=PRECISE):
     """Each measure of frozen features (CLS and mean patch token): {task: accuracy on 500 test images, "mean": ...}."""
     rows = [{} for _ in measures]
-    for name in PROBE_TASKS:
+    for name in tasks:
         task = load_task(name, root)
         train = cls_and_patches(vit, task, "train800val200", protocol=protocol)
         test = cls_and_patches(vit, task, "test", limit=500, protocol=protocol)

@@ -3,12 +3,12 @@
     python benchmarks/against_hf_peft.py --batch-size 64
     python benchmarks/against_hf_peft.py --backbone peftlab_vit_small --img-size 112
 
-Both sides compute the same function on the same timm ViT: LoRA of rank 8 on the
-fused qkv, (IA)3 on qkv and the input of fc2. HF peft is measured twice: as its users run it on a CPU, in fp32 with
-timm's fused attention; and under the settings that `peftlab.fit` chooses here ("same settings": bf16 autocast with
-explicit attention, where the processor has bf16 arithmetic). Steps are taken in turns, so that whatever else the
-machine does falls on all alike; the ratio is formed within each round, and its median and quartiles over rounds are
-printed. Needs the extra: pip install 'peftlab[hf]'.
+Both sides compute the same function on the same timm ViT: LoRA of rank 8 on the fused qkv, (IA)3 on qkv and the input
+of fc2. HF peft is measured twice: as its users run it on a CPU, in fp32 with timm's fused attention; and under the
+settings that `peftlab.fit` chooses here ("same settings": bf16 autocast with explicit attention, where the processor
+has bf16 arithmetic). Steps are taken in turns, so that whatever else the machine does falls on all alike; the ratio is
+formed within each round, and its median and quartiles over rounds are printed. Needs the extra: pip install
+'peftlab[hf]'.
 
 Floors, for the same batch and settings: a frozen forward pass; and a forward pass with a backward pass to the tokens
 that enter the first block, which every method that changes the first block has to make.

@@ -20,9 +20,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.preprocess import input_size
-from ..backbones.protocols import PRECISIONS
 from ..backbones.types import ViT
-from ..common.errors import PeftlabError, check_choice
+from ..common.errors import PeftlabError
 from ..common.progress import progress
 from ..methods import FAMILIES, METHODS, Method, PeftModel, attach, create_method
 from ..training.loop import parameter_groups
@@ -36,7 +35,7 @@ Inputs: TypeAlias = Shaped[Tensor, "batch ..."]  # images, or whatever the model
 def objective(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
     """The scalar that training minimises: the method's own loss, or cross-entropy for a model that is not ours."""
     logits = model(x)
-    return model.loss(logits, y)["loss"] if isinstance(model, PeftModel) else F.cross_entropy(logits, y)
+    return model.loss(logits, y)["loss"] if isinstance(model, PeftModel) else F.cross_entropy(logits.float(), y)
 
 
 def flops(model: nn.Module, x: Inputs) -> tuple[int, int]:
@@ -48,6 +47,7 @@ def flops(model: nn.Module, x: Inputs) -> tuple[int, int]:
     >>> flops(nn.Linear(12, 2), torch.zeros(1, 12))  # 12 x 2 products and sums, as many for the gradient of the weight
     (48, 96)
     """
+    # Explicit, for older FlopCounterModes count the fused CPU kernel as 0.
     with explicit_attention(model), FlopCounterMode(display=False) as forward, torch.no_grad():
         model(x)
     with explicit_attention(model), FlopCounterMode(display=False) as both:
@@ -198,7 +198,6 @@ def costs(
 ) -> dict[str, Any]:
     """One row of the cost card as a dict; see `cost_card`. Raises PeftlabError for sizes that mean nothing."""
     where = pick_device(device)
-    check_choice("precision", precision, PRECISIONS)
     precision = pick_precision(precision, where)
     if not 1 <= batch_size <= LARGEST_BATCH:
         raise PeftlabError(f"batch_size is {batch_size}, but must lie between 1 and {LARGEST_BATCH}")

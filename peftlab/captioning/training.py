@@ -18,9 +18,9 @@ from ..common.files import read_tensors, write_tensors
 from ..methods.core.load import load_tensors
 from ..tasks.captions import CaptionTask
 from ..training.loop import train
-from ..training.precision import arithmetic, pick_device, pick_precision
+from ..training.precision import arithmetic, pick_device
 from ..training.run import Run, last_spec
-from ..training.spec import RunSpec, of_backbone
+from ..training.spec import RunSpec, of_backbone, settle
 from .captioner import IGNORED, Captioner
 from .interface import CausalLM
 from .load import SCENES_CAPTIONER
@@ -73,10 +73,8 @@ def make_spec(
     SEEDS.check("seed", seed)
     check_at_least("train_images", train_images, 1)
     (vit, lm), device = model.frozen, pick_device(device)
-    lr = recipe.pop("lr", None)
-    lr = LEARNING_RATES[model.options.get("kind", model.method)] if lr is None else lr
-    protocol = PROTOCOL.with_recipe(lr=lr, **recipe)
-    protocol = protocol.with_recipe(precision=pick_precision(protocol.recipe.precision, device))
+    lr = LEARNING_RATES[model.options.get("kind", model.method)]
+    protocol = settle(PROTOCOL, lr, device, recipe)
     return CaptionSpec(
         task=task.name,
         synthetic=task.synthetic,

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..common.errors import PeftlabError, near
+from ..backbones.protocols import PRECISIONS
+from ..common.errors import PeftlabError, check_choice, near
 
 
 def devices() -> list[str]:
@@ -40,9 +41,12 @@ def has_bf16(device: torch.device) -> bool:
 def pick_precision(precision: str, device: torch.device) -> str:
     """The precision asked for; of "auto", bf16 where the device has its arithmetic, else fp32.
 
+    Raises PeftlabError for one that is not among PRECISIONS.
+
     >>> pick_precision("fp32", torch.device("cpu"))
     'fp32'
     """
+    check_choice("precision", precision, PRECISIONS)
     return precision if precision != "auto" else "bf16" if has_bf16(device) else "fp32"
 
 

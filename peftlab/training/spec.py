@@ -112,7 +112,7 @@ def make_spec(
             "attach with num_classes=task.num_classes"
         )
     protocol, device = get_protocol(protocol), pick_device(device)
-    settled = settle(protocol, model, device, recipe)
+    settled = settle(protocol, protocol.learning_rate(model.method), device, recipe)
     spec = RunSpec(
         task=task.name,
         synthetic=task.synthetic,
@@ -142,19 +142,18 @@ def make_spec(
         method=first.method.name,
         options=json.dumps(first.method.options()),
         start=first.digest(),
-        protocol=settle(protocol, first, device, of_first),
+        protocol=settle(protocol, protocol.learning_rate(first.method), device, of_first),
         evaluate_each_epoch=(),
     )
     return replace(spec, before=before)
 
 
-def settle(protocol: Protocol, model: PeftModel, device: torch.device, recipe: dict[str, Any]) -> Protocol:
+def settle(protocol: Protocol, lr: float, device: torch.device, recipe: dict[str, Any]) -> Protocol:
     """The protocol with the fields of a recipe, and with what is then used where they leave it open.
 
-    That is the lr which the protocol or the method says, and the precision that suits the device.
+    That is this lr, and the precision that suits the device.
     """
-    lr = recipe.get("lr")
-    protocol = protocol.with_recipe(**recipe | {"lr": protocol.learning_rate(model.method) if lr is None else lr})
+    protocol = protocol.with_recipe(**recipe | {"lr": lr if recipe.get("lr") is None else recipe["lr"]})
     return protocol.with_recipe(precision=pick_precision(protocol.recipe.precision, device))
 
 

@@ -3,6 +3,7 @@
 runs/<run id>/run.json               everything about the run: what, on what, how, with which result
 runs/<run id>/curves.csv             one row an epoch
 runs/<run id>/adapter.{json,safetensors}
+runs/<run id>/predictions.safetensors  the class predicted for every image of the splits that were measured
 runs/<run id>/state.safetensors      only while a run is unfinished: what is needed to go on
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..backbones.preprocess import input_size, prepare, prepare_for
 from ..backbones.protocols import Preprocessing, Protocol, get_protocol
 from ..backbones.stages import run_stages
-from ..backbones.types import Images, Logits, ViT
+from ..backbones.types import Images, Labels, Logits, ViT
 from ..common.progress import progress
 from ..tasks.task import Task
 from .precision import computing, pick_device, pick_precision
@@ -70,7 +70,11 @@ def evaluate(
     model: Any, task: Task, split: str, protocol: str | Protocol = "peftlab", device: str | torch.device | None = None
 ) -> dict[str, Any]:
     """-> {'accuracy': top-1 in [0, 1], 'loss': mean cross-entropy in nats, 'images': n}. Keeps no record."""
-    logits, labels = predict(model.vit, task, split, protocol, device), torch.from_numpy(task.labels(split))
+    return measures(predict(model.vit, task, split, protocol, device), torch.from_numpy(task.labels(split)))
+
+
+def measures(logits: Logits, labels: Labels) -> dict[str, Any]:
+    """What `evaluate` says of logits."""
     return {
         "accuracy": (logits.argmax(1) == labels).double().mean().item(),
         "loss": F.cross_entropy(logits, labels).item(),

@@ -10,8 +10,8 @@
       linear: {}
 
 Further keys: backbone, img_size, root, protocol, tune_on, evaluate_each_epoch, train_images. recipe, and each method's
-entry beside its options, may set epochs, batch_size, lr, weight_decay, precision, first_lr and first_epochs; the
-entry's count. Numbers may be written as text, as YAML takes 1e-3 to be.
+entry beside its options, may set epochs, batch_size, lr, weight_decay, drop_path, precision, first_lr and
+first_epochs; the entry's count. Numbers may be written as text, as YAML takes 1e-3 to be.
 
 Whoever has only one combination needs no tuning. Candidates are trained on train800 with the first seed and compared
 on val200; the best is trained on train800val200 with every seed. Each task chooses its own, unless tune_on lists
@@ -86,6 +86,7 @@ class Settings(BaseModel):
     batch_size: Whole | None = None
     lr: Real | None = None
     weight_decay: Real | None = None
+    drop_path: Real | None = None
     precision: str | None = None
     first_lr: Real | None = None
     first_epochs: Whole | None = None

@@ -19,7 +19,8 @@ from ..common.errors import PeftlabError
 from ..common.files import sweep_parts
 from ..methods import load_adapter
 from ..results.ledger import read_curves, read_record, write_curves, write_record
-from .evaluate import evaluate
+from ..results.predictions import write_predictions
+from .evaluate import measures, predict
 from .spec import RunSpec
 
 Spec = TypeVar("Spec", bound=RunSpec)
@@ -108,8 +109,11 @@ class Run:
         return result[self.headline]
 
     def measure(self, split: str) -> dict[str, Any]:
-        """What is recorded of a split."""
-        return evaluate(self.trained_model(), self.task, split, self.spec.protocol, self.device)
+        """What is recorded of a split; the prediction for each of its images is kept beside the record."""
+        logits = predict(self.trained_model().vit, self.task, split, self.spec.protocol, self.device)
+        labels = torch.from_numpy(self.task.labels(split))
+        write_predictions(self.folder, split, logits.argmax(1), labels)
+        return measures(logits, labels)
 
     def trained_model(self) -> Any:
         """The model as this run left it. Raises PeftlabError where the backbone's weights were changed since."""

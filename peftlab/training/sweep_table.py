@@ -16,6 +16,7 @@ import pandas as pd
 from ..common.errors import DataError, PeftlabError
 from ..common.files import require_writable, sweep_parts, write_text
 from ..results.ledger import read_curves, read_record
+from ..results.predictions import divide, run_predictions, table_predictions, write_table_predictions
 from .grid import Grid
 from .plan import Job, Specs, every_job, identity, judged_on, tuning_jobs
 from .spec import RunSpec
@@ -43,6 +44,7 @@ class SweepTable:
         if self.columns and "label" not in self.columns:  # a ledger's
             self.columns.insert(0, "label")
         self.rows = by_run(self.given, self.file)
+        self.predictions = table_predictions(self.file) if self.file else {}
         self.kinds = {run.rpartition("-")[0] for run in self.rows}
         self.written = _as_csv(self.columns, self.given)
 
@@ -86,6 +88,7 @@ class SweepTable:
     def add(self, run: str, runs: Path) -> None:
         """Take the rows of a finished run from the ledger."""
         row = {"label": "", "run": run} | (read_record(runs / run) or {})
+        self.predictions |= run_predictions(runs / run, run, row.get("data", ""))
         # The run's own entries win: its lr is the peak, that of an epoch the last rate in it.
         epochs = read_curves(runs / run).to_dict("records") if self.grid.evaluate_each_epoch else [{}]
         rows: list[dict[Any, Any]] = [epoch | row for epoch in epochs]
@@ -101,6 +104,8 @@ class SweepTable:
         sweep_parts(self.file.parent)
         text = _as_csv(self.columns, self.of(results) + self.others(results))
         if text != self.written:
+            if self.predictions:  # first: of a row in the table they are there
+                write_table_predictions(self.file, self.predictions)
             write_text(self.file, text)
             self.written = text
 
@@ -112,6 +117,9 @@ class SweepTable:
         file = self.file.with_suffix(f".others{self.file.suffix}")
         columns, before = read_cells(file)
         columns += [name for name in self.columns if name not in columns]
+        theirs, self.predictions = divide(self.predictions, {row["run"] for row in others})
+        if theirs:
+            write_table_predictions(file, table_predictions(file) | theirs)
         write_text(file, _as_csv(columns, before + [row for row in others if row not in before]))
         self.given = []
         self.write(results)

@@ -91,7 +91,7 @@ def test_interrupted_run_resumes_to_the_same_weights(method, precision, backbone
 def test_test_split_opens_once(backbone, tiny_task, monkeypatch):
     run = fit(attach(backbone, "linear", 3), tiny_task, **SMALL)
     first = run.evaluate("test")
-    monkeypatch.setattr(running, "evaluate", lambda *a, **k: pytest.fail("opened twice"))
+    monkeypatch.setattr(running, "measures", lambda *a, **k: pytest.fail("opened twice"))
     assert run.evaluate("test") == first
     assert run.record["test_opened"]
 
@@ -99,12 +99,12 @@ def test_test_split_opens_once(backbone, tiny_task, monkeypatch):
 def test_opening_is_recorded_even_if_evaluation_crashes(backbone, tiny_task, monkeypatch):
     """And nothing is lost: nobody has seen a number yet, so it may be taken again; the first opening stays."""
     run = fit(attach(backbone, "linear", 3), tiny_task, **SMALL)
-    monkeypatch.setattr(running, "evaluate", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(running, "measures", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.evaluate("test")
     opened = run.record["test_opened"]
     assert opened and run.record["test_accuracy"] is None
-    monkeypatch.setattr(running, "evaluate", lambda *a, **k: {"accuracy": 0.5})
+    monkeypatch.setattr(running, "measures", lambda *a, **k: {"accuracy": 0.5})
     assert run.evaluate("test") == run.record["test_accuracy"] == 0.5 and run.record["test_opened"] == opened
 
 

@@ -18,6 +18,7 @@ import peftlab.training.sweep as sweeping
 from peftlab.cli import main
 from peftlab.common.errors import DataError, PeftlabError
 from peftlab.results.ledger import read_ledger
+from peftlab.results.predictions import correct, table_file
 from peftlab.training.estimate import estimate
 from peftlab.training.grid import read_grid
 from peftlab.training.sweep import sweep
@@ -169,6 +170,22 @@ def test_stopped_while_it_writes(how, grid, tmp_path, monkeypatch):
 
     assert stopped_everywhere(lambda: sweep(of_linear, runs, table=folder / "all.csv"), folder, how, readable) > 10
     assert len(read_cells(folder / "all.csv")[1]) == 2 and len(read_cells(folder / "all.others.csv")[1]) == 1
+
+
+def test_predictions_stand_beside_the_table_and_say_what_its_rows_say(world, table, grid, trained, tmp_path):
+    shutil.copy(table_file(world / "whole.csv"), table_file(table))
+    sweep(grid(), tmp_path / "runs", table=table)
+    rows = pd.read_csv(table)
+    for split, column in (("val200", "val_accuracy"), ("test", "test_accuracy")):
+        right = correct(table, rows, split)
+        assert not trained and set(right) == set(rows.dropna(subset=column)["run"])
+        assert {run: each.mean() for run, each in right.items()} == pytest.approx(
+            rows.set_index("run")[column][[*right]].to_dict()
+        )
+    changed = grid(methods={"linear": {"lr": [1e-3, 1e-2]}, "two_stage": {"channels": 2, "lr": 0.03}})
+    sweep(changed, tmp_path / "runs", table=table)
+    for file in (table, tmp_path / "all.others.csv"):  # what is set aside takes its predictions along
+        assert set(correct(file, rows := pd.read_csv(file))) == set(rows.dropna(subset="test_accuracy")["run"])
 
 
 def test_another_recipe_is_another_run(table, grid, trained, tmp_path, capsys):

@@ -17,9 +17,10 @@ COSTS = {
 def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Test accuracies in % -> DataFrame of text, a row a method, the best mean first.
 
-    A task's column: mean over seeds and half of Student's 95 % interval. Averages, with bootstrap intervals over tasks
-    and seeds, are there where every method has every task and seed and all tasks are of one kind. costs: a cost card
-    indexed like the methods; its columns come first.
+    A task's column: mean over seeds and, from three of them on, half of Student's 95 % interval (two seeds leave one of
+    nine standard deviations on either side). Averages, with bootstrap intervals over tasks and seeds, are there where
+    every method has every task and seed and all tasks are of one kind. costs: a cost card indexed like the methods;
+    its columns come first.
     """
     order = ledger.groupby("task")["group"].first().sort_values(kind="stable").index
     values = 100 * ledger.set_index([by, "task"])["test_accuracy"]
@@ -40,7 +41,7 @@ def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFram
 
 def _with_half_interval(values: pd.Series) -> str:
     mean, _, high = mean_interval(values)
-    return f"{mean:.1f}" if high != high else f"{mean:.1f} ± {high - mean:.1f}"
+    return f"{mean:.1f}" if len(values) < 3 else f"{mean:.1f} ± {high - mean:.1f}"
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -142,7 +142,8 @@ def sweep(args: argparse.Namespace) -> int:
         raise PeftlabError("a Dask cluster is named by both: --backend dask --scheduler tcp://host:8786")
     if args.csv:
         require_writable(args.csv)  # at once, not after the grid was checked
-    grid = read_grid(args.grid)
+    size = {"img_size": args.img_size} if args.backbone or args.img_size else {}  # the grid's is for its own backbone
+    grid = read_grid(args.grid, **size, **({"backbone": args.backbone} if args.backbone else {}))
     how = {"runs": args.runs, "processes": args.jobs, "table": args.csv}
     with on_cluster(args.scheduler) if args.scheduler else contextlib.nullcontext():
         if args.dry_run:
@@ -179,6 +180,13 @@ def compare(args: argparse.Namespace) -> None:
         if missing := sorted(set(table["label"].astype(str)) - set(costs.index.astype(str))):
             raise DataError(f"{args.costs}: has no row {', '.join(missing)}. Make it with: peftlab costs --grid --csv")
     print(markdown(comparison_table(table, costs=costs)))
+
+
+def claims(args: argparse.Namespace) -> None:
+    from .analysis.claims import as_markdown, judge, read_claims
+
+    claims = read_claims()
+    print(as_markdown(claims, judge(claims)), end="")
 
 
 _COMPARED = ("label", "task", "group", "synthetic", "seed", "train_split", "test_accuracy")
@@ -337,6 +345,8 @@ def parser() -> argparse.ArgumentParser:
 
     new = command("sweep", sweep, "methods x tasks x seeds x hyper-parameters from a YAML grid, resumable")
     new.add_argument("grid", type=_file, metavar="GRID.yaml", help="see the README")
+    new.add_argument("--backbone", help="in place of the grid's, at its own size: name, timm id with tag, weights file")
+    new.add_argument("--img-size", type=int, help="side in pixels, in place of the grid's or the checkpoint's")
     new.add_argument("--jobs", type=int, default=1, help="local processes, or how many runs a cluster gets at once")
     new.add_argument("--backend", choices=["dask"], help="run on a Dask cluster; needs pip install 'peftlab[cluster]'")
     new.add_argument("--scheduler", metavar="ADDRESS", help="of the cluster, as tcp://host:8786")
@@ -351,6 +361,8 @@ def parser() -> argparse.ArgumentParser:
     new = command("compare", compare, "the table of methods and tasks of a sweep, with intervals, as Markdown")
     new.add_argument("table", type=_file, metavar="TABLE.csv", help="what peftlab sweep --csv wrote")
     new.add_argument("--costs", type=_file, metavar="COSTS.csv", help="what peftlab costs --csv printed")
+
+    command("claims", claims, "what the papers claim, held against the tables in results/, as Markdown")
 
     new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
     new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")

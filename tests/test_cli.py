@@ -220,6 +220,8 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "sweep grid.yaml --csv table.csv --dry-run": "table.csv: has no column run",
     "sweep grid.yaml --jobs 0 --dry-run": "jobs) is 0",
     "sweep grid.yaml --runs file": "file: is not a folder",
+    "sweep grid.yaml --backbone peftlab_vit_mni": "did you mean 'peftlab_vit_mini'",
+    "sweep grid.yaml --img-size 7": "img_size is 7",
     "compare": "required: TABLE.csv",
     "compare missing.csv": "missing.csv: no such file",
     "compare folder": "folder: is not a file",

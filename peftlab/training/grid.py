@@ -119,10 +119,13 @@ class Grid(BaseModel):
         return {label: _candidates(self, label) for label in self.methods}
 
 
-def read_grid(file: str | Path) -> Grid:
-    """A Grid from a YAML file. Raises PeftlabError for what it does not understand, before anything runs."""
+def read_grid(file: str | Path, **changes: Any) -> Grid:
+    """A Grid from a YAML file, with some of its keys replaced.
+
+    Raises PeftlabError for what it does not understand, before anything runs.
+    """
     with located(file):
-        return Grid(**_read_yaml(Path(file)))
+        return Grid(**_read_yaml(Path(file)) | changes)
 
 
 def grid_methods(grid: Grid) -> dict[str, Method]:

@@ -455,3 +455,14 @@ def test_dry_run_command(table, grid, trained, tmp_path, capsys):
     assert "tuning done  tuning left  final done  final left  minutes a run" in out and "core-hours" in out
     assert "2 of 6 runs left: 0.00 core-hours" in out and content(tmp_path) == before and not trained
     assert main(command) == 0 and len(trained) == 3 and len(lines(table)) == 1 + 6
+
+
+def test_another_backbone_by_command(world, grid, trained, tmp_path, capsys):
+    """A grid is repeated on another backbone, at that one's size, into a table of its own."""
+    grid(methods=LINEAR, seeds=[0], tasks=["eurosat"], img_size=8)
+    other = shutil.copy(world / "tiny.safetensors", tmp_path / "other.safetensors")
+    command = ["sweep", str(tmp_path / "grid.yaml"), "--runs", str(tmp_path / "runs"), "--backbone", str(other)]
+    assert main([*command, "--csv", str(tmp_path / "own.csv")]) == 0
+    assert main([*command, "--img-size", "8", "--csv", str(tmp_path / "small.csv")]) == 0
+    rows = [pd.read_csv(tmp_path / name).iloc[0] for name in ("own.csv", "small.csv")]
+    assert [row["img_size"] for row in rows] == [16, 8] and len(trained) == 2, rows

@@ -1,6 +1,6 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from . import captioning, comparison, gift, gist, protocols, two_stage
+from . import captioning, claims, comparison, evidence, gift, gist, protocols, two_stage
 from .attention_overlay import attention
 from .block_diagram import block, blocks
 from .changes import change_map, gradient_map
@@ -18,10 +18,12 @@ __all__ = [
     "blocks",
     "captioning",
     "change_map",
+    "claims",
     "class_balance",
     "comparison",
     "costs",
     "curves",
+    "evidence",
     "explore",
     "feature_plane",
     "gift",

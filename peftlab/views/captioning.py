@@ -220,3 +220,26 @@ def gains(table: pd.DataFrame, ax: Axes | None = None, floor: float | None = Non
     ax.set(ylabel="perplexity", ylim=(1, 1 + 1.25 * (np.nanmax(table.to_numpy()) - 1)))
     ax.legend(frameon=False, fontsize=8, ncols=len(table.columns), loc="upper center")
     return ax
+
+
+def by_data(measured: pd.DataFrame, ways: Mapping[str, str], ax: Axes | None = None) -> Axes:
+    """Test perplexity against the number of training scenes, a line a way to train; dots are seeds -> Axes.
+
+    measured: `read_results("captioning")`. ways: {name in the legend: beginning of the labels}, the first one in red.
+    """
+    ax, ends = axes_or_new(ax, (6.5, 3.8)), {}
+    for i, (name, label) in enumerate(ways.items()):
+        rows = measured[measured["label"].str.match(f"{label}, [0-9]+ scenes$")]
+        means, color = rows.groupby("train_images")["test_perplexity"].mean(), PALETTE[(3, 7, 0, 2)[i]]
+        ax.plot(rows["train_images"], rows["test_perplexity"], "o", color=color, alpha=0.5, markersize=4)
+        ax.plot(means.index, means, marker="osD^"[i], color=color, label=name)
+        ends[name] = means
+    table = pd.DataFrame(ends)
+    ax.set(xscale="log", yscale="log", xlabel="training scenes (log)", ylabel="test perplexity (log)")
+    ax.set_xticks(table.index, [str(n) for n in table.index])
+    ax.set_yticks([2, 3, 5, 8], ["2", "3", "5", "8"])
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+    best = table.idxmin(axis=1)
+    ax.set_title("best with " + ", ".join(f"{n} scenes: {best[n]}" for n in table.index), fontsize=10, loc="left")
+    return ax

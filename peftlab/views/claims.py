@@ -1,0 +1,39 @@
+"""Claims of papers as a picture: our differences, their intervals and what follows from them."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ..analysis.claims import VERDICTS
+from .style import PALETTE, axes_or_new
+
+MARKS = dict(zip(VERDICTS, ("D", "v", "o"), strict=True))  # told apart by form, too
+COLORS = dict(zip(VERDICTS, (PALETTE[2], PALETTE[1], "0.45"), strict=True))
+
+
+def contrasts(judged: pd.DataFrame, unit: str = "points of test accuracy", ax: Axes | None = None) -> Axes:
+    """Differences that speak to claims, a row each -> Axes. judged: from `analysis.claims.judge`.
+
+    Thin lines are intervals over tasks and seeds, wide pale ones those over test images; marks say supported
+    (diamond), contradicted (triangle) or open (circle).
+    """
+    ax = axes_or_new(ax, (7.5, 0.36 * len(judged) + 1.2))
+    rows = judged.to_dict("records")
+    for y, row in enumerate(rows):
+        size, color = row["difference"], COLORS.get(row["verdict"], COLORS[VERDICTS[2]])
+        if not np.isnan(row["images"]):
+            span = [size - row["images"], size + row["images"]]
+            ax.plot(span, [y, y], color=color, alpha=0.25, linewidth=9, solid_capstyle="butt")
+        ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2)
+        ax.plot(size, y, MARKS.get(row["verdict"], "o"), color=color, markersize=8)
+        text = f"{size:+.1f}" if abs(size) >= 1 else f"{size:+.2f}"
+        ax.text(1.01, y, f"{text}  {row['verdict']}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+    ax.axvline(0, color="0.3", linewidth=1)
+    expected = [" (equal?)" if row["expected"] == "equal" else "" for row in rows]
+    names = [f"{row['of']} − {row['than']}{end}" for row, end in zip(rows, expected, strict=True)]
+    ax.set_yticks(range(len(rows)), names, fontsize=9)
+    ax.set(ylim=(len(judged) - 0.5, -0.5), xlabel=unit)
+    counts = judged["verdict"].value_counts()
+    parts = [f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS[:2]]
+    ax.set_title(f"{', '.join(parts)}, of {len(judged)} differences", fontsize=10, loc="left")
+    return ax

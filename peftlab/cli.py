@@ -345,7 +345,9 @@ def parser() -> argparse.ArgumentParser:
 
     new = command("sweep", sweep, "methods x tasks x seeds x hyper-parameters from a YAML grid, resumable")
     new.add_argument("grid", type=_file, metavar="GRID.yaml", help="see the README")
-    new.add_argument("--backbone", help="in place of the grid's, at its own size: name, timm id with tag, weights file")
+    new.add_argument(
+        "--backbone", help="in place of the grid's, at its own size: name, timm id with tag, weights file"
+    )
     new.add_argument("--img-size", type=int, help="side in pixels, in place of the grid's or the checkpoint's")
     new.add_argument("--jobs", type=int, default=1, help="local processes, or how many runs a cluster gets at once")
     new.add_argument("--backend", choices=["dask"], help="run on a Dask cluster; needs pip install 'peftlab[cluster]'")

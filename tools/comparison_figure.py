@@ -11,11 +11,12 @@ from peftlab.views import comparison
 
 
 def main():
-    table, costs = read_results("comparison"), read_results("costs").set_index("method")
+    table = read_results("strength")
     final = table[table["train_split"] == "train800val200"]
+    parameters = final.groupby("label")["parameters"].first()
     figure, axes = plt.subplots(1, 2, figsize=(15, 6), width_ratios=(1.5, 1), layout="constrained")
     comparison.heatmap(final, by="label", ax=axes[0])
-    comparison.front(final, costs["parameters"], "trained parameters without head", by="label", ax=axes[1])
+    comparison.front(final, parameters, "trained parameters without head", by="label", ax=axes[1])
     figure.savefig(REPOSITORY / "docs" / "comparison.png", dpi=110)
 
 

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from support import make_task
 from timm.models.vision_transformer import VisionTransformer
 
+from peftlab.backbones.identity import described_once
 from peftlab.backbones.load import save_backbone
 from peftlab.backbones.types import ViT
 from peftlab.common import files
@@ -39,7 +40,7 @@ from peftlab.training.grid import read_grid
 from peftlab.training.plan import backbone
 from peftlab.training.run import Run
 
-SHAPE = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+SHAPE = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 FIT = {"epochs": 2, "batch_size": 4, "device": "cpu"}
 CLASSES = ("even", "odd")
 METHODS = {"linear": {"lr": [1e-3, 1e-2]}, "two_stage": {"channels": 2}}  # one to tune, one with a first stage
@@ -255,10 +256,11 @@ def main(campaigns: list[str]) -> None:
         os.environ["PEFTLAB_CACHE"] = str(folder / "cache")
         make_world(folder)
         world = World(folder)
-        for i, each in enumerate(campaigns):
-            call, how, *sample = each.split(", ")
-            found = campaign(world, folder / f"{i}", call, how, int(sample[0]) if sample else None)
-            print(json.dumps(found), flush=True)
+        with described_once(world.backbone):  # no trial changes it
+            for i, each in enumerate(campaigns):
+                call, how, *sample = each.split(", ")
+                found = campaign(world, folder / f"{i}", call, how, int(sample[0]) if sample else None)
+                print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -75,13 +75,17 @@ def test_an_installed_package_works_in_any_folder(elsewhere):
     code = "import peftlab as pl; print(pl.__file__, len(pl.read_results('published')) > 0)"
     assert elsewhere("python", "-c", code).split() == [str(elsewhere.package / "__init__.py"), "True"]
     assert elsewhere("peftlab", "--version").strip() == elsewhere("python", "-m", "peftlab", "--version").strip()
-    listed = elsewhere("peftlab", "backbones")
+
+    def commands(*lines):  # one after the other in one process, which has imported what they need only once
+        code = "import sys; from peftlab.cli import main; sys.exit(any([main(line.split()) for line in sys.argv[1:]]))"
+        return elsewhere("python", "-c", code, *lines)
+
+    listed = commands("backbones", "init course")
     assert "2.72 M parameters" in listed and "21.63 M parameters" in listed
-    elsewhere("peftlab", "init", "course")
     lessons = sorted(p.name for p in (REPOSITORY / "notebooks").glob("*.ipynb"))
     assert sorted(p.name for p in (elsewhere.folder / "course").glob("*.ipynb")) == lessons
 
-    said = elsewhere("peftlab", "fit", "linear", "dsprites_loc", "--epochs", "1")
+    said = elsewhere("peftlab", "fit", "linear", "dsprites_loc", "--epochs", "1", "--img-size", "16")
     assert "synthetic" in said and len(list((elsewhere.folder / "runs").iterdir())) >= 1
     assert (elsewhere.folder / "home" / ".cache" / "peftlab" / "synthetic").is_dir() or sys.platform == "darwin"
     assert "dsprites_loc" in elsewhere("peftlab", "ledger")

@@ -17,8 +17,8 @@ COSTS = {
 def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Test accuracies in % -> DataFrame of text, a row a method, the best mean first.
 
-    A task's column: mean over seeds and, from three of them on, half of Student's 95 % interval (two seeds leave one of
-    nine standard deviations on either side). Averages, with bootstrap intervals over tasks and seeds, are there where
+    A task's column: mean over seeds and, from three of them on, half of Student's 95 % interval (of two seeds it is
+    nine standard deviations). Averages, with bootstrap intervals over tasks and seeds, are there where
     every method has every task and seed and all tasks are of one kind. costs: a cost card indexed like the methods;
     its columns come first.
     """

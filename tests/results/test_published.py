@@ -5,9 +5,11 @@ import pytest
 import yaml
 from scipy import stats
 
+from peftlab.analysis.claims import judged
 from peftlab.common.errors import DataError
 from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS
+from peftlab.results.predictions import correct
 from peftlab.results.published import FOLDER, published_means, read_results
 from peftlab.results.statistics import score_array
 from peftlab.results.tables import comparison_table, markdown
@@ -63,7 +65,10 @@ def test_published_means_are_those_of_the_sources():
     assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
 
 
-@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection", "precision"])
+STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates"]
+
+
+@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection", "precision", *STRENGTH])
 def test_measured_tables_are_what_their_grids_say(name):
     table, grid = read_results(name), yaml.safe_load((REPOSITORY / "grids" / f"{name}.yaml").read_text())
     rows = table if "evaluate_each_epoch" in grid else table[table["train_split"] == "train800val200"]
@@ -73,10 +78,11 @@ def test_measured_tables_are_what_their_grids_say(name):
     assert "img_size" not in grid or set(rows["img_size"]) == {grid["img_size"]}
 
 
-def test_the_comparison_is_complete_and_its_test_splits_were_opened_once():
-    table = read_results("comparison")
+@pytest.mark.parametrize(("name", "shape"), [("comparison", (19, 9, 3)), ("strength", (20, 8, 2))])
+def test_the_comparison_is_complete_and_its_test_splits_were_opened_once(name, shape):
+    table = read_results(name)
     final = table[table["train_split"] == "train800val200"]
-    assert score_array(final, "label")[0].shape == (19, 9, 3)
+    assert score_array(final, "label")[0].shape == shape
     assert final["run"].is_unique and final["test_opened"].notna().all() and final["val_accuracy"].isna().all()
     assert final.groupby("label")["lr"].nunique().eq(1).all()
     assert table[table["train_split"] == "train800"]["test_opened"].isna().all()
@@ -100,7 +106,31 @@ def test_readme_says_how_far_the_precisions_differ():
     assert difference.groupby(["method", "task"]).mean().abs().max() < spread
 
 
-def test_readme_shows_the_measured_table():
-    table, costs = read_results("comparison"), read_results("costs").set_index("method")
+@pytest.mark.parametrize("name", STRENGTH)
+def test_predictions_beside_a_table_say_what_its_rows_say(name):
+    rows = read_results(name).set_index("run", drop=False)
+    for split, column in (("val200", "val_accuracy"), ("test", "test_accuracy")):
+        measured = rows[column].dropna() if column in rows else rows["run"][:0]
+        right = correct(FOLDER / f"{name}.csv", rows.loc[measured.index], split)
+        assert len(right) == len(measured) and all(
+            value == pytest.approx(right[run].mean()) for run, value in measured.items()
+        )
+
+
+def test_readmes_show_the_measured_tables():
+    strong, table, costs = map(read_results, ("strength", "comparison", "costs"))
+    readme = (REPOSITORY / "README.md").read_text()
+    final = strong[strong["train_split"] == "train800val200"]
+    shown = [label for label in final["label"].unique() if f"\n| `{label}` |" in readme]
+    assert 8 <= len(shown) and markdown(comparison_table(final[final["label"].isin(shown)])) in readme
     final = table[table["train_split"] == "train800val200"]
-    assert markdown(comparison_table(final, costs=costs)) in (REPOSITORY / "README.md").read_text()
+    assert markdown(comparison_table(final, costs=costs.set_index("method"))) in (FOLDER / "README.md").read_text()
+
+
+def test_readme_says_what_the_claims_say():
+    """Of each difference that it names: the size and the interval."""
+    readme = " ".join((REPOSITORY / "README.md").read_text().split())
+    rows = judged()
+    for row in rows[rows["table"] == "strength"].itertuples():
+        if row.of != "gift":  # which stayed at chance on two tasks: told in words
+            assert f"{row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})" in readme, (row.of, row.than)

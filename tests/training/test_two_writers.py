@@ -60,6 +60,7 @@ def test_two_processes_train_a_run_once(tiny_task, tmp_path):
         "curves.csv",
         "adapter.json",
         "adapter.safetensors",
+        "predictions.safetensors",
     }
 
 

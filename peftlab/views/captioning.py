@@ -241,5 +241,5 @@ def by_data(measured: pd.DataFrame, ways: Mapping[str, str], ax: Axes | None = N
     ax.minorticks_off()
     ax.legend(frameon=False)
     best = table.idxmin(axis=1)
-    ax.set_title("best with " + ", ".join(f"{n} scenes: {best[n]}" for n in table.index), fontsize=10, loc="left")
+    ax.set_title("best: " + "; ".join(f"{best[n]} ({n} scenes)" for n in table.index), fontsize=10, loc="left")
     return ax

@@ -17,8 +17,9 @@ def contrasts(judged: pd.DataFrame, unit: str = "points of test accuracy", ax: A
     Thin lines are intervals over tasks and seeds, wide pale ones those over test images; marks say supported
     (diamond), contradicted (triangle) or open (circle).
     """
-    ax = axes_or_new(ax, (7.5, 0.36 * len(judged) + 1.2))
     rows = judged.to_dict("records")
+    names = [f"{row['of']} − {row['than']}{' (equal?)' * (row['expected'] == 'equal')}" for row in rows]
+    ax = axes_or_new(ax, (5.8 + 0.07 * max(map(len, names)), 0.36 * len(rows) + 1.2))
     for y, row in enumerate(rows):
         size, color = row["difference"], COLORS.get(row["verdict"], COLORS[VERDICTS[2]])
         if not np.isnan(row["images"]):
@@ -29,8 +30,6 @@ def contrasts(judged: pd.DataFrame, unit: str = "points of test accuracy", ax: A
         text = f"{size:+.1f}" if abs(size) >= 1 else f"{size:+.2f}"
         ax.text(1.01, y, f"{text}  {row['verdict']}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
     ax.axvline(0, color="0.3", linewidth=1)
-    expected = [" (equal?)" if row["expected"] == "equal" else "" for row in rows]
-    names = [f"{row['of']} − {row['than']}{end}" for row, end in zip(rows, expected, strict=True)]
     ax.set_yticks(range(len(rows)), names, fontsize=9)
     ax.set(ylim=(len(judged) - 0.5, -0.5), xlabel=unit)
     counts = judged["verdict"].value_counts()

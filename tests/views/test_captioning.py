@@ -138,3 +138,18 @@ def test_text_loss_alone_and_behind_something(lm):
 def test_scenes_captioner_fits_the_embedded_models_alone(lm):
     with pytest.raises(PeftlabError, match="is for the embedded models, not test_vit"):
         load_scenes_captioner(load_backbone("test_vit", pretrained=False, img_size=32), lm)
+
+
+def test_by_data_names_the_best_for_each_amount():
+    values = {"all weights": {50: 4.0, 800: 1.5}, "lora, by domain": {50: 2.0, 800: 1.8}}
+    rows = [
+        {"label": f"{way}, {n} scenes", "train_images": n, "test_perplexity": value + shift}
+        for way, by_n in values.items()
+        for n, value in by_n.items()
+        for shift in (-0.1, 0.1)
+    ]
+    rows.append({"label": "lora, by domain, attention alone", "train_images": 800, "test_perplexity": 9.0})
+    ax = look.by_data(pd.DataFrame(rows), {"all": "all weights", "LoRA": "lora, by domain"})
+    assert ax.get_title(loc="left") == "best: LoRA (50 scenes); all (800 scenes)"
+    means = [line.get_ydata().tolist() for line in ax.lines if line.get_label() in ("all", "LoRA")]
+    assert means == [pytest.approx([4.0, 1.5]), pytest.approx([2.0, 1.8])]

@@ -119,10 +119,13 @@ def test_predictions_beside_a_table_say_what_its_rows_say(name):
 
 def test_readmes_show_the_measured_tables():
     strong, table, costs = map(read_results, ("strength", "comparison", "costs"))
+    strong_costs = read_results("strength_costs").set_index("method")
     readme = (REPOSITORY / "README.md").read_text()
     final = strong[strong["train_split"] == "train800val200"]
     shown = [label for label in final["label"].unique() if f"\n| `{label}` |" in readme]
-    assert 8 <= len(shown) and markdown(comparison_table(final[final["label"].isin(shown)])) in readme
+    assert (
+        8 <= len(shown) and markdown(comparison_table(final[final["label"].isin(shown)], costs=strong_costs)) in readme
+    )
     final = table[table["train_split"] == "train800val200"]
     assert markdown(comparison_table(final, costs=costs.set_index("method"))) in (FOLDER / "README.md").read_text()
 

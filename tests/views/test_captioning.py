@@ -1,6 +1,5 @@
 """Pictures of captioning: spans, sizes and probabilities are what their names say."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -13,12 +12,6 @@ from peftlab.common.errors import PeftlabError
 from peftlab.views import captioning as look
 
 CAPTION = "there is a small red metal cube behind a large blue rubber sphere"
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """The picture of claims shows every difference with its intervals, and verdicts by mark and by name."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytest
 
 from peftlab.analysis.claims import ALONE, VERDICTS
 from peftlab.views.claims import MARKS, contrasts
@@ -14,12 +12,6 @@ ROWS = [
     {"of": "e", "than": "f", "difference": 0.25, "low": -1.0, "high": 1.0, "images": np.nan, "verdict": VERDICTS[2]},
     {"of": "g", "than": "h", "difference": 0.5, "low": np.nan, "high": np.nan, "images": np.nan, "verdict": ALONE},
 ]
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_rows_marks_and_names():

@@ -1,6 +1,5 @@
 """Pictures of comparisons show the numbers that the statistics give."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,12 +10,6 @@ from peftlab.views import comparison
 
 GROUPS = {"dtd": "natural", "eurosat": "specialized", "dsprites_loc": "structured", "clevr_count": "structured"}
 METHODS = ("linear", "lora", "norm", "ssf")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Pictures of what evidence is worth show the numbers of their analyses, and their titles say them."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +8,6 @@ from peftlab.analysis.guide import GUIDES
 from peftlab.analysis.power import cells_needed, noise, smallest_difference
 from peftlab.views import evidence
 from peftlab.views.style import family_color
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

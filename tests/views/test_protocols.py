@@ -1,18 +1,11 @@
 """Pictures of what the protocol does: ranks and gains are those of the tables."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from peftlab.results.selection import HABITS
 from peftlab.views import comparison, protocols
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def ledger(scores):

@@ -19,12 +19,6 @@ from peftlab.results.ledger import read_ledger
 from peftlab.training.fit import fit
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(params=["test_vit", "test_vit2", "test_vit3"])
 def vit(request):
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Integer
 
 from ..common.errors import DataError, check_at_least
-from ..results.predictions import LABELS, table_file, table_predictions
+from ..results.predictions import answers, table_file
 from ..results.statistics import score_array
 
 
@@ -71,13 +71,12 @@ def vote_gains(table: str | Path, rows: pd.DataFrame, size: int = 3, by: str = "
 
 
 def predictions(table: str | Path, rows: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{run: (predicted, true classes), both [test images]} of rows. DataError where one is not kept."""
-    kept = table_predictions(Path(table))
-    try:
-        runs = zip(rows["run"], rows["data"], strict=True)
-        return {run: (kept[f"{run} test"].numpy(), kept[f"{LABELS}{data} test"].numpy()) for run, data in runs}
-    except KeyError as error:
-        raise DataError(f"{table_file(Path(table))}: {error} is not kept there") from None
+    """`answers` on test of rows, all of them. Raises DataError where one is not kept."""
+    found = answers(table, rows)
+    for run in rows["run"]:
+        if run not in found:
+            raise DataError(f"{table_file(Path(table))}: {f'{run} test'!r} is not kept there")
+    return found
 
 
 def _vote_accuracy(runs: list[tuple[np.ndarray, np.ndarray]]) -> float:

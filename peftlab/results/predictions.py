@@ -6,9 +6,9 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -60,17 +60,21 @@ def divide(kept: Mapping[str, Tensor], runs: Collection[str]) -> tuple[dict[str,
     return {name: kept[name] for name in theirs | labels}, {name: kept[name] for name in kept if name not in theirs}
 
 
-def correct(table: str | Path, rows: Any, split: str = "test") -> dict[str, np.ndarray]:
-    """{run: whether its prediction was right, bool [images]} of those rows of a table whose predictions are kept.
+def answers(table: str | Path, rows: pd.DataFrame, split: str = "test") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{run: (predicted, true classes), both [images]} of those rows of a table whose predictions are kept.
 
-    rows: DataFrame with the columns run and data.
+    rows: with the columns run and data.
     """
-    kept, found = table_predictions(Path(table)), {}
-    for run, data in zip(rows["run"], rows["data"], strict=True):
-        predicted, labels = kept.get(f"{run} {split}"), kept.get(f"{LABELS}{data} {split}")
-        if predicted is not None and labels is not None:
-            found[run] = (predicted == labels).numpy()
-    return found
+    kept = table_predictions(Path(table))
+    keys = {
+        run: (f"{run} {split}", f"{LABELS}{data} {split}") for run, data in zip(rows["run"], rows["data"], strict=True)
+    }
+    return {run: (kept[p].numpy(), kept[t].numpy()) for run, (p, t) in keys.items() if p in kept and t in kept}
+
+
+def correct(table: str | Path, rows: pd.DataFrame, split: str = "test") -> dict[str, np.ndarray]:
+    """{run: whether its prediction was right, bool [images]} of `answers`."""
+    return {run: predicted == labels for run, (predicted, labels) in answers(table, rows, split).items()}
 
 
 def _file(folder: Path) -> Path:

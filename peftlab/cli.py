@@ -142,8 +142,10 @@ def sweep(args: argparse.Namespace) -> int:
         raise PeftlabError("a Dask cluster is named by both: --backend dask --scheduler tcp://host:8786")
     if args.csv:
         require_writable(args.csv)  # at once, not after the grid was checked
-    size = {"img_size": args.img_size} if args.backbone or args.img_size else {}  # the grid's is for its own backbone
-    grid = read_grid(args.grid, **size, **({"backbone": args.backbone} if args.backbone else {}))
+    changes = {} if args.img_size is None else {"img_size": args.img_size}
+    if args.backbone is not None:
+        changes = {"backbone": args.backbone, "img_size": args.img_size}  # the grid's size is for its own
+    grid = read_grid(args.grid, **changes)
     how = {"runs": args.runs, "processes": args.jobs, "table": args.csv}
     with on_cluster(args.scheduler) if args.scheduler else contextlib.nullcontext():
         if args.dry_run:

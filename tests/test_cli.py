@@ -222,6 +222,8 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "sweep grid.yaml --runs file": "file: is not a folder",
     "sweep grid.yaml --backbone peftlab_vit_mni": "did you mean 'peftlab_vit_mini'",
     "sweep grid.yaml --img-size 7": "img_size is 7",
+    "sweep grid.yaml --img-size 0": "img_size is 0",
+    "sweep grid.yaml --backbone ~": "backbone",
     "compare": "required: TABLE.csv",
     "compare missing.csv": "missing.csv: no such file",
     "compare folder": "folder: is not a file",

@@ -25,8 +25,9 @@ if TYPE_CHECKING:  # for editors and type checkers
     from .results.published import read_results
     from .tasks.load import available_tasks, load_task, pick_tasks
     from .tasks.photographs import photographs
-    from .training.evaluate import evaluate, features, first_images
+    from .training.evaluate import features, first_images
     from .training.fit import fit
+    from .training.trained import load_run
     from .workbook.exercises import check
 
 # Where each name lives: a module of the package, and the name in it where that is not a module itself.
@@ -43,12 +44,12 @@ _PUBLIC = {
     "available_tasks": "tasks.load:available_tasks",
     "check": "workbook.exercises:check",
     "cost_card": "analysis.costs:cost_card",
-    "evaluate": "training.evaluate:evaluate",
     "features": "training.evaluate:features",
     "first_images": "training.evaluate:first_images",
     "fit": "training.fit:fit",
     "load_adapter": "methods:load_adapter",
     "load_backbone": "backbones.load:load_backbone",
+    "load_run": "training.trained:load_run",
     "load_task": "tasks.load:load_task",
     "photographs": "tasks.photographs:photographs",
     "pick_tasks": "tasks.load:pick_tasks",
@@ -65,13 +66,13 @@ __all__ = [
     "check",
     "clusters",
     "cost_card",
-    "evaluate",
     "features",
     "first_images",
     "fit",
     "importance",
     "load_adapter",
     "load_backbone",
+    "load_run",
     "load_task",
     "photographs",
     "pick_tasks",

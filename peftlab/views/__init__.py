@@ -5,8 +5,9 @@ from .attention_overlay import attention
 from .block_diagram import block, blocks
 from .changes import change_map, gradient_map
 from .explorer import explore
+from .figures import show
 from .runs import accuracies, costs, curves, parameters_accuracy
-from .style import PALETTE, method_color
+from .style import PALETTE, method_color, method_style
 from .task_samples import class_balance, samples
 from .tokens import feature_plane, patch_pca
 
@@ -30,9 +31,11 @@ __all__ = [
     "gist",
     "gradient_map",
     "method_color",
+    "method_style",
     "parameters_accuracy",
     "patch_pca",
     "protocols",
     "samples",
+    "show",
     "two_stage",
 ]

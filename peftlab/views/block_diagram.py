@@ -46,7 +46,7 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
     ax.plot([0.2, END], [0, 0], color="0.5", linewidth=1, zorder=0)
     for start, stop in ((1.1, SUMS[0]), (7.2, SUMS[1])):
         ax.plot([start, start, stop, stop], [0, 0.85, 0.85, 0], color="0.5", linewidth=1, zorder=0)
-        ax.text(stop, 0, "+", ha="center", va="center", fontsize=8, bbox={"boxstyle": "circle,pad=0.1", "fc": "white"})
+        ax.text(stop, 0, "+", ha="center", va="center", bbox={"boxstyle": "circle,pad=0.1", "fc": "white"})
     for left, width, text in BOXES.values():
         _box(ax, left, 0, width, FROZEN, text)
     for row in range(4):
@@ -71,8 +71,8 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
             x = SPANS[path][0] - 0.24 if role == "before" else SPANS[path][1] + 0.04
             ax.add_patch(Rectangle((x, -0.45), 0.2, 0.9, color=NEW, zorder=3))
     trained = sum(p.numel() for p in model.vit.blocks[index].parameters() if p.requires_grad)
-    ax.set_title(f"{model.method.title}: {trained:,} in this block", fontsize=9, loc="left")
-    ax.text(0.2, -1.32, "; ".join(notes), fontsize=7, va="center")
+    ax.set_title(f"{model.method.title}: {trained:,} in this block", loc="left")
+    ax.text(0.2, -1.32, "; ".join(notes), va="center")
     ax.set(xlim=(0, END + 0.2), ylim=(-1.5, 1.05))
     return ax
 
@@ -87,7 +87,7 @@ def blocks(models: Sequence[PeftModel], columns: int = 2) -> Figure:
         block(model, ax=ax)
     kinds = {"frozen": FROZEN, "tuned in place (strip: bias only)": TUNED, "new and trained": NEW}
     handles = [Patch(facecolor=color, edgecolor="0.4", label=label) for label, color in kinds.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -97,7 +97,7 @@ def _box(
     shape = FancyBboxPatch((left, middle - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.1")
     shape.set(facecolor=color, edgecolor="0.4", linewidth=0.8)
     ax.add_patch(shape)
-    ax.text(left + width / 2, middle, text, ha="center", va="center", fontsize=7)
+    ax.text(left + width / 2, middle, text, ha="center", va="center")
 
 
 def _tuned(ax: Axes, path: str, names: Iterable[str]) -> None:

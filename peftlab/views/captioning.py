@@ -36,11 +36,11 @@ def sequence(model: Captioner, caption: str, ax: Axes | None = None) -> Axes:
     for x, word in enumerate(words):
         image = 1 <= x <= 5
         ax.add_patch(plt.Rectangle((x + 0.04, 0), 0.92, 1, color=IMAGE_COLOR if image else TEXT_COLOR, alpha=0.35))
-        ax.text(x + 0.5, 0.5, word, ha="center", va="center", fontsize=8, rotation=45 if len(word) > 5 else 0)
+        ax.text(x + 0.5, 0.5, word, ha="center", va="center", rotation=45 if len(word) > 5 else 0)
     for x, word in enumerate(pieces(model, caption), start=5):
-        ax.annotate(word, (x + 0.5, 1.0), (x + 0.5, 1.45), ha="center", fontsize=7.5, arrowprops={"arrowstyle": "<-"})
+        ax.annotate(word, (x + 0.5, 1.0), (x + 0.5, 1.45), ha="center", arrowprops={"arrowstyle": "<-"})
     ax.set(xlim=(0, len(words)), ylim=(-0.1, 1.8))
-    ax.set_title(f"{model.image_tokens} image tokens between begin and caption; above: what is predicted", fontsize=9)
+    ax.set_title(f"{model.image_tokens} image tokens between begin and caption; above: what is predicted")
     ax.axis("off")
     return ax
 
@@ -61,7 +61,7 @@ def gallery(pixels: Pixels, texts: Mapping[str, Sequence[str]], columns: int = 3
         ax.imshow(image.numpy())
         bare(ax)
         lines = [f"{label}: {captions[i]}" if label else captions[i] for label, captions in texts.items()]
-        ax.set_xlabel("\n".join(textwrap.fill(line, 52) for line in lines), fontsize=7.5)
+        ax.set_xlabel("\n".join(textwrap.fill(line, 52) for line in lines))
     return figure
 
 
@@ -132,8 +132,8 @@ def attention_by_block(
     )
     for row, span in zip(axes, spans, strict=True):
         for layer, ax in enumerate(row):
-            attention(model, image, patches, caption, span, layer, ax=ax).set_title(f"block {layer + 1}", fontsize=8)
-        row[0].set_ylabel("\n".join(names[slice(*span)]), fontsize=8)
+            attention(model, image, patches, caption, span, layer, ax=ax).set_title(f"block {layer + 1}")
+        row[0].set_ylabel("\n".join(names[slice(*span)]))
     return figure
 
 
@@ -168,7 +168,7 @@ def context_norms(model: Captioner, ax: Axes | None = None) -> Axes:
         ax.plot(range(1, len(values) + 1), values.numpy(), marker="o", color=color, label=name)
     ax.set(xlabel="block", ylabel="size of the change", title=model.title, ylim=(0, None))
     ax.set_xticks(range(1, len(model.lm.blocks) + 1))
-    ax.legend(frameon=False)
+    ax.legend()
     return ax
 
 
@@ -195,9 +195,7 @@ def teacher_forced(
     hit = [b == w for b, w in zip(best, words, strict=True)]
     ax.bar(range(len(words)), right.numpy(), color=[TEXT_COLOR if h else "0.75" for h in hit])
     ax.set_xticks(range(len(words)), [f"{w}\n{'' if h else b}" for w, b, h in zip(words, best, hit, strict=True)])
-    ax.tick_params("x", labelsize=7.5)
     ax.set(ylim=(0, 1.05), ylabel="probability", title="right words; below them, in grey bars, what was likelier")
-    ax.title.set_fontsize(9)
     return ax
 
 
@@ -213,12 +211,12 @@ def gains(table: pd.DataFrame, ax: Axes | None = None, floor: float | None = Non
         x = np.arange(len(table)) + (i - (len(table.columns) - 1) / 2) * width
         ax.bar(x, table[way], width * 0.92, label=way, color=PALETTE[(7, 0, 1, 2, 4)[i]])
         for at, value in zip(x, table[way], strict=True):
-            ax.text(at, value, f"{value:.2f}", ha="center", va="bottom", fontsize=7)
+            ax.text(at, value, f"{value:.2f}", ha="center", va="bottom")
     if floor is not None:
         ax.axhline(floor, color="0.3", linestyle=":", linewidth=1)
     ax.set_xticks(range(len(table)), table.index)
     ax.set(ylabel="perplexity", ylim=(1, 1 + 1.25 * (np.nanmax(table.to_numpy()) - 1)))
-    ax.legend(frameon=False, fontsize=8, ncols=len(table.columns), loc="upper center")
+    ax.legend(ncols=len(table.columns), loc="upper center")
     return ax
 
 
@@ -239,7 +237,7 @@ def by_data(measured: pd.DataFrame, ways: Mapping[str, str], ax: Axes | None = N
     ax.set_xticks(table.index, [str(n) for n in table.index])
     ax.set_yticks([2, 3, 5, 8], ["2", "3", "5", "8"])
     ax.minorticks_off()
-    ax.legend(frameon=False)
+    ax.legend()
     best = table.idxmin(axis=1)
-    ax.set_title("best: " + "; ".join(f"{best[n]} ({n} scenes)" for n in table.index), fontsize=10, loc="left")
+    ax.set_title("best: " + "; ".join(f"{best[n]} ({n} scenes)" for n in table.index), loc="left")
     return ax

@@ -35,10 +35,9 @@ def _map(values: pd.DataFrame, title: str, unit: str, ax: Axes | None, highest: 
     shown = np.ma.masked_equal(values.to_numpy(), 0)
     ax.set_facecolor("0.93")
     image = ax.imshow(shown, cmap=SEQUENTIAL, vmin=0, vmax=highest, aspect="auto")
-    ax.set_xticks(range(values.shape[1]), [str(path).split(".")[-1] for path in values], fontsize=8)
-    ax.set_yticks(range(len(values)), values.index, fontsize=8)
+    ax.set_xticks(range(values.shape[1]), [str(path).split(".")[-1] for path in values])
+    ax.set_yticks(range(len(values)), values.index)
     ax.set(ylabel="block", title=title)
-    ax.title.set_fontsize(10)
     if not shown.mask.all():
         ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.8)
     return ax

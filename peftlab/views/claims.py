@@ -28,11 +28,11 @@ def contrasts(judged: pd.DataFrame, unit: str = "points of test accuracy", ax: A
         ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2)
         ax.plot(size, y, MARKS.get(row["verdict"], "o"), color=color, markersize=8)
         text = f"{size:+.1f}" if abs(size) >= 1 else f"{size:+.2f}"
-        ax.text(1.01, y, f"{text}  {row['verdict']}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+        ax.text(1.01, y, f"{text}  {row['verdict']}", transform=ax.get_yaxis_transform(), va="center")
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(range(len(rows)), names, fontsize=9)
+    ax.set_yticks(range(len(rows)), names)
     ax.set(ylim=(len(judged) - 0.5, -0.5), xlabel=unit)
     counts = judged["verdict"].value_counts()
     parts = [f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS[:2]]
-    ax.set_title(f"{', '.join(parts)}, of {len(judged)} differences", fontsize=10, loc="left")
+    ax.set_title(f"{', '.join(parts)}, of {len(judged)} differences", loc="left")
     return ax

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ..analysis.comparison import cliques, on_front
 from ..results.ledger import task_titles
 from ..results.statistics import mean_interval, paired, ranks, score_array
-from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color
+from .style import PALETTE, SEQUENTIAL, axes_or_new, method_color, method_style
 
 
 def heatmap(ledger: pd.DataFrame, by: str = "method", ax: Axes | None = None) -> Axes:
@@ -29,12 +29,12 @@ def heatmap(ledger: pd.DataFrame, by: str = "method", ax: Axes | None = None) ->
     table = table.loc[table.mean(axis=1).sort_values(ascending=False).index, groups.index]
     within = (table - table.min()) / (table.max() - table.min()).replace(0, 1)
     ax = axes_or_new(ax, (1.0 * len(table.columns) + 2.2, 0.32 * len(table) + 1.4))
-    sns.heatmap(within, annot=table.round(1), fmt=".1f", cmap=SEQUENTIAL, cbar=False, ax=ax, annot_kws={"size": 8})
+    sns.heatmap(within, annot=table.round(1), fmt=".1f", cmap=SEQUENTIAL, cbar=False, ax=ax, annot_kws={"size": 9})
     names = task_titles(ledger)
-    ax.set_xticklabels([names[task] for task in table.columns], rotation=30, ha="right", fontsize=8)
-    ax.tick_params("y", labelsize=8, rotation=0)
+    ax.set_xticklabels([names[task] for task in table.columns], rotation=30, ha="right")
+    ax.tick_params("y", rotation=0)
     ax.set(xlabel="", ylabel="")
-    ax.set_title("test accuracy (%), mean over seeds; colours within a task", fontsize=9)
+    ax.set_title("test accuracy (%), mean over seeds; colours within a task")
     return ax
 
 
@@ -47,10 +47,11 @@ def strips(ledger: pd.DataFrame, task: str, by: str = "method", ax: Axes | None 
         values = 100 * rows[rows[by] == name]["test_accuracy"]
         mean, low, high = mean_interval(values)
         ax.plot(values, [y] * len(values), "o", color="0.65", markersize=4)
+        color, marker = method_style(name)
         if low == low:  # one seed has no interval
-            ax.plot([low, high], [y, y], color=method_color(name), linewidth=1.5)
-        ax.plot(mean, y, "D", color=method_color(name), markersize=5)
-    ax.set_yticks(range(len(order)), order, fontsize=8)
+            ax.plot([low, high], [y, y], color=color, linewidth=1.5)
+        ax.plot(mean, y, marker, color=color, markersize=6)
+    ax.set_yticks(range(len(order)), order)
     ax.set(xlabel="test accuracy (%)", title=task_titles(ledger)[task])
     return ax
 
@@ -69,7 +70,7 @@ def differences(ledger: pd.DataFrame, baseline: str, by: str = "method", ax: Axe
         ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=method_color(name), linewidth=2)
         ax.plot(100 * row["difference"], y, "D", color=method_color(name), markersize=6)
     ax.axvline(0, color="0.4", linewidth=1)
-    ax.set_yticks(range(len(over)), over.index, fontsize=8)
+    ax.set_yticks(range(len(over)), over.index)
     ax.set(xlabel=f"points above {baseline}")
     return ax
 
@@ -96,7 +97,7 @@ def front(ledger: pd.DataFrame, cost: pd.Series, label: str, by: str = "method",
     for height, i in zip(np.linspace(0.01, 0.99, len(names)), y.argsort(), strict=True):
         arrow = {"arrowstyle": "-", "color": "0.85", "linewidth": 0.6, "zorder": -1}
         text = ax.annotate(names[i], (x[i], y[i]), (1.07, height), textcoords="axes fraction", arrowprops=arrow)
-        text.set(va="center", fontsize=7.5, weight="bold" if best[i] else "normal")
+        text.set(va="center", weight="bold" if best[i] else "normal")
     ax.set(xlabel=label, ylabel=f"test accuracy (%), mean over {len(tasks)} tasks", ylim=(bottom, top))
     return ax
 
@@ -116,18 +117,18 @@ def critical_difference(ledger: pd.DataFrame, by: str = "method", ax: Axes | Non
         edge = 0.6 if left else len(table) + 0.4
         ax.plot([rank, rank, edge], [0, depth, depth], color=method_color(name), linewidth=1)
         text, side = (f"{name} {rank:.2f} ", "right") if left else (f" {rank:.2f} {name}", "left")
-        ax.text(edge, depth, text, ha=side, va="center", fontsize=8)
+        ax.text(edge, depth, text, ha=side, va="center")
     for k, (low, high) in enumerate(groups):
         ax.plot([low - 0.06, high + 0.06], [0.35 + 0.3 * k] * 2, color="0.2", linewidth=3, solid_capstyle="butt")
     ax.plot([1, 1 + critical], [0.9 + 0.3 * len(groups)] * 2, color=PALETTE[3], marker="|")
-    ax.text(1 + critical / 2, 1.1 + 0.3 * len(groups), f"critical difference {critical:.2f}", ha="center", fontsize=8)
+    ax.text(1 + critical / 2, 1.1 + 0.3 * len(groups), f"critical difference {critical:.2f}", ha="center")
     ax.axhline(0, color="0.2", linewidth=1)
     ax.set_xticks(range(1, len(table) + 1))
     ax.xaxis.tick_top()
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
     ax.set(xlim=(-1.5, len(table) + 2.5))
-    ax.set_title(f"mean rank over {ledger['task'].nunique()} tasks, 1 is best; Friedman's p = {p:.2g}", fontsize=9)
+    ax.set_title(f"mean rank over {ledger['task'].nunique()} tasks, 1 is best; Friedman's p = {p:.2g}")
     return ax
 
 
@@ -151,8 +152,8 @@ def against_published(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
         row, color = 100 * ours.loc[name], method_color(name)
         axes[1].plot(row[["mean over tasks low", "mean over tasks high"]], [y, y], color=color)
         axes[1].plot(row["mean over tasks"], y, "o", color=color)
-    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].set_yticks(range(len(names)), names)
     axes[0].set(xlabel="mean over tasks (%)", title="published, ViT-B/16, VTAB-1K")
     axes[1].set(xlabel="mean over tasks (%)", title="measured here")
-    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure

@@ -39,7 +39,7 @@ def smallest_differences(
     spot = f"this table: {tasks} tasks x {seeds} seeds"
     ax.plot(seeds, here, "D", color="black", markersize=9, label=spot)
     ax.axhline(1, color="0.4", linestyle="--", linewidth=1, label="1 point")
-    ax.legend(frameon=False, loc="upper right")
+    ax.legend(loc="upper right")
     ax.set(xscale="log", yscale="log", xlim=(1.85, 29))  # names of the lines stand behind 20
     ax.set(xlabel="seeds", ylabel="smallest mean difference seen\nwith 80 % power (points)")
     for axis, ticks in ((ax.xaxis, (2, 3, 5, 10, 20)), (ax.yaxis, (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100))):
@@ -52,7 +52,6 @@ def smallest_differences(
     ax.set_title(
         f"{tasks} tasks with {seeds} seeds show differences from {here:.1f} points on; 1 point takes {needed} seeds\n"
         f"(SD {of_seeds:.1f} over seeds; {of_tasks:.1f} over tasks: for other tasks of the kind, {anew:.1f} points)",
-        fontsize=10,
     )
     return ax
 
@@ -70,17 +69,16 @@ def disagreement(shares: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.imshow(percent, cmap=SEQUENTIAL, aspect="auto", vmin=low, vmax=high)
     for (i, j), value in np.ndenumerate(percent):
         color = "black" if value > (low + high) / 2 else "white"
-        ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=9, color=color)
+        ax.text(j, i, f"{value:.0f}", ha="center", va="center", color=color)
     for i in range(n):
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[3], linewidth=1.8))
-    ax.set_xticks(range(n), shares.columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
-    ax.set_yticks(range(n), shares.index, fontsize=9)
+    ax.set_xticks(range(n), shares.columns, rotation=60, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(n), shares.index)
     between, control = _medians(percent)
     half_between, half_control = _medians(percent[: -(-n // 2), : -(-n // 2)])
     ax.set_title(
         f"Two methods differ on {between:.1f} % of images, two seeds of one (framed) on {control:.1f} %\n"
         f"among the better half of them: {half_between:.1f} % and {half_control:.1f} % (medians)",
-        fontsize=10,
     )
     return ax
 
@@ -109,19 +107,18 @@ def guides(regrets: pd.DataFrame, ax: Axes | None = None) -> Axes:
                 color = family_color(METHODS[row["method"]].family)
                 ax.plot(row["regret"], y + 0.25 * (k - 1), marker, color=color, markersize=6)
     ax.axvline(0, color="0.4", linewidth=1)
-    ax.set_yticks(range(len(tasks)), [task_titles(regrets)[task] for task in tasks], fontsize=9)
+    ax.set_yticks(range(len(tasks)), [task_titles(regrets)[task] for task in tasks])
     labels = ", ".join(sorted(set(regrets["label"])))
     ax.set(xlabel=f"points below the best rate on test ({labels})", ylim=(len(tasks) - 0.5, -0.5))
     families = dict.fromkeys(METHODS[name].family for name in regrets["method"])
     handles: list[Artist] = [Line2D([], [], marker=m, color="0.3", linestyle="", label=g) for g, m in MARKERS.items()]
     handles += [Patch(facecolor="0.88", label="standard error of an accuracy on val200")]
     handles += [Patch(facecolor=family_color(family), label=family) for family in families]
-    ax.legend(handles=handles, frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=2)
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=2)
     own, mean, voted = (regrets[regrets["guide"] == guide]["regret"] for guide in GUIDES)
     missed = f"{(own > 0).sum()} of {len(own)} cases"
     ax.set_title(
         f"The rate that val200 chose loses {mean.mean():.1f} points, a vote of all rates {voted.mean():.1f} "
         f"(means of {len(mean)})\nthe task's own val200 chose another than the best in {missed}",
-        fontsize=10,
     )
     return ax

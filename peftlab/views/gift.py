@@ -18,9 +18,9 @@ from torch import Tensor
 from ..analysis.clusters import assignment, busiest, generator_steps, highlight, winners
 from ..backbones.types import Pixels
 from ..methods.core.model import PeftModel
-from .style import PALETTE, SEQUENTIAL, axes_or_new, bare, image_grid
+from .style import DIVERGING, PALETTE, SEQUENTIAL, axes_or_new, bare, image_grid
 
-HEAT, DIVERGING, OTHERS = "inferno", "RdBu_r", (0.8, 0.8, 0.8)
+HEAT, OTHERS = "inferno", (0.8, 0.8, 0.8)
 Maps: TypeAlias = Float[Tensor, "images clusters rows columns"]
 
 
@@ -50,9 +50,8 @@ def anatomy(model: PeftModel, layer: int = -1) -> Figure:
             top = np.quantile(abs(shown), 0.99) or 1
             image = ax.imshow(shown, cmap=DIVERGING, vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
         bare(ax, f"{name}\n{shown.shape[0]} x {shown.shape[1]}")
-        bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.9, ticks=MaxNLocator(3))
-        bar.ax.tick_params(labelsize=6)
-    axes[0].set_ylabel("output channel", fontsize=8)
+        figure.colorbar(image, ax=ax, location="bottom", shrink=0.9, ticks=MaxNLocator(3))
+    axes[0].set_ylabel("output channel")
     return figure
 
 
@@ -62,7 +61,7 @@ def clusters(model: PeftModel, layer: int = -1, ax: Axes | None = None) -> Axes:
     C = C[_along_first_component(C)][:, _along_first_component(C.T)]
     image = ax.imshow(C, cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
     ax.set(xlabel="cluster (ordered)", ylabel="output channel (ordered)", xticks=[], yticks=[])
-    ax.set_title(f"block {layer % len(model.vit.blocks) + 1}, C {C.shape[0]} x {C.shape[1]}", fontsize=9)
+    ax.set_title(f"block {layer % len(model.vit.blocks) + 1}, C {C.shape[0]} x {C.shape[1]}")
     ax.figure.colorbar(image, ax=ax, label="assignment")
     return ax
 
@@ -103,7 +102,7 @@ def _overlaid(rows: Mapping[str, Float[Tensor, "images 1 rows columns"]], pixels
     for row, (label, maps) in zip(axes[1:], rows.items(), strict=True):
         for ax, image, heat in zip(row, pixels, highlight(maps, pixels.shape[1:3]), strict=True):
             overlay(ax, image, heat[0].numpy())
-        row[0].set_ylabel(label, fontsize=8)
+        row[0].set_ylabel(label)
     return figure
 
 
@@ -120,7 +119,7 @@ def segments(sources: Mapping[str, Maps], pixels: Pixels, colours: int = 8) -> F
         won = winners(maps)
         for ax, shown in zip(row, colour[won].numpy(), strict=True):
             bare(ax).imshow(shown, cmap=palette, vmin=0, vmax=colours, interpolation="nearest")
-        row[0].set_ylabel(f"{label}\n{len(won.unique())} winners", fontsize=8)
+        row[0].set_ylabel(f"{label}\n{len(won.unique())} winners")
     return figure
 
 
@@ -134,7 +133,7 @@ def overlap(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(row["one_for_all"], y, "x", color=colour)
     ax.plot([], [], "o", color="0.4", label="best map for each object")
     ax.plot([], [], "x", color="0.4", label="one map for all")
-    ax.set_yticks(range(len(table)), table.index, fontsize=8)
+    ax.set_yticks(range(len(table)), table.index)
     ax.set(xlabel="intersection over union", xlim=(0, 1), ylim=(len(table) - 0.5, -0.5))
-    ax.legend(frameon=False, fontsize=8, loc="upper right")
+    ax.legend(loc="upper right")
     return ax

@@ -34,7 +34,7 @@ def exchange(model: PeftModel, pixels: Pixels, ax: Axes | None = None) -> Axes:
     ax.plot(table.index, table["uniform"], ":", color="0.5", label="spread evenly")
     ax.set(xlabel="block", ylabel="attention weight", title=model.method.title, ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend()
     return ax
 
 
@@ -48,7 +48,7 @@ def cosine(models: Mapping[str, PeftModel], pixels: Pixels, ax: Axes | None = No
         ax.fill_between(table.index, low, high, color=PALETTE[i], alpha=0.2, linewidth=0)
     ax.set(xlabel="block", ylabel="cosine of CLS and gist")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend()
     return ax
 
 
@@ -65,9 +65,8 @@ def branches(run: Run) -> Figure:
     right.set(ylabel="nats", ylim=(0, None))
     for ax in axes:
         ax.set(xlabel="epoch", title=run.task.title)
-        ax.title.set_fontsize(10)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend()
     return figure
 
 
@@ -87,7 +86,7 @@ def attention_rows(
     for row, (label, model, query) in zip(axes, rows, strict=True):
         for ax, image in zip(row, pixels, strict=True):
             attention(model, image[None], query=query, layer=layer, ax=ax)
-        row[0].set_ylabel(f"{label}\n{query}", fontsize=8)
+        row[0].set_ylabel(f"{label}\n{query}")
     return figure
 
 
@@ -103,7 +102,7 @@ def token_plane(
     for part, marker, name in ((plane[: len(labels)], "o", "CLS"), (plane[len(labels) :], "^", "gist")):
         ax.scatter(part[:, 0], part[:, 1], c=labels, cmap="viridis", marker=marker, s=14, linewidths=0, label=name)
     ax.set(xlabel="1st component", ylabel="2nd component", xticks=[], yticks=[], title=task.title)
-    legend = ax.legend(frameon=False, fontsize=8)
+    legend = ax.legend()
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set(color="0.3", array=None)
@@ -126,8 +125,8 @@ def kl_shapes(p_cls: float = 0.9, ax: Axes | None = None) -> Axes:
     ax.plot(p_gist, forward + backward, ":", color="black", label="both")
     ax.axvline(p_cls, color="0.8", linewidth=1, zorder=0)
     ax.set(xlabel="gist's probability of the first class", ylabel="nats", ylim=(0, 4))
-    ax.set_title(f"CLS gives the first class {p_cls:g}", fontsize=10)
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_title(f"CLS gives the first class {p_cls:g}")
+    ax.legend()
     return ax
 
 
@@ -144,7 +143,7 @@ def ablation(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot([low, high], [y, y], color=GIST, linewidth=2)
         ax.plot(values, [y] * len(values), "o", color="0.6", markersize=4)
         ax.plot(mean, y, "D", color=GIST)
-    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="test accuracy (%)", ylim=(len(names) - 0.5, -0.5))
-    ax.set_title(", ".join(sorted(task_titles(table).values())), fontsize=10)
+    ax.set_title(", ".join(sorted(task_titles(table).values())))
     return ax

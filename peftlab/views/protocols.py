@@ -29,11 +29,11 @@ def rank_shifts(tables: Mapping[str, pd.DataFrame], by: str = "method", ax: Axes
     x = np.arange(len(table.columns))
     for name, row in zip(table.index, table.to_numpy(), strict=True):
         ax.plot(x, row, "o-", color=method_color(name), markersize=5, linewidth=1.2)
-        ax.text(-0.1, row[0], f"{name}  {row[0]}", ha="right", va="center", fontsize=8)
-        ax.text(x[-1] + 0.1, row[-1], f"{row[-1]}  {name}", ha="left", va="center", fontsize=8)
+        ax.text(-0.1, row[0], f"{name}  {row[0]}", ha="right", va="center")
+        ax.text(x[-1] + 0.1, row[-1], f"{row[-1]}  {name}", ha="left", va="center")
     tau = [kendalltau(table.iloc[:, 0], table[column]).statistic for column in table]
     names = [f"{name}\nτ = {t:.2f}" if i else str(name) for i, (name, t) in enumerate(zip(table, tau, strict=True))]
-    ax.set_xticks(x, names, fontsize=8)
+    ax.set_xticks(x, names)
     ax.set(xlim=(-1.1, x[-1] + 1.1), ylim=(len(table) + 0.5, 0.5), yticks=[])
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
@@ -56,8 +56,8 @@ def selection_gain(gains: pd.DataFrame, ax: Axes | None = None) -> Axes:
             mean, low, high = mean_interval(values)
             ax.plot([low, high], [y, y], color=color, linewidth=2)
             ax.plot(mean, y, "D", color=color, markersize=6, label=None if t else f"{habit} on test")
-    ax.set_yticks(range(len(tasks)), [task_titles(gains)[task] for task in tasks], fontsize=9)
+    ax.set_yticks(range(len(tasks)), [task_titles(gains)[task] for task in tasks])
     ax.axvline(0, color="0.5", linewidth=1)
     ax.set(xlabel="points above the honest accuracy of the same run", ylim=(len(tasks) - 0.5, -0.5))
-    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return ax

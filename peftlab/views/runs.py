@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from ..results.ledger import task_titles
 from ..results.statistics import accuracy_interval
 from ..training.run import Run
-from .style import axes_or_new, family_color, family_legend, method_color
+from .style import axes_or_new, family_color, family_legend, method_style
 
 
 def curves(runs: Sequence[Run], column: str = "loss", ax: Axes | None = None) -> Axes:
@@ -25,10 +25,11 @@ def curves(runs: Sequence[Run], column: str = "loss", ax: Axes | None = None) ->
     ax = axes_or_new(ax)
     for run in runs:
         table, name = run.curves, run.model.method.name
-        ax.plot(table["epoch"], table[column], marker="o", markersize=3, color=method_color(name), label=name)
+        color, marker = method_style(name)
+        ax.plot(table["epoch"], table[column], marker=marker, markersize=4, color=color, label=name)
     ax.set(xlabel="epoch", ylabel=f"training {column}", title=runs[0].task.title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend()
     return ax
 
 
@@ -43,12 +44,13 @@ def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None, chance: flo
         low, high = accuracy_interval(row["test_accuracy"], row["test_images"])
         x, y = row["parameters"], 100 * row["test_accuracy"]
         half = [[y - 100 * low], [100 * high - y]]
-        ax.errorbar(x, y, yerr=half, fmt="o", color=method_color(row["method"]), capsize=3)
+        color, marker = method_style(row["method"])
+        ax.errorbar(x, y, yerr=half, fmt=marker, color=color, capsize=3)
         offset = (6, 4 if i % 2 else -12)  # neighbours' names do not touch
-        ax.annotate(row["method"], (x, y), xytext=offset, textcoords="offset points", fontsize=8)
+        ax.annotate(row["method"], (x, y), xytext=offset, textcoords="offset points")
     if chance is not None:
         ax.axhline(100 * chance, color="0.5", linestyle=":", linewidth=1)
-        ax.text(0.99, 100 * chance - 1, "chance", transform=ax.get_yaxis_transform(), ha="right", va="top", fontsize=7)
+        ax.text(0.99, 100 * chance - 1, "chance", transform=ax.get_yaxis_transform(), ha="right", va="top")
     most = max(1000, table["parameters"].max())
     ticks = [0, *(10**k for k in range(3, 10) if 10**k <= 5 * most)]
     ax.set_xscale("symlog", linthresh=1000)
@@ -56,7 +58,7 @@ def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None, chance: flo
     ax.set_xticks(ticks, [f"{t:,}".replace(",000,000", " M").replace(",000", " k") for t in ticks], minor=False)
     ax.set_xticks([], minor=True)
     ax.set(xlabel="trained parameters without head", ylabel="test accuracy (%)", ylim=(0, 106))
-    ax.set_title(", ".join(sorted(task_titles(table).values())), fontsize=10)
+    ax.set_title(", ".join(sorted(task_titles(table).values())))
     return ax
 
 
@@ -77,8 +79,8 @@ def costs(card: pd.DataFrame) -> Figure:
         values = card[column]
         bars = ax.barh(card.index, values, color=[family_color(family) for family in card["family"]])
         digits = 0 if values.max() >= 100 else 1 if values.max() >= 10 else 2
-        ax.bar_label(bars, [f"{v:,.{digits}f}" for v in values], padding=2, fontsize=7)
-        ax.set_title(title, fontsize=9)
+        ax.bar_label(bars, [f"{v:,.{digits}f}" for v in values], padding=2)
+        ax.set_title(title)
         ax.set(xlim=(0, 1.4 * values.max()), xticks=[])
         if column == "parameters":
             ax.set_xscale("symlog", linthresh=1000)
@@ -101,13 +103,13 @@ def accuracies(
     ax = axes_or_new(ax, (4.5, 0.8 + 0.25 * len(methods)))
     for row in table.to_dict("records"):
         low, high = accuracy_interval(row["test_accuracy"], row["test_images"])
-        y, color = list(methods).index(row["method"]), family_color(methods[row["method"]])
+        y, (color, marker) = list(methods).index(row["method"]), method_style(row["method"])
         ax.plot([100 * low, 100 * high], [y, y], color=color, linewidth=2)
-        ax.plot(100 * row["test_accuracy"], y, "o", color=color)
+        ax.plot(100 * row["test_accuracy"], y, marker, color=color)
     if chance is not None:
         ax.axvline(100 * chance, color="0.5", linestyle=":", linewidth=1)
-        ax.text(100 * chance, -0.9, " chance", fontsize=7, color="0.4", va="center")
-    ax.set_yticks(range(len(methods)), list(methods), fontsize=8)
+        ax.text(100 * chance, -0.9, " chance", color="0.4", va="center")
+    ax.set_yticks(range(len(methods)), list(methods))
     ax.set(xlabel="test accuracy (%)", ylim=(len(methods) - 0.4, -1.3))
-    ax.set_title(", ".join(sorted(task_titles(table).values())), fontsize=10)
+    ax.set_title(", ".join(sorted(task_titles(table).values())))
     return ax

@@ -1,7 +1,10 @@
-"""What all pictures share: one colour-blind safe palette, one place where axes come from.
+"""What all pictures share: one colour-blind safe palette, type that can be read from the back row, a sentence each.
 
->>> method_color("lora") == family_color("reparametrised") == PALETTE[0]
-True
+Colour says the family of a method, the marker which of the family; a label of ours such as "gist lora" begins with its
+method's name, so each of them finds its style.
+
+>>> method_style("lora") == method_style("lora proj"), method_color("lora") == family_color("reparametrised")
+(True, True)
 """
 
 from collections.abc import Iterable
@@ -17,32 +20,61 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from ..backbones.types import Pixels
+from ..methods import METHODS
 
 Image: TypeAlias = UInt8[Tensor, "height width 3"]
 Color: TypeAlias = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 PALETTE = sns.color_palette("colorblind")
-SEQUENTIAL = "viridis"
+SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+FREE: Color = (0.35, 0.35, 0.35)  # of what belongs to no family
 
-METHOD_COLORS = {"linear": 7, "full": 3, "bitfit": 1, "norm": 2, "lora": 0}
 FAMILY_COLORS = {"selective": 1, "reparametrised": 0, "additive": 2, "prompt": 4}
+ENDS = {"linear": (0.5, 0.5, 0.5), "full": (0.0, 0.0, 0.0)}  # nothing and everything tuned: no family's colour
+MARKERS = "os^Dv<>PhX*"
+MIN_FONT = 9  # points: what the back row of a classroom reads, the picture at the width of a slide
+
+plt.rcParams.update(
+    {
+        "font.size": MIN_FONT,
+        "axes.titlesize": 10.5,
+        "axes.labelsize": 10,
+        "figure.titlesize": 11,
+        "legend.frameon": False,
+        "legend.fontsize": MIN_FONT,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+)
 
 
-def method_color(name: str) -> Color:
-    """The same colour for a method in every picture; methods without a fixed one get a stable one by name."""
-    index = METHOD_COLORS.get(name, sum(map(ord, name)))
-    return PALETTE[index % len(PALETTE)]
+def method_style(label: str) -> tuple[Color, str]:
+    """Colour and marker of a method, no two methods alike: its family's colour, its own marker in the family.
+
+    label: a method's name, or one that begins with it. Other labels are grey dots.
+    """
+    name = label.replace(",", " ").split()[0]
+    if name not in METHODS:
+        return FREE, MARKERS[0]
+    family = METHODS[name].family
+    members = sorted(other for other, method in METHODS.items() if method.family == family)
+    return ENDS.get(name, family_color(family)), MARKERS[members.index(name) % len(MARKERS)]
+
+
+def method_color(label: str) -> Color:
+    """The colour of `method_style`."""
+    return method_style(label)[0]
 
 
 def family_color(name: str) -> Color:
     """One colour for each family of methods; grey for families that are not among the usual four."""
-    return PALETTE[FAMILY_COLORS.get(name, 7)]
+    return PALETTE[FAMILY_COLORS[name]] if name in FAMILY_COLORS else FREE
 
 
 def family_legend(figure: Figure, families: Iterable[str]) -> None:
     """A legend of families below a figure."""
     handles = [Patch(facecolor=family_color(family), label=family) for family in dict.fromkeys(families)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
 def axes_or_new(ax: Axes | None, size: tuple[float, float] = (5, 3.5)) -> Axes:
@@ -53,7 +85,7 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float] = (5, 3.5)) -> Axes:
 def bare(ax: Axes, title: str = "") -> Axes:
     """An axes that only shows a picture."""
     ax.set(xticks=[], yticks=[])
-    ax.set_title(title, fontsize=8)
+    ax.set_title(title)
     sns.despine(ax=ax, left=True, bottom=True)
     return ax
 

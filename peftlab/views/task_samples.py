@@ -39,7 +39,7 @@ def samples(
         bare(ax, textwrap.shorten(task.classes[labels[i]].replace("_", " "), 18, placeholder="…"))
     for ax in grid.flat[len(chosen) :]:
         ax.set_axis_off()
-    figure.suptitle(f"{task.title}: {task.about}", fontsize=10)
+    figure.suptitle(f"{task.title}: {task.about}")
     return figure
 
 
@@ -51,5 +51,5 @@ def class_balance(task: Task, splits: Sequence[str] = ("train800val200", "test")
         ax.step(range(task.num_classes), 100 * share, where="mid", color=color, label=split)
     ax.axhline(100 / task.num_classes, color="0.5", linestyle=":", label="uniform")
     ax.set(xlabel="class", ylabel="share (%)", ylim=(0, None), title=task.title)
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    ax.legend(loc="lower right")
     return ax

@@ -34,7 +34,7 @@ def patch_pca(vit: ViT, task: Task, images: int = 6, split: str = "train800", st
     for column, i in enumerate(chosen):
         bare(axes[0, column], task.classes[labels[i]][:18]).imshow(pixels[column].numpy())
         bare(axes[1, column]).imshow(rgb[column])
-    figure.suptitle(f"{task.title}: patch tokens, first three principal components", fontsize=10)
+    figure.suptitle(f"{task.title}: patch tokens, first three principal components")
     return figure
 
 

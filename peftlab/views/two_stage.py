@@ -33,7 +33,6 @@ def importance_map(
     image = ax.imshow(shown.clamp_min(1e-12).log10().numpy(), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
     ax.set_yticks(range(len(scores)), [str(block) for block in range(1, len(scores) + 1)])
     ax.set(xlabel="channel" + ", each row by falling score" * ordered, ylabel="block", title=title)
-    ax.title.set_fontsize(10)
     ax.figure.colorbar(image, ax=ax, label="log10 of importance")
     return ax
 
@@ -51,7 +50,7 @@ def spatial_maps(
         large = F.interpolate(maps[block][:, None], pixels.shape[1:3], mode="bilinear")[:, 0].cpu()
         for ax, image, heat in zip(row, pixels, large, strict=True):
             overlay(ax, image, (heat / heat.max().clamp_min(1e-12)).numpy())
-        row[0].set_ylabel(f"block {block % len(maps) + 1}", fontsize=8)
+        row[0].set_ylabel(f"block {block % len(maps) + 1}")
     return figure
 
 
@@ -64,10 +63,10 @@ def overlap(
     share = np.mean([len(indices) for indices in chosen.values()]) / channels
     ax.imshow(table, cmap=SEQUENTIAL, vmin=0, vmax=1)
     for (i, j), value in np.ndenumerate(table.to_numpy()):
-        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="black" if value > 0.5 else "white")
-    ax.set_xticks(range(len(table)), table.columns, rotation=45, ha="right", fontsize=8)
-    ax.set_yticks(range(len(table)), table.index, fontsize=8)
-    ax.set_title(f"{title}\nchance: {share / (2 - share):.2f}".strip(), fontsize=9)
+        ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.5 else "white")
+    ax.set_xticks(range(len(table)), table.columns, rotation=45, ha="right")
+    ax.set_yticks(range(len(table)), table.index)
+    ax.set_title(f"{title}\nchance: {share / (2 - share):.2f}".strip())
     return ax
 
 
@@ -76,9 +75,9 @@ def norm_changes(model: PeftModel, ax: Axes | None = None) -> Axes:
     ax, table = axes_or_new(ax, (6, 2.8)), norm_change(model)
     for i, (column, marker) in enumerate({"gamma": "o", "beta": "s"}.items()):
         ax.plot(range(len(table)), 100 * table[column], marker=marker, color=PALETTE[i], label=column)
-    ax.set_xticks(range(len(table)), table.index, rotation=60, fontsize=7)
+    ax.set_xticks(range(len(table)), table.index, rotation=60)
     ax.set(xlabel="LayerNorm", ylabel="relative change (%)", ylim=(0, None))
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend()
     return ax
 
 
@@ -90,7 +89,7 @@ def against_removal(
     ax.loglog(np.asarray(scores), np.asarray(truth), "o", markersize=3, alpha=0.6, color=PALETTE[0])
     rank = spearmanr(scores, truth).statistic
     ax.set(xlabel="Taylor score", ylabel="measured change of the loss")
-    ax.set_title(f"{title}\nrank correlation {rank:.3f}".strip(), fontsize=9)
+    ax.set_title(f"{title}\nrank correlation {rank:.3f}".strip())
     return ax
 
 
@@ -101,5 +100,5 @@ def shift(distances: Mapping[str, Float[Tensor, " blocks"]], ax: Axes | None = N
         ax.plot(range(1, len(values) + 1), np.asarray(values), marker="os^v"[i % 4], color=PALETTE[i], label=label)
     ax.set(xlabel="block", ylabel="distance (standard deviations)", ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend()
     return ax

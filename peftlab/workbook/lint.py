@@ -75,6 +75,20 @@ def _without_magics(source: str) -> str:
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
+_DRAWS = re.compile(r"\bplt\.(subplots|figure)\(|;\s*\Z")
+_SAYS = re.compile(r"\b(show|explore|check)\(")
+
+
+def figure_problems(nb: NotebookNode) -> list[str]:
+    """Pictures without a sentence of their own: cells that draw, and neither `show` nor `explore` what they drew."""
+    drawing = ((n, c) for n, c in enumerate(nb.cells) if c.cell_type == "code" and _DRAWS.search(c.source))
+    return [
+        f"cell {n}: a picture without a sentence; end in pl.views.show(figure, 'what is to be seen.')"
+        for n, c in drawing
+        if not _SAYS.search(c.source)
+    ]
+
+
 def code_problems(nb: NotebookNode) -> list[str]:
     """Cells and functions short enough to read on a projector; enough exercises."""
     found, lengths, checks = [], [], 0
@@ -175,7 +189,13 @@ def problems(path: str | Path) -> list[str]:
         nbformat.validate(nb)
     except (ValueError, nbformat.ValidationError) as error:
         return [f"not a valid notebook: {str(error).splitlines()[0]}"]
-    return parameter_problems(nb)[0] + code_problems(nb) + prose_problems(nb, number[1]) + cleanliness_problems(nb)
+    return (
+        parameter_problems(nb)[0]
+        + code_problems(nb)
+        + figure_problems(nb)
+        + prose_problems(nb, number[1])
+        + cleanliness_problems(nb)
+    )
 
 
 def clean(nb: NotebookNode) -> NotebookNode:

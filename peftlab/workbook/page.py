@@ -9,6 +9,7 @@ load scripts and styles from the network, and its template environment would not
 import base64
 import copy
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -79,6 +80,26 @@ def strip_progress(text: str) -> str:
     return "\n".join(kept)
 
 
+_PICTURE = re.compile(r'<img alt="([^"]*)"[^>]* src="data:image/png;base64,[^"]*"[^>]*>')
+
+
+def number_figures(html: str) -> str:
+    """Every picture of an output with the sentence that says what it shows as its numbered caption.
+
+    >>> print(number_figures('<img alt="A rises." src="data:image/png;base64,iVBO"/>'))
+    <figure id="figure-1"><img alt="A rises." src="data:image/png;base64,iVBO"/>
+    <figcaption><a href="#figure-1">Figure 1.</a> A rises.</figcaption></figure>
+    """
+    numbers = itertools.count(1)
+
+    def framed(found: re.Match[str]) -> str:
+        name = f"figure-{(n := next(numbers))}"
+        caption = f'<figcaption><a href="#{name}">Figure {n}.</a> {found[1]}</figcaption>'
+        return f'<figure id="{name}">{found[0]}\n{caption}</figure>'
+
+    return _PICTURE.sub(framed, html)
+
+
 _NEEDS_SCRIPT = ("application/vnd.jupyter.widget-view+json", "application/javascript")
 
 
@@ -104,7 +125,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def _for_paper(nb: NotebookNode) -> NotebookNode:
-    """A copy of the notebook, cleaned, with the page's cells only; a picture's alternative text is its section."""
+    """A copy of the notebook, cleaned, with the page's cells only; a picture without a sentence has its section's."""
     nb = copy.deepcopy(nb)
     nb.metadata.pop("widgets", None)
     injected = any("injected-parameters" in tags(c) for c in nb.cells)
@@ -195,7 +216,7 @@ def render_page(
     body, _ = exporter.from_notebook_node(_for_paper(nb), {"metadata": {"path": str(folder)}})
     failed_cell, traceback = failure(nb)
     return TEMPLATES.get_template("page.html").render(
-        body=body,
+        body=number_figures(body),
         record=record,
         previous=previous,
         following=following,

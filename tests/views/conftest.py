@@ -2,9 +2,20 @@
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.text import Text
+
+from peftlab.views.style import MIN_FONT
 
 
 @pytest.fixture(autouse=True)
-def close_figures():
+def readable_figures():
+    """Every picture that a test draws has type for the back row; closed again afterwards."""
     yield
+    small = {
+        (text.get_text(), text.get_fontsize())
+        for figure in map(plt.figure, plt.get_fignums())
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text() and text.get_fontsize() < MIN_FONT
+    }
     plt.close("all")
+    assert not small

@@ -15,8 +15,10 @@ from peftlab.analysis.gist import token_cosine, token_exchange
 from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import METHODS, attach
+from peftlab.methods.core.base import FAMILIES
 from peftlab.results.ledger import read_ledger
 from peftlab.training.fit import fit
+from peftlab.views.style import FAMILY_COLORS, family_color, method_style
 
 
 @pytest.fixture(params=["test_vit", "test_vit2", "test_vit3"])
@@ -211,6 +213,12 @@ def test_synthetic_tasks_carry_their_tag_in_every_picture(tiny_task):
     assert all("(synthetic)" in title for title in titles), titles
 
 
+def test_no_two_methods_look_alike():
+    styles = [method_style(name) for name in METHODS]
+    assert len(set(styles)) == len(METHODS) and method_style("gist lora") == method_style("gist")
+    assert {color for color, _ in styles} > {family_color(family) for family in FAMILIES if family in FAMILY_COLORS}
+
+
 def test_explorer_shows_a_static_twin_and_redraws(monkeypatch):
     drawn = []
 
@@ -218,10 +226,10 @@ def test_explorer_shows_a_static_twin_and_redraws(monkeypatch):
         drawn.append((layer, query))
         return plt.figure()
 
-    assert views.explore(draw, layer=range(3), query=["cls", "gist"]) == {}
+    assert views.explore(draw, "Lines.", layer=range(3), query=["cls", "gist"]) == {}
     assert drawn == [(0, "cls")]
     monkeypatch.setenv("PEFTLAB_HEADLESS", "0")
-    controls = views.explore(draw, layer=range(3), query=["cls", "gist"])
+    controls = views.explore(draw, "Lines.", layer=range(3), query=["cls", "gist"])
     controls["layer"].value = 2
     controls["query"].value = "gist"
     assert drawn == [(0, "cls")] * 2 + [(2, "cls"), (2, "gist")]

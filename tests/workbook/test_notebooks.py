@@ -78,6 +78,11 @@ BROKEN = {
     "long def": (append(new_code_cell(LONG_DEF)), "`def long` has 13 lines"),
     "long method under a cell magic": (append(new_code_cell("%%budget 30s\n" + LONG_DEF)), "`def long` has 13 lines"),
     "syntax error": (append(new_code_cell("x = = 1")), "cell 6: not Python"),
+    "mute axes": (
+        append(new_code_cell("fig, ax = plt.subplots()\nax.plot(x)")),
+        "cell 6: a picture without a sentence",
+    ),
+    "mute view": (append(new_code_cell("pl.views.costs(card);")), "cell 6: a picture without a sentence"),
     "few exercises": (replace(4, "pl.check(", "print("), "2 check(...) exercises"),
     "no objectives": (replace(0, "Objectives", "Aims"), "no heading or bold word for: objectives"),
     "no time budget": (replace(0, "Time budget", "Long"), "no heading or bold word for: time budget"),

@@ -75,6 +75,14 @@ def test_every_picture_is_there_and_shows_something(name):
         assert high - low > 50, "a picture of one colour"
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_picture_has_a_sentence_of_its_own_and_a_number(name):
+    pictures = [o for o in outputs(name) if "image/png" in o.get("data", {})]
+    says = [o.metadata.get("image/png", {}).get("alt", "") for o in pictures]
+    assert min(map(len, says)) > 30 and len(set(says)) == len(says), says
+    assert html(name).count("<figcaption>") == len(pictures)
+
+
 class Links(HTMLParser):
     """Where the links of a page lead, and the ids that links may lead to."""
 

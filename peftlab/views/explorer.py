@@ -14,8 +14,9 @@ from .figures import show
 def explore(draw: Callable[..., Figure], says: str, **choices: Sequence[Any]) -> dict[str, ipywidgets.Widget]:
     """Show draw(**first choices) as a static figure and, where somebody can click, controls that draw the others.
 
-    draw returns a Figure. says: what is to be seen, as for `show`. choices: for each argument a list of values (drop-down) or a range (slider); the first value
-    is that of the static twin, which is what a headless run and an exported page show. Returns the controls by name.
+    draw returns a Figure. says: what is to be seen, as for `show`. choices: for each argument a list of values
+    (drop-down) or a range (slider); the first value is that of the static twin, which is what a headless run and an
+    exported page show. Returns the controls by name.
     """
     show(draw(**{name: values[0] for name, values in choices.items()}), says)
     if headless():

@@ -80,9 +80,9 @@ BROKEN = {
     "syntax error": (append(new_code_cell("x = = 1")), "cell 6: not Python"),
     "mute axes": (
         append(new_code_cell("fig, ax = plt.subplots()\nax.plot(x)")),
-        "cell 6: a picture without a sentence",
+        "cell 6: a picture without",
     ),
-    "mute view": (append(new_code_cell("pl.views.costs(card);")), "cell 6: a picture without a sentence"),
+    "mute view": (append(new_code_cell("pl.views.costs(card);")), "cell 6: a picture without"),
     "few exercises": (replace(4, "pl.check(", "print("), "2 check(...) exercises"),
     "no objectives": (replace(0, "Objectives", "Aims"), "no heading or bold word for: objectives"),
     "no time budget": (replace(0, "Time budget", "Long"), "no heading or bold word for: time budget"),

@@ -1,26 +1,48 @@
-"""The channels that the two-stage paradigm chooses: where in an image they matter, and how choices agree."""
+"""Channel scores judged: what removing the chosen channels costs, and how far two choices agree."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int64
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from ..backbones.preprocess import prepare_for
-from ..backbones.types import Labels, Pixels, ViT
-from ..methods.core.importance import activations_and_gradients, places
+from ..backbones.stages import run_stages
+from ..backbones.types import Labels, Tokens, ViT
+from ..common.files import read_tensors
+from ..methods.core.importance import choose, places
+from ..results.published import FOLDER
+from ..training.evaluate import EVAL_BATCH
+
+Scores = Float[Tensor, "blocks channels"]
 
 
-def spatial_importance(vit: ViT, pixels: Pixels, labels: Labels) -> list[Float[Tensor, "batch rows columns"]]:
-    """Where in the images the loss depends on each block: |h g| summed over the channels of each patch.
+@torch.no_grad()
+def accuracy_without(
+    vit: ViT,
+    tokens: Tokens,
+    labels: Labels,
+    block: int,
+    channels: Sequence[int] | Int64[Tensor, " _"],
+    values: float | Float[Tensor, "tokens chosen"] = 0.0,
+) -> float:
+    """Top-1 in [0, 1] when channels of the residual stream after a block's attention are set to 0, or to values.
 
-    h is the residual stream after attention, g the gradient of the loss with respect to it. vit: with its head.
+    vit: with its head. tokens: what the block reads, `run_stages(vit, x, stop=1 + block)`. Nothing is trained again.
     """
-    x = prepare_for(vit, pixels)
-    pairs = activations_and_gradients(vit.eval(), places(vit), x, labels.to(x.device))
-    patches, grid = vit.patch_embed.num_patches, vit.patch_embed.grid_size
-    return [(h * g).abs().sum(-1)[:, -patches:].unflatten(1, grid) for h, g in pairs]
+
+    def remove(module: torch.nn.Module, args: tuple[Tensor]) -> None:  # in place: the skip path carries this tensor
+        args[0][..., channels] = torch.as_tensor(values, dtype=args[0].dtype, device=args[0].device)
+
+    hook = places(vit)[block].module.register_forward_pre_hook(remove)
+    try:
+        logits = [run_stages(vit.eval(), part, start=1 + block) for part in tokens.split(EVAL_BATCH)]
+    finally:
+        hook.remove()
+    return (torch.cat(logits).argmax(1) == labels).double().mean().item()
 
 
 def jaccard(chosen: Mapping[str, Sequence[int] | Int64[Tensor, " _"]]) -> pd.DataFrame:
@@ -32,3 +54,40 @@ def jaccard(chosen: Mapping[str, Sequence[int] | Int64[Tensor, " _"]]) -> pd.Dat
     sets = {label: set(np.asarray(indices).tolist()) for label, indices in chosen.items()}
     table = [[len(a & b) / max(len(a | b), 1) for b in sets.values()] for a in sets.values()]
     return pd.DataFrame(table, index=list(sets), columns=list(sets))
+
+
+def recorded_scores() -> dict[str, Float[Tensor, "2 blocks channels"]]:
+    """Taylor scores of real tasks from results/importance.safetensors, two disjoint halves of each: {task: scores}.
+
+    >>> scores = recorded_scores()
+    >>> len(scores), tuple(scores["clevr_count"].shape)
+    (8, (2, 12, 384))
+    """
+    return read_tensors(FOLDER / "importance.safetensors")[0]
+
+
+def top_share(scores: Float[Tensor, "*places channels"], k: int) -> Float[Tensor, "*places"]:
+    """The share of the k highest channels in the sum of all scores of their place.
+
+    >>> top_share(torch.tensor([[6.0, 1.0, 3.0], [1.0, 1.0, 2.0]]), 1)
+    tensor([0.6000, 0.5000])
+    """
+    return scores.topk(k, dim=-1)[0].sum(-1) / scores.sum(-1)
+
+
+def agreement(scores: Mapping[str, Float[Tensor, "2 blocks channels"]], k: int) -> pd.DataFrame:
+    """How two scores agree, by block: halves of one task, and halves of every two tasks -> DataFrame.
+
+    Columns: pair, same (task), block (from 1), rank (Spearman's correlation over channels), overlap (`jaccard` of the
+    k highest). Two tasks are compared as first half against second half, as halves of one are: equal numbers of images.
+    """
+    pairs = [(task, task) for task in scores] + list(combinations(scores, 2))
+    rows = []
+    for one, other in pairs:
+        first, second = scores[one][0], scores[other][1]
+        tops = zip(choose(first, k), choose(second, k), strict=True)
+        for block, (a, b) in enumerate(tops):
+            rank = spearmanr(first[block], second[block]).statistic
+            row = {"pair": f"{one}, {other}", "same": one == other, "block": block + 1, "rank": float(rank)}
+            rows.append(row | {"overlap": jaccard({"a": a, "b": b}).loc["a", "b"]})
+    return pd.DataFrame(rows)

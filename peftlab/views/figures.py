@@ -24,6 +24,6 @@ def show(drawn: Figure | Axes | Iterable[Axes], says: str) -> None:
     if not says.strip().endswith((".", "?", "!")):
         raise PeftlabError(f"show(figure, says): says must be a sentence on what is to be seen, not {says!r}")
     first = drawn if isinstance(drawn, Figure | Axes) else np.ravel(np.asarray(drawn, object))[0]
-    figure = first if isinstance(first, Figure) else first.figure
+    figure = first if isinstance(first, Figure) else first.get_figure(root=True)
     display(figure, metadata={"image/png": {"alt": says}})
     plt.close(figure)

@@ -1,10 +1,10 @@
-"""Methods compared: which are on the front of cost and accuracy, how they rank, which of them differ."""
+"""Methods compared: which are on the front of cost and accuracy, how they rank."""
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from ..results.statistics import score_array
 
@@ -31,19 +31,3 @@ def overall_ranks(tables: Mapping[str, pd.DataFrame], by: str = "method") -> pd.
         values, methods, _ = score_array(table, by)
         means[name] = pd.Series(values.mean((1, 2)), methods)
     return pd.DataFrame(means).rank(ascending=False, method="first").astype(int)
-
-
-def cliques(ranks: Float[np.ndarray, " methods"], critical: float) -> list[tuple[float, float]]:
-    """(lowest, highest) rank of every maximal group of methods that are not significantly different.
-
-    ranks: ascending. critical: ranks further apart than this differ significantly.
-
-    >>> cliques(np.array([1.0, 2.0, 3.0, 4.5]), critical=1.2)
-    [(1.0, 2.0), (2.0, 3.0)]
-    """
-    groups: list[tuple[int, int]] = []
-    for i, low in enumerate(ranks):
-        j = int(np.searchsorted(ranks, low + critical, side="right")) - 1
-        if j > i and (not groups or j > groups[-1][1]):
-            groups.append((i, j))
-    return [(float(ranks[i]), float(ranks[j])) for i, j in groups]

@@ -1,13 +1,17 @@
-"""What frozen features already know: nearest neighbours and a linear probe, both scikit-learn's."""
+"""What frozen features already know: nearest neighbours, a linear probe, clusters of tokens; scikit-learn's."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
+from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.protocols import Protocol
@@ -59,6 +63,33 @@ def patch_tokens(vit: ViT, pixels: Pixels) -> Float[Tensor, "batch rows columns 
     """Final patch tokens as a grid, prefix tokens left out."""
     tokens = vit.forward_features(prepare_for(vit, pixels))[:, vit.num_prefix_tokens :]
     return tokens.reshape(len(tokens), *vit.patch_embed.grid_size, -1).cpu()
+
+
+def explained_by_class(x: Float[np.ndarray, "images channels"], labels: Int64[np.ndarray, " images"]) -> float:
+    """Share of the variance of x that lies between the means of the classes, in [0, 1].
+
+    >>> explained_by_class(np.array([[0.0], [2.0], [5.0], [7.0]]), np.array([0, 0, 1, 1]))
+    0.8620689655172413
+    """
+    means = np.stack([x[labels == c].mean(0) for c in labels])
+    return float(np.sum((means - x.mean(0)) ** 2) / np.sum((x - x.mean(0)) ** 2))
+
+
+def object_overlap(
+    tokens: Float[Tensor, "images rows columns channels"], masks: Sequence[Bool[np.ndarray, "_ height width"]]
+) -> Float[np.ndarray, " images"]:
+    """IoU with the objects of each image: of three k-means clusters of all tokens, the one that fits them best.
+
+    One clustering for all images; the cluster is chosen with the answer, alike for every backbone. masks: where each
+    image shows its objects; a cell belongs to them where they cover half of it.
+    """
+    size = tokens.shape[1:3]
+    seen = torch.stack([torch.from_numpy(mask).any(0) for mask in masks]).float()
+    objects = F.interpolate(seen[:, None], size=size, mode="area")[:, 0].numpy() >= 0.5
+    cluster = KMeans(3, n_init=4, random_state=0).fit_predict(tokens.flatten(0, 2).numpy()).reshape(objects.shape)
+    each = [(cluster == c) for c in range(3)]
+    ious = [(one & objects).sum((1, 2)) / np.maximum((one | objects).sum((1, 2)), 1) for one in each]
+    return max(ious, key=np.mean)
 
 
 @torch.no_grad()

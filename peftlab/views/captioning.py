@@ -1,11 +1,10 @@
-"""Pictures of captioning: tokens by context, words over images, what adapters of each context weigh."""
+"""Pictures of captioners: tokens by context, what is written and how much of it is true, what adapters weigh."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -16,9 +15,11 @@ from ..backbones.types import Pixels
 from ..captioning.captioner import IGNORED, Captioner
 from ..common.errors import PeftlabError
 from ..methods.core.contexts import ContextLoRA, ContextVector
-from .style import PALETTE, SEQUENTIAL, Image, axes_or_new, bare
+from ..tasks.synthetic import grammar
+from .style import PALETTE, axes_or_new, bare
 
 IMAGE_COLOR, TEXT_COLOR = PALETTE[1], PALETTE[0]
+TRUE, FALSE, FALSE_COLOR = "✓", "✗", PALETTE[3]
 CONTEXT_NAMES = {"one": ("all tokens",), "domain": ("image", "text"), "parity": ("even", "odd")}
 CONTEXT_COLORS = {"one": (PALETTE[7],), "domain": (IMAGE_COLOR, TEXT_COLOR), "parity": (PALETTE[4], PALETTE[8])}
 
@@ -61,79 +62,7 @@ def gallery(pixels: Pixels, texts: Mapping[str, Sequence[str]], columns: int = 3
         ax.imshow(image.numpy())
         bare(ax)
         lines = [f"{label}: {captions[i]}" if label else captions[i] for label, captions in texts.items()]
-        ax.set_xlabel("\n".join(textwrap.fill(line, 52) for line in lines))
-    return figure
-
-
-@torch.inference_mode()
-def span_attention(
-    model: Captioner, patches: Float[Tensor, "patches channels"], caption: str, words: tuple[int, int], layer: int
-) -> Float[Tensor, "grid grid"]:
-    """Attention of a span of caption words over the image tokens, summed over words and heads.
-
-    patches: of one image. words: (first, last + 1) among `pieces`; the row of a word is where it is *read*, one
-    token position behind the one that predicted it. Recipe: Hadji-Kyriacou & Arandjelovic 2023, section 4.5.
-    """
-    first, stop = words
-    tokens, _ = model.encode([caption])
-    if not 0 <= first < stop < tokens.shape[1]:
-        raise PeftlabError(f"words {first} to {stop} are not in a caption of {tokens.shape[1] - 1} tokens")
-    weights = model.attention(patches[None], tokens)[layer][0]  # [H, N, N]
-    at = 1 + model.image_tokens
-    return weights[:, at + first : at + stop, 1:at].sum((0, 1)).unflatten(0, (model.grid, model.grid)).cpu()
-
-
-def attention(
-    model: Captioner,
-    image: Image,
-    patches: Float[Tensor, "patches channels"],
-    caption: str,
-    words: tuple[int, int],
-    layer: int,
-    ax: Axes | None = None,
-) -> Axes:
-    """`span_attention` laid over its image -> Axes."""
-    ax = axes_or_new(ax, (2.6, 2.8))
-    heat = span_attention(model, patches, caption, words, layer)
-    h, w = image.shape[:2]
-    ax.imshow(image.numpy(), extent=(0, w, h, 0))
-    ax.imshow(heat.numpy(), cmap=SEQUENTIAL, alpha=0.55, extent=(0, w, h, 0), interpolation="bilinear")
-    bare(ax, " ".join(pieces(model, caption)[slice(*words)]))
-    return ax
-
-
-def attention_with_image(
-    model: Captioner,
-    image: Image,
-    patches: Float[Tensor, "patches channels"],
-    caption: str,
-    words: tuple[int, int],
-    layer: int,
-) -> Figure:
-    """An image and, at its right, `attention` of a span of words -> Figure."""
-    figure, axes = plt.subplots(1, 2, figsize=(5, 2.8), layout="constrained")
-    axes[0].imshow(image.numpy())
-    bare(axes[0], textwrap.fill(caption, 44))
-    attention(model, image, patches, caption, words, layer, ax=axes[1])
-    return figure
-
-
-def attention_by_block(
-    model: Captioner,
-    image: Image,
-    patches: Float[Tensor, "patches channels"],
-    caption: str,
-    spans: Sequence[tuple[int, int]],
-) -> Figure:
-    """`attention` of several spans of words, a row each, in every block, a column each -> Figure."""
-    blocks, names = len(model.lm.blocks), pieces(model, caption)
-    figure, axes = plt.subplots(
-        len(spans), blocks, figsize=(2.1 * blocks, 2.2 * len(spans)), layout="constrained", squeeze=False
-    )
-    for row, span in zip(axes, spans, strict=True):
-        for layer, ax in enumerate(row):
-            attention(model, image, patches, caption, span, layer, ax=ax).set_title(f"block {layer + 1}")
-        row[0].set_ylabel("\n".join(names[slice(*span)]))
+        ax.set_xlabel("\n".join(textwrap.fill(line, 42) for line in lines))
     return figure
 
 
@@ -160,15 +89,19 @@ def context_sizes(model: Captioner) -> Float[Tensor, "blocks contexts"]:
 
 
 def context_norms(model: Captioner, ax: Axes | None = None) -> Axes:
-    """`context_sizes` as lines over the blocks -> Axes."""
-    ax, sizes = axes_or_new(ax, (4.6, 3)), context_sizes(model)
+    """`context_sizes` as lines over the blocks; the title compares the two contexts -> Axes."""
+    ax, sizes = axes_or_new(ax, (7, 3.2)), context_sizes(model)
     assert model.adapter is not None  # or there would be no sizes
-    kind = model.adapter.contexts
-    for values, name, color in zip(sizes.T, CONTEXT_NAMES[kind], CONTEXT_COLORS[kind], strict=True):
-        ax.plot(range(1, len(values) + 1), values.numpy(), marker="o", color=color, label=name)
-    ax.set(xlabel="block", ylabel="size of the change", title=model.title, ylim=(0, None))
-    ax.set_xticks(range(1, len(model.lm.blocks) + 1))
-    ax.legend()
+    names = CONTEXT_NAMES[model.adapter.contexts]
+    blocks = range(1, len(sizes) + 1)
+    for values, name, color in zip(sizes.T, names, CONTEXT_COLORS[model.adapter.contexts], strict=True):
+        ax.plot(blocks, values.numpy(), marker="o", color=color)
+        ax.annotate(name, (blocks[-1], values[-1]), (8, 0), textcoords="offset points", va="center", color=color)
+    ax.set(xlabel="block", ylabel="size of the weight change", ylim=(0, None), xticks=blocks)
+    if len(names) == 2:
+        ratio = sizes[:, 0] / sizes[:, 1]
+        times = f"{ratio.min():.1f} to {ratio.max():.1f} times"
+        ax.set_title(f"Adapters of {names[0]} tokens changed {times} as much as those of {names[1]}")
     return ax
 
 
@@ -188,56 +121,71 @@ def word_probabilities(
 def teacher_forced(
     model: Captioner, patches: Float[Tensor, "patches channels"], caption: str, ax: Axes | None = None
 ) -> Axes:
-    """Probability of every right word when the right words before it are given; below, what was likeliest -> Axes."""
-    ax = axes_or_new(ax, (9, 2.4))
+    """Probability of every right word when the right words before it are given -> Axes.
+
+    A tick: the word was the likeliest; a cross and, below, what was likelier.
+    """
+    ax = axes_or_new(ax, (11, 3))
     right, best = word_probabilities(model, patches, caption)
     words = pieces(model, caption)
     hit = [b == w for b, w in zip(best, words, strict=True)]
-    ax.bar(range(len(words)), right.numpy(), color=[TEXT_COLOR if h else "0.75" for h in hit])
+    bars = ax.bar(range(len(words)), right.numpy(), color=[TEXT_COLOR if h else FALSE_COLOR for h in hit])
+    ax.bar_label(bars, [f"{TRUE if h else FALSE}\n{100 * p:.0f}" for p, h in zip(right.tolist(), hit, strict=True)])
     ax.set_xticks(range(len(words)), [f"{w}\n{'' if h else b}" for w, b, h in zip(words, best, hit, strict=True)])
-    ax.set(ylim=(0, 1.05), ylabel="probability", title="right words; below them, in grey bars, what was likelier")
+    ax.set(ylim=(0, 1.35), yticks=[0, 0.5, 1], ylabel="probability")
+    ax.set_title(
+        f"{sum(hit)} of {len(words)} words are the likeliest ({TRUE}, with their probability in %); "
+        f"below those that are not ({FALSE}), what was likelier"
+    )
     return ax
 
 
-def gains(table: pd.DataFrame, ax: Axes | None = None, floor: float | None = None) -> Axes:
-    """Perplexity of each kind of adapter, a bar for each way to share it -> Axes.
+def true_words(caption: str, objects: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
+    """What a caption says, word by word, and whether it is true; [] for a text outside the grammar.
 
-    table: DataFrame with a row for each kind (its index), a column for each way. floor: perplexity that no model can
-    be expected to beat.
+    objects: factors of the scene's two solids; the order that makes more of the caption true counts, as in
+    `grammar.score`.
+
+    >>> cube = {"size": "small", "colour": "red", "material": "metal", "shape": "cube", "centre": (0, 0)}
+    >>> ball = {"size": "large", "colour": "blue", "material": "rubber", "shape": "sphere", "centre": (3, 0)}
+    >>> true_words("a small red metal cube right of a large blue rubber sphere", [cube, ball])[3:5]
+    [('cube', True), ('right of', False)]
     """
-    ax = axes_or_new(ax, (6.5, 3.2))
-    width = 0.8 / len(table.columns)
-    for i, way in enumerate(table.columns):
-        x = np.arange(len(table)) + (i - (len(table.columns) - 1) / 2) * width
-        ax.bar(x, table[way], width * 0.92, label=way, color=PALETTE[(7, 0, 1, 2, 4)[i]])
-        for at, value in zip(x, table[way], strict=True):
-            ax.text(at, value, f"{value:.2f}", ha="center", va="bottom")
-    if floor is not None:
-        ax.axhline(floor, color="0.3", linestyle=":", linewidth=1)
-    ax.set_xticks(range(len(table)), table.index)
-    ax.set(ylabel="perplexity", ylim=(1, 1 + 1.25 * (np.nanmax(table.to_numpy()) - 1)))
-    ax.legend(ncols=len(table.columns), loc="upper center")
-    return ax
+    said = grammar.read(caption)
+    if said is None:
+        return []
+    words = [*said[0], said[1], *said[2]]
+    readings = []
+    for one, other in (objects, objects[::-1]):
+        facts = [*grammar.solid(one).split()[1:], grammar.relation(one, other), *grammar.solid(other).split()[1:]]
+        readings.append([word == fact for word, fact in zip(words, facts, strict=True)])
+    return list(zip(words, max(readings, key=sum), strict=True))
 
 
-def by_data(measured: pd.DataFrame, ways: Mapping[str, str], ax: Axes | None = None) -> Axes:
-    """Test perplexity against the number of training scenes, a line a way to train; dots are seeds -> Axes.
+def written(
+    pixels: Pixels, captions: Sequence[str], scenes: Sequence[Sequence[Mapping[str, Any]]], columns: int = 3
+) -> Figure:
+    """Scenes and what was written of them, each statement with a tick or a cross -> Figure.
 
-    measured: `read_results("captioning")`. ways: {name in the legend: beginning of the labels}, the first one in red.
+    scenes: the factors of each scene, as `task.factors` gives them.
     """
-    ax, ends = axes_or_new(ax, (6.5, 3.8)), {}
-    for i, (name, label) in enumerate(ways.items()):
-        rows = measured[measured["label"].str.match(f"{label}, [0-9]+ scenes$")]
-        means, color = rows.groupby("train_images")["test_perplexity"].mean(), PALETTE[(3, 7, 0, 2)[i]]
-        ax.plot(rows["train_images"], rows["test_perplexity"], "o", color=color, alpha=0.5, markersize=4)
-        ax.plot(means.index, means, marker="osD^"[i], color=color, label=name)
-        ends[name] = means
-    table = pd.DataFrame(ends)
-    ax.set(xscale="log", yscale="log", xlabel="training scenes (log)", ylabel="test perplexity (log)")
-    ax.set_xticks(table.index, [str(n) for n in table.index])
-    ax.set_yticks([2, 3, 5, 8], ["2", "3", "5", "8"])
-    ax.minorticks_off()
-    ax.legend()
-    best = table.idxmin(axis=1)
-    ax.set_title("best: " + "; ".join(f"{best[n]} ({n} scenes)" for n in table.index), loc="left")
-    return ax
+    rows = -(-len(pixels) // columns)
+    figure, axes = plt.subplots(
+        rows, 2 * columns, figsize=(3.6 * columns, 2.3 * rows), width_ratios=[1.4, 1] * columns, squeeze=False
+    )
+    figure.set_layout_engine("constrained")
+    for ax in axes.flat:
+        bare(ax)
+    said = [true_words(*pair) for pair in zip(captions, scenes, strict=True)]
+    for i, (image, words) in enumerate(zip(pixels, said, strict=False)):
+        picture, text = axes.flat[2 * i], axes.flat[2 * i + 1]
+        picture.imshow(image.numpy())
+        for line, (word, true) in enumerate(words):
+            color = TEXT_COLOR if true else FALSE_COLOR
+            text.text(0, 1 - (line + 0.5) / 9, f"{TRUE if true else FALSE} {word}", color=color, va="center")
+    marks = [true for words in said for _, true in words]
+    figure.suptitle(
+        f"{sum(marks)} of {len(marks)} statements are true ({TRUE}); "
+        f"{sum(all(true for _, true in words) for words in said)} of {len(said)} captions are true throughout"
+    )
+    return figure

@@ -32,7 +32,9 @@ def contrasts(judged: pd.DataFrame, unit: str = "points of test accuracy", ax: A
     ax.axvline(0, color="0.3", linewidth=1)
     ax.set_yticks(range(len(rows)), names)
     ax.set(ylim=(len(judged) - 0.5, -0.5), xlabel=unit)
-    counts = judged["verdict"].value_counts()
-    parts = [f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS[:2]]
-    ax.set_title(f"{', '.join(parts)}, of {len(judged)} differences", loc="left")
+    supported, against = (judged["verdict"].eq(verdict).sum() for verdict in VERDICTS[:2])
+    open_ones = len(judged) - supported - against
+    ax.set_title(
+        f"Of {len(judged)} differences {supported} support the claim, {against} contradict it, {open_ones} are open"
+    )
     return ax

@@ -7,14 +7,13 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from ..analysis.guide import GUIDES
 from ..analysis.power import cells_needed, noise, smallest_difference
-from ..methods import METHODS
 from ..results.ledger import task_titles
-from .style import PALETTE, SEQUENTIAL, axes_or_new, family_color
+from .style import PALETTE, axes_or_new, method_style
 
 SEEDS = range(2, 21)  # one seed alone says nothing of noise, so no test begins there
 
@@ -24,17 +23,19 @@ def smallest_differences(
 ) -> Axes:
     """Mean difference of two methods that shows with 80 % power against seeds, a line a number of tasks -> Axes.
 
-    Seed noise alone, on tasks that are the same for all; the diamond is this table. The second line of the title says
-    what it would take for other tasks of the kind. pairs: whose noise counts, as in `power.noise`.
+    Seed noise alone, on tasks that are the same for all; the blue line has this table's tasks, the diamond is it. The
+    second line of the title says what it would take for other tasks of the kind. pairs: whose noise counts, as in
+    `power.noise`.
     """
     of_seeds, of_tasks = noise(ledger, pairs, by)
     tasks, seeds = ledger["task"].nunique(), ledger["seed"].nunique()
     ax = axes_or_new(ax, (7, 4.6))
     for i, n in enumerate(sorted({1, 4, 19, tasks})):
         y = [smallest_difference(of_seeds, n * s, tasks=n) for s in SEEDS]
-        ax.plot(SEEDS, y, marker="osv^"[i], color=PALETTE[i], markersize=4)
+        color = PALETTE[0] if n == tasks else "0.55"
+        ax.plot(SEEDS, y, marker="osv^"[i], color=color, markersize=4)
         name = f"{n} task{'s' * (n > 1)}"
-        ax.annotate(name, (SEEDS[-1], y[-1]), (7, 0), textcoords="offset points", va="center", color=PALETTE[i])
+        ax.annotate(name, (SEEDS[-1], y[-1]), (7, 0), textcoords="offset points", va="center", color=color)
     here = smallest_difference(of_seeds, tasks * seeds, tasks=tasks)
     spot = f"this table: {tasks} tasks x {seeds} seeds"
     ax.plot(seeds, here, "D", color="black", markersize=9, label=spot)
@@ -57,35 +58,28 @@ def smallest_differences(
 
 
 def disagreement(shares: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Images on which exactly one of two runs is right, in %, the best method first -> Axes.
+    """Images on which exactly one of two runs is right, in %, a row a method, the best first -> Axes.
 
-    shares: from `agreement.disagreement`. The framed diagonal is the control: two seeds of one method. Colours end
-    where a tenth of the cells is still above, for a method far from all others would take the scale for itself.
+    shares: from `agreement.disagreement`. Grey dots: with every other method. The mark is the control: two seeds of
+    this one.
     """
     percent = 100 * shares.to_numpy()
     n = len(percent)
-    ax = axes_or_new(ax, (2.4 + 0.34 * n, 2.2 + 0.3 * n))
-    low, high = np.quantile(percent, [0.01, 0.9])
-    ax.imshow(percent, cmap=SEQUENTIAL, aspect="auto", vmin=low, vmax=high)
-    for (i, j), value in np.ndenumerate(percent):
-        color = "black" if value > (low + high) / 2 else "white"
-        ax.text(j, i, f"{value:.0f}", ha="center", va="center", color=color)
-    for i in range(n):
-        ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[3], linewidth=1.8))
-    ax.set_xticks(range(n), shares.columns, rotation=60, ha="right", rotation_mode="anchor")
+    ax = axes_or_new(ax, (8, 1.8 + 0.27 * n))
+    for y, (name, row) in enumerate(zip(shares.index, percent, strict=True)):
+        color, marker = method_style(name)
+        ax.plot(np.delete(row, y), [y] * (n - 1), "o", color="0.8", markersize=5)
+        ax.plot(row[y], y, marker, color=color, markersize=8)
+    between, control = np.median(percent[~np.eye(n, dtype=bool)]), np.median(np.diag(percent))
+    ax.axvline(between, color="0.6", linestyle=":")
+    ax.axvline(control, color="0.2", linestyle=":")
     ax.set_yticks(range(n), shares.index)
-    between, control = _medians(percent)
-    half_between, half_control = _medians(percent[: -(-n // 2), : -(-n // 2)])
+    ax.set(xlabel="images on which exactly one of two runs is right (%)", ylim=(n - 0.5, -0.5))
     ax.set_title(
-        f"Two methods differ on {between:.1f} % of images, two seeds of one (framed) on {control:.1f} %\n"
-        f"among the better half of them: {half_between:.1f} % and {half_control:.1f} % (medians)",
+        f"Two methods differ on {between:.1f} % of images (grey dots),\n"
+        f"two seeds of one method on {control:.1f} % (marks; dotted: medians)"
     )
     return ax
-
-
-def _medians(square: np.ndarray) -> tuple[float, float]:
-    """(beside, on) the diagonal."""
-    return float(np.median(square[~np.eye(len(square), dtype=bool)])), float(np.median(np.diag(square)))
 
 
 MARKERS = dict(zip(GUIDES, "o^D", strict=True))
@@ -94,7 +88,7 @@ MARKERS = dict(zip(GUIDES, "o^D", strict=True))
 def guides(regrets: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """What each guide to a learning rate loses against the best one on test, by task -> Axes.
 
-    regrets: from `guide.regrets`. A dot is a method, in the colour of its family; the grey bar is the binomial
+    regrets: from `guide.regrets`. A mark is a method; the grey bar is the binomial
     standard error of an accuracy on val200, mean over methods.
     """
     tasks = sorted(regrets["task"].unique())
@@ -104,16 +98,16 @@ def guides(regrets: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.barh(y, of_task["error"].mean(), height=0.8, color="0.88")
         for k, (guide, marker) in enumerate(MARKERS.items()):
             for row in of_task[of_task["guide"] == guide].to_dict("records"):
-                color = family_color(METHODS[row["method"]].family)
-                ax.plot(row["regret"], y + 0.25 * (k - 1), marker, color=color, markersize=6)
+                ax.plot(row["regret"], y + 0.25 * (k - 1), marker, color=PALETTE[k], markersize=7)
     ax.axvline(0, color="0.4", linewidth=1)
     ax.set_yticks(range(len(tasks)), [task_titles(regrets)[task] for task in tasks])
     labels = ", ".join(sorted(set(regrets["label"])))
     ax.set(xlabel=f"points below the best rate on test ({labels})", ylim=(len(tasks) - 0.5, -0.5))
-    families = dict.fromkeys(METHODS[name].family for name in regrets["method"])
-    handles: list[Artist] = [Line2D([], [], marker=m, color="0.3", linestyle="", label=g) for g, m in MARKERS.items()]
+    handles: list[Artist] = [
+        Line2D([], [], marker=marker, color=PALETTE[k], linestyle="", label=guide)
+        for k, (guide, marker) in enumerate(MARKERS.items())
+    ]
     handles += [Patch(facecolor="0.88", label="standard error of an accuracy on val200")]
-    handles += [Patch(facecolor=family_color(family), label=family) for family in families]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=2)
     own, mean, voted = (regrets[regrets["guide"] == guide]["regret"] for guide in GUIDES)
     missed = f"{(own > 0).sum()} of {len(own)} cases"

@@ -2,7 +2,7 @@
 
 >>> from peftlab.tasks.load import load_task
 >>> class_balance(load_task("digits", root="synthetic"), splits=("test",)).get_title()
-'digits (synthetic)'
+'digits (synthetic): the largest class should have 1.0 times the smallest'
 """
 
 import textwrap
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -43,13 +44,26 @@ def samples(
     return figure
 
 
-def class_balance(task: Task, splits: Sequence[str] = ("train800val200", "test"), ax: Axes | None = None) -> Axes:
-    """Share of each class in the splits, next to the uniform share -> Axes."""
-    ax = axes_or_new(ax, (6, 2.6))
-    for color, split in zip(PALETTE, splits, strict=False):
+def class_balance(
+    task: Task,
+    splits: Sequence[str] = ("train800val200", "test"),
+    expected: Float[np.ndarray, " classes"] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Share of each class in the splits, next to the expected one -> Axes. expected: shares; None: all alike."""
+    ax, classes = axes_or_new(ax, (8, 3.2)), np.arange(task.num_classes)
+    expected = np.full(task.num_classes, 1 / task.num_classes) if expected is None else expected
+    width = 0.8 / len(splits)
+    for i, (color, split) in enumerate(zip(PALETTE, splits, strict=False)):
         share = np.bincount(task.labels(split), minlength=task.num_classes) / len(task.labels(split))
-        ax.step(range(task.num_classes), 100 * share, where="mid", color=color, label=split)
-    ax.axhline(100 / task.num_classes, color="0.5", linestyle=":", label="uniform")
-    ax.set(xlabel="class", ylabel="share (%)", ylim=(0, None), title=task.title)
-    ax.legend(loc="lower right")
+        ax.bar(classes + (i - (len(splits) - 1) / 2) * width, 100 * share, width, color=color, label=split)
+    ax.step(
+        np.append(classes, classes[-1] + 1) - 0.5, 100 * np.append(expected, expected[-1]), where="post", color="0.1"
+    )
+    ax.plot([], [], color="0.1", label="expected")
+    ax.set(xlabel="class", ylabel="share (%)", xticks=classes)
+    ax.set_title(
+        f"{task.title}: the largest class should have {expected.max() / expected.min():.1f} times the smallest"
+    )
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(splits) + 1)
     return ax

@@ -1,11 +1,10 @@
-"""Fronts, ranks and groups of methods, against what their definitions say."""
+"""Fronts and ranks of methods, against what their definitions say."""
 
-import numpy as np
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftlab.analysis.comparison import cliques, on_front, overall_ranks
+from peftlab.analysis.comparison import on_front, overall_ranks
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
@@ -16,13 +15,6 @@ def test_front_is_what_nothing_beats(points):
     for i, (c, v) in enumerate(points):
         beaten = any((d <= c and w >= v) and (d < c or w > v) for d, w in points)
         assert front[i] == (not beaten)
-
-
-def test_cliques_are_what_does_not_differ_significantly():
-    assert cliques(np.array([1.0, 1.5, 3.0, 3.2]), 1.0) == [(1.0, 1.5), (3.0, 3.2)]
-    assert cliques(np.array([1.0, 2.0, 3.0]), 2.5) == [(1.0, 3.0)]
-    assert cliques(np.array([1.0, 2.0, 3.0]), 1.0) == [(1.0, 2.0), (2.0, 3.0)]
-    assert cliques(np.array([1.0, 2.0]), 0.5) == []
 
 
 def test_ranks_are_of_means_over_tasks_and_seeds():

@@ -1,14 +1,13 @@
 """Pictures of captioning: spans, sizes and probabilities are what their names say."""
 
-import pandas as pd
 import pytest
 import torch
-from matplotlib.axes import Axes
 
 from peftlab.backbones.load import load_backbone
 from peftlab.captioning import Captioner, load_language_model, load_scenes_captioner, text_loss, word_accuracy
 from peftlab.captioning.metrics import token_losses
 from peftlab.common.errors import PeftlabError
+from peftlab.tasks.synthetic import grammar
 from peftlab.views import captioning as look
 
 CAPTION = "there is a small red metal cube behind a large blue rubber sphere"
@@ -35,30 +34,6 @@ def patches(model):
     return torch.randn(model.image_tokens, model.connector[2].in_features, generator=torch.Generator().manual_seed(1))
 
 
-def test_span_attention_is_the_sum_over_words_and_heads(model):
-    """Rows of the words as they are read, columns of the image tokens; row-major as the patches are."""
-    heat = look.span_attention(model, patches(model), CAPTION, (3, 7), 1)
-    tokens, _ = model.encode([CAPTION])
-    weights = model.attention(patches(model)[None], tokens)[1][0]
-    by_hand = torch.zeros(2, 2)
-    for head in range(len(weights)):
-        for word in (3, 4, 5, 6):
-            for i in range(4):
-                by_hand[i // 2, i % 2] += weights[head, 5 + word, 1 + i].detach()
-    torch.testing.assert_close(heat, by_hand)
-    assert look.pieces(model, CAPTION)[3:7] == ["small", "red", "metal", "cube"]
-    ax = look.attention(model, torch.zeros(32, 32, 3, dtype=torch.uint8), patches(model), CAPTION, (3, 7), 1)
-    assert ax.get_title() == "small red metal cube"
-    pixels = torch.zeros(32, 32, 3, dtype=torch.uint8)
-    pair = look.attention_with_image(model, pixels, patches(model), CAPTION, (3, 7), 1)
-    assert [ax.get_title().replace("\n", " ") for ax in pair.axes] == [CAPTION, "small red metal cube"]
-    figure = look.attention_by_block(model, pixels, patches(model), CAPTION, [(3, 7), (9, 13)])
-    assert len(figure.axes) == 8 and figure.axes[4].get_ylabel() == "large\nblue\nrubber\nsphere"
-    torch.testing.assert_close(torch.tensor(figure.axes[1].images[1].get_array()), heat)
-    with pytest.raises(PeftlabError, match="words 3 to 99 are not in a caption of 13 tokens"):
-        look.span_attention(model, patches(model), CAPTION, (3, 99), 1)
-
-
 def test_context_sizes_are_norms_of_what_each_context_adds(model):
     """By the effect on unit vectors: the change of each layer as a matrix, one context at a time."""
     sizes = look.context_sizes(model)
@@ -80,7 +55,9 @@ def test_context_sizes_are_norms_of_what_each_context_adds(model):
                     change = layer.before(x) - x
                 total += change.square().sum().item()
             assert sizes[b, c].item() == pytest.approx(total**0.5, rel=1e-3)
-    assert [line.get_label() for line in look.context_norms(model).lines] == ["image", "text"]
+    ax, ratio = look.context_norms(model), sizes[:, 0] / sizes[:, 1]
+    assert [text.get_text() for text in ax.texts] == ["image", "text"]
+    assert f"changed {ratio.min():.1f} to {ratio.max():.1f} times as much" in ax.get_title()
 
 
 def test_sizes_need_adapters(lm):
@@ -99,6 +76,9 @@ def test_word_probabilities_give_the_loss(model):
     assert word_accuracy(model, patches(model)[None], [CAPTION]) == pytest.approx(share)
     ax = look.teacher_forced(model, patches(model), CAPTION)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx(right.tolist())
+    marks = [text.get_text()[0] for text in ax.texts]
+    assert marks == [look.TRUE if b == w else look.FALSE for b, w in zip(best, words, strict=True)]
+    assert f"{marks.count(look.TRUE)} of {len(words)} words" in ax.get_title()
 
 
 def test_sequence_names_what_is_predicted(model):
@@ -107,11 +87,35 @@ def test_sequence_names_what_is_predicted(model):
     assert texts[0] == "<bos>" and texts[-4:] == ["a", "red", "cube", "<eos>"] and len(ax.patches) == 6 + 3
 
 
-def test_gallery_and_gains():
+def test_gallery():
     figure = look.gallery(torch.zeros(4, 8, 8, 3, dtype=torch.uint8), {"true": list("abcd"), "": list("efgh")})
     assert [ax.get_xlabel() for ax in figure.axes[:4]] == ["true: a\ne", "true: b\nf", "true: c\ng", "true: d\nh"]
-    ax = look.gains(pd.DataFrame({"agnostic": [3.0, 2.0], "by domain": [2.5, 1.5]}, index=["lora", "ia3"]), floor=1.2)
-    assert isinstance(ax, Axes) and [b.get_height() for b in ax.patches] == [3.0, 2.0, 2.5, 1.5]
+
+
+CUBE = {"size": "small", "colour": "red", "material": "metal", "shape": "cube", "centre": (0, 0)}
+BALL = {"size": "large", "colour": "blue", "material": "rubber", "shape": "sphere", "centre": (0, 3)}
+
+
+@pytest.mark.parametrize("caption", [CAPTION, "we see a small red rubber cube left of a large red metal sphere", "no"])
+def test_true_words_agree_with_the_score(caption):
+    """Shares of true words by attribute are those that the grammar's score gives."""
+    words, shares = look.true_words(caption, [CUBE, BALL]), grammar.score(caption, [CUBE, BALL])
+    assert len(words) == (0 if caption == "no" else 9)
+    true = [mark for _, mark in words]
+    if words:
+        by_attribute = {name: (true[i] + true[i + 5]) / 2 for i, name in enumerate(grammar.ATTRIBUTES)}
+        assert by_attribute == {name: shares[name] for name in grammar.ATTRIBUTES}
+        assert float(true[4]) == shares["relation"] and all(true) == bool(shares["everything"])
+
+
+def test_written_marks_every_statement():
+    pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    right = grammar.captions([CUBE, BALL])[0]
+    figure = look.written(pixels, [right, right.replace("red", "green")], [[CUBE, BALL]] * 2)
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert texts[:2] == [f"{look.TRUE} small", f"{look.TRUE} red"] and f"{look.FALSE} green" in texts
+    assert figure.get_suptitle().startswith("17 of 18 statements are true")
+    assert "1 of 2 captions" in figure.get_suptitle()
 
 
 def test_text_loss_alone_and_behind_something(lm):
@@ -131,18 +135,3 @@ def test_text_loss_alone_and_behind_something(lm):
 def test_scenes_captioner_fits_the_embedded_models_alone(lm):
     with pytest.raises(PeftlabError, match="is for the embedded models, not test_vit"):
         load_scenes_captioner(load_backbone("test_vit", pretrained=False, img_size=32), lm)
-
-
-def test_by_data_names_the_best_for_each_amount():
-    values = {"all weights": {50: 4.0, 800: 1.5}, "lora, by domain": {50: 2.0, 800: 1.8}}
-    rows = [
-        {"label": f"{way}, {n} scenes", "train_images": n, "test_perplexity": value + shift}
-        for way, by_n in values.items()
-        for n, value in by_n.items()
-        for shift in (-0.1, 0.1)
-    ]
-    rows.append({"label": "lora, by domain, attention alone", "train_images": 800, "test_perplexity": 9.0})
-    ax = look.by_data(pd.DataFrame(rows), {"all": "all weights", "LoRA": "lora, by domain"})
-    assert ax.get_title(loc="left") == "best: LoRA (50 scenes); all (800 scenes)"
-    means = [line.get_ydata().tolist() for line in ax.lines if line.get_label() in ("all", "LoRA")]
-    assert means == [pytest.approx([4.0, 1.5]), pytest.approx([2.0, 1.8])]

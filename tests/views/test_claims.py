@@ -24,4 +24,4 @@ def test_rows_marks_and_names():
     assert spans[:2] == [[1.5, 2.5], [1.0, 3.0]]
     texts = [text.get_text() for text in ax.texts]
     assert texts[0] == f"+2.0  {VERDICTS[0]}" and texts[2] == f"+0.25  {VERDICTS[2]}"
-    assert ax.get_title(loc="left") == "1 supported here, 1 contradicted here, of 4 differences"
+    assert ax.get_title() == "Of 4 differences 1 support the claim, 1 contradict it, 2 are open"

@@ -7,6 +7,7 @@ import pytest
 from peftlab.analysis.comparison import on_front
 from peftlab.results.statistics import averages, paired, ranks
 from peftlab.views import comparison
+from peftlab.views.style import FREE
 
 GROUPS = {"dtd": "natural", "eurosat": "specialized", "dsprites_loc": "structured", "clevr_count": "structured"}
 METHODS = ("linear", "lora", "norm", "ssf")
@@ -32,47 +33,63 @@ def ledger():
     )
 
 
-def test_heatmap_prints_means_and_tags_synthetic_tasks(ledger):
+def test_heatmap_shows_points_above_the_baseline_and_greys_the_noise(ledger):
+    ledger = ledger.assign(test_images=200)
     ax = comparison.heatmap(ledger)
     by_group = sorted(GROUPS, key=lambda task: (GROUPS[task], task))
     assert [t.get_text() for t in ax.get_xticklabels()] == [f"{task} (synthetic)" for task in by_group]
-    rows = [t.get_text() for t in ax.get_yticklabels()]
-    means = ledger.groupby("method")["test_accuracy"].mean()
-    assert rows == list(means.sort_values(ascending=False).index)
-    first = ledger[(ledger["method"] == rows[0]) & (ledger["task"] == by_group[0])]["test_accuracy"].mean()
-    assert ax.texts[0].get_text() == f"{100 * first:.1f}"
-
-
-def test_strips_show_every_seed(ledger):
-    ax = comparison.strips(ledger, "eurosat")
-    shown = sorted(x for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata())
-    assert shown == pytest.approx(sorted(100 * ledger[ledger["task"] == "eurosat"]["test_accuracy"]))
-    assert ax.get_title() == "eurosat (synthetic)"
-    assert len(comparison.strips(ledger[ledger["seed"] == 0], "eurosat").lines) == 2 * len(METHODS)  # no intervals
+    means = ledger.groupby("method")["test_accuracy"].mean().drop("linear").sort_values(ascending=False)
+    assert [t.get_text() for t in ax.get_yticklabels()] == [*means.index, "linear (%)"]
+    table = ledger.pivot_table(index="method", columns="task", values="test_accuracy")[by_group]
+    p, base = table.loc[means.index], table.loc["linear"]
+    points = 100 * (p - base)
+    assert [t.get_text() for t in ax.texts[: points.size]] == [f"{x:+.0f}" for x in points.to_numpy().ravel()]
+    noise = points.abs() <= 196 * ((p * (1 - p) + base * (1 - base)) / 200) ** 0.5
+    shown = ax.images[0]
+    assert (np.ma.getmaskarray(np.ma.masked_invalid(shown.get_array())) == noise.to_numpy()).all()
+    assert 0 < noise.to_numpy().sum() < noise.size
+    assert shown.norm.vmin == -shown.norm.vmax and f"{noise.to_numpy().sum()} of 12 differences" in ax.get_title()
 
 
 def test_differences_are_the_paired_ones(ledger):
     ax, (per_task, over) = comparison.differences(ledger, "lora"), paired(ledger, "lora")
     over = over.sort_values("difference")
     assert [t.get_text() for t in ax.get_yticklabels()] == list(over.index) and "lora" not in over.index
-    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
-    assert drawn == pytest.approx(list(100 * over["difference"]))
-    dots = [x for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata()]
+    drawn = [line for line in ax.lines if line.get_markersize() == 7]
+    assert [line.get_xdata()[0] for line in drawn] == pytest.approx(list(100 * over["difference"]))
+    open_ones = [low <= 0 <= high for low, high in zip(over["low"], over["high"], strict=True)]
+    assert [line.get_color() == FREE for line in drawn] == open_ones
+    dots = [x for line in ax.lines if line.get_markersize() == 4 for x in line.get_xdata()]
     assert sorted(dots) == pytest.approx(sorted(100 * per_task["difference"]))
+    behind, ahead = (over["high"] < 0).sum(), (over["low"] > 0).sum()
+    assert f"{behind} of 3 methods are behind lora beyond their interval, {ahead} ahead" in ax.get_title()
 
 
-def test_front_is_drawn_from_averages(ledger):
+def test_front_names_itself_alone(ledger):
     cost = pd.Series({"linear": 0, "lora": 30_000, "norm": 5_000, "ssf": 26_000})
     ax = comparison.front(ledger, cost, "parameters")
     means = 100 * averages(ledger)["mean over tasks"]
-    drawn = {t.get_text(): t.xy for t in ax.texts}
-    assert [t.get_text() for t in ax.texts] == list(means.sort_values().index)  # from below
-    assert all(drawn[name] == pytest.approx((cost[name], means[name])) for name in METHODS)
-    bold = {t.get_text() for t in ax.texts if t.get_weight() == "bold"}
-    assert bold == set(np.array(means.index)[on_front(cost[means.index], means)])
+    best = set(np.array(means.index)[on_front(cost[means.index], means)])
+    drawn = {t.get_text().split()[0]: t.xy for t in ax.texts}
+    assert set(drawn) == best and 0 < len(best) < len(METHODS)
+    lowest = means.max() - comparison.SHOWN
+    assert all(drawn[name] == pytest.approx((cost[name], max(means[name], lowest))) for name in best)
+    assert "linear 50 %" in {t.get_text().strip() for t in ax.texts}  # below the axis, so its number is said
+    assert ax.get_xlabel() == "parameters (log)" and f"{len(best)} of 4 are on the front" in ax.get_title()
 
 
-def test_critical_difference_names_ranks(ledger):
+def test_names_of_a_crowded_front_do_not_overlap(ledger):
+    accuracy = 0.5 + 0.001 * ledger["method"].map(METHODS.index)
+    ax = comparison.front(ledger.assign(test_accuracy=accuracy), pd.Series([1, 2, 3, 4], METHODS), "GFLOPs")
+    heights = [t.get_position()[1] for t in ax.texts]
+    assert len(heights) == 4 and (np.diff(heights) >= comparison.SHOWN / 14 - 1e-9).all()
+    assert heights[-1] < ax.get_ylim()[1]
+
+
+def test_critical_difference_greys_what_is_not_behind_the_best(ledger):
     ax, (table, _, critical) = comparison.critical_difference(ledger), ranks(ledger)
-    texts = " ".join(t.get_text() for t in ax.texts)
-    assert all(f"{rank:.2f}" in texts for rank in table) and f"critical difference {critical:.2f}" in texts
+    texts = [t.get_text() for t in ax.texts]
+    assert texts == [*(f"{rank:.1f}" for rank in table), f"critical difference {critical:.1f}"]
+    behind = [rank > table.iloc[0] + critical for rank in table]
+    assert any(behind) and [line.get_color() != FREE for line in ax.lines] == behind
+    assert ax.get_title().startswith(f"{sum(behind)} of 3 methods rank significantly behind")

@@ -7,7 +7,7 @@ import pytest
 from peftlab.analysis.guide import GUIDES
 from peftlab.analysis.power import cells_needed, noise, smallest_difference
 from peftlab.views import evidence
-from peftlab.views.style import family_color
+from peftlab.views.style import PALETTE, method_style
 
 
 @pytest.fixture
@@ -40,19 +40,20 @@ def test_smallest_differences_of_some_pairs(ledger):
     assert f"SD {noise(ledger, [('a', 'b')])[0]:.1f} over seeds" in ax.get_title()
 
 
-def test_disagreement_prints_every_share_and_frames_the_control():
+def test_disagreement_marks_the_control_among_the_others():
     names = ["lora", "norm", "ssf", "linear"]
     shares = pd.DataFrame(0.3, index=names, columns=names)
     shares.loc["lora", "norm"] = shares.loc["norm", "lora"] = 0.14
     for name, control in zip(names, (0.1, 0.12, 0.2, 0.4), strict=True):
         shares.loc[name, name] = control
     ax = evidence.disagreement(shares)
-    assert [t.get_text() for t in ax.get_yticklabels()] == [t.get_text() for t in ax.get_xticklabels()] == names
-    assert [t.get_text() for t in ax.texts] == [f"{100 * share:.0f}" for share in shares.to_numpy().ravel()]
-    assert np.asarray(ax.images[0].get_array()) == pytest.approx(100 * shares.to_numpy())
-    assert [patch.get_xy() for patch in ax.patches] == [(i - 0.5, i - 0.5) for i in range(4)]
-    assert "differ on 30.0 % of images, two seeds of one (framed) on 16.0 %" in ax.get_title()
-    assert "better half of them: 14.0 % and 11.0 %" in ax.get_title()
+    assert [t.get_text() for t in ax.get_yticklabels()] == names
+    marks = [line for line in ax.lines if line.get_markersize() == 8]
+    assert [line.get_xdata()[0] for line in marks] == pytest.approx([10, 12, 20, 40])
+    assert [(line.get_color(), line.get_marker()) for line in marks] == [method_style(name) for name in names]
+    first, second, *_ = [line for line in ax.lines if line.get_markersize() == 5]
+    assert list(first.get_xdata()) == list(second.get_xdata()) == pytest.approx([14, 30, 30])
+    assert "differ on 30.0 % of images (grey dots),\ntwo seeds of one method on 16.0 %" in ax.get_title()
 
 
 def test_guides_show_every_regret_beside_the_error_of_val200():
@@ -66,7 +67,7 @@ def test_guides_show_every_regret_beside_the_error_of_val200():
     assert [(line.get_marker(), line.get_xdata()[0]) for line in dots] == list(
         zip("o^D^D", (0, 1, 3, 0, -2), strict=True)
     )
-    assert {line.get_color() for line in dots} == {family_color("reparametrised")}
+    assert [line.get_color() for line in dots] == [PALETTE["o^D".index(line.get_marker())] for line in dots]
     assert [round(line.get_ydata()[0]) for line in dots] == [0, 0, 0, 1, 1]
     assert [bar.get_width() for bar in ax.patches] == [2.5, 2.5]
     assert [t.get_text() for t in ax.get_legend().get_texts()][:3] == list(GUIDES)

@@ -27,7 +27,9 @@ TABLES = {
 
 def test_rank_shifts_show_ranks_and_their_agreement():
     ax = protocols.rank_shifts(TABLES, "label")
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["ours", "theirs\nτ = 0.33"]  # 2 of 3 pairs agree
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["ours", "theirs"]
+    assert ax.get_title() == "τ = 0.33; lora takes places 1 to 2"  # 2 of 3 pairs agree
+    assert {line.get_linewidth() for line in ax.lines if line.get_ydata()[0] == 3} == {0.8}  # ssf does not move
     assert {tuple(line.get_ydata()) for line in ax.lines} == {(1, 2), (2, 1), (3, 3)}
     assert {"lora  1", "2  lora", "norm  2", "1  norm"} <= {t.get_text() for t in ax.texts}
 
@@ -41,6 +43,8 @@ def test_gains_by_task_and_habit():
     means = gains[gains["habit"] != HABITS[0]].groupby(["task", "habit"])["gain"].mean()
     drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
     assert sorted(drawn) == pytest.approx(sorted(means))
+    habit = means.groupby("habit").max().idxmax()
+    assert ax.get_title().startswith(f"{habit} chosen on test: up to {means.max():+.1f} points")
 
 
 def test_published_and_ours_keep_to_their_sides():
@@ -61,4 +65,6 @@ def test_published_and_ours_keep_to_their_sides():
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"A", "B"}
     points = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in theirs.lines}
     assert points == {"A": ([72, 70], [0, 1]), "B": ([74], [0])}
+    assert len({line.get_color() for line in measured.lines if line.get_marker() == "o"}) == 1  # colours are sources
+    assert figure.get_suptitle() == "lora is printed as 72.0 and as 74.0: the source moves it by 2.0"
     assert [line.get_xdata()[0] for line in measured.lines if len(line.get_xdata()) == 1] == [40, 50]

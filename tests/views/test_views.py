@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import peftlab.views as views
-from peftlab.analysis import clusters as segmentation
 from peftlab.analysis.attention import attention_maps
-from peftlab.analysis.changes import gradient_flow, norm_change, weight_change
+from peftlab.analysis.changes import gradient_flow, weight_change
 from peftlab.analysis.gist import token_cosine, token_exchange
 from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import PeftlabError
@@ -75,68 +74,6 @@ def test_blocks_are_drawn_with_what_is_shared():
     assert "also ls1; also ls2" in [text.get_text() for text in views.block(attach(vit, "full", 3)).texts]
 
 
-def test_gift_views(tiny_task):
-    model = attach(load_backbone("test_vit", pretrained=False, img_size=32), "gift", 3)
-    pixels = tiny_task.pixels("test", (32, 32), range(5))
-    sources = {"GIFT": segmentation.cluster_maps(model, pixels), "frozen": torch.rand(5, 3, 2, 2)}
-    titles = [ax.get_title() for ax in views.gift.anatomy(model).axes]
-    shapes = {"W": "64 x 64", "tokens U": "64 x 16", "clusters C": "64 x 96", "attention A": "64 x 96"}
-    assert titles[:5] == [f"{name}\n{shape}" for name, shape in shapes.items()] + ["change\n64 x 64"]
-    assert views.gift.clusters(model).get_title() == "block 6, C 64 x 96"
-    assert not model.vit.blocks[0].shared["generator_o"].blocks[0].attn._forward_hooks
-
-    figure = views.gift.overlays(sources, pixels, cluster=1)
-    assert len(figure.axes) == 3 * 5 and figure.axes[5].get_ylabel() == "GIFT\ncluster 1"
-    figure, busiest = views.gift.gallery(sources["GIFT"], pixels, clusters=2), segmentation.busiest(sources["GIFT"], 2)
-    assert [figure.axes[i].get_ylabel() for i in (5, 10)] == [f"cluster {c}" for c in busiest]
-    figure = views.gift.segments(sources, pixels, colours=4)
-    assert figure.axes[10].get_ylabel().startswith("frozen\n") and len(figure.axes) == 3 * 5
-    shown = figure.axes[5].images[0].get_array()
-    won = segmentation.winners(sources["GIFT"])
-    assert ((shown == 1) == (won[0] == busiest[0]).numpy()).all() and 0 <= shown.min() and shown.max() <= 4
-
-    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
-    mask[:, :16, :16] = True
-    table = segmentation.iou_table(sources, [mask] * 5)
-    labels = [text.get_text() for text in views.gift.overlap(table).get_yticklabels()]
-    assert labels == ["GIFT", "frozen", "the objects themselves"]
-
-
-def test_an_overlay_is_the_recipes_mixture():
-    ax, image = plt.subplots()[1], np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    heat = np.linspace(0, 1, 16).reshape(4, 4)
-    views.gift.overlay(ax, image, heat)
-    mixed = 0.6 * plt.get_cmap("inferno")(heat)[..., :3] + 0.4 * image / 255
-    drawn = np.asarray(ax.images[0].get_array())
-    assert drawn == pytest.approx((mixed - mixed.min()) / (mixed.max() - mixed.min()))
-
-
-def test_two_stage_views(tiny_task):
-    run = fit(attach(load_backbone("test_vit", pretrained=False, img_size=32), "norm", 3), tiny_task, epochs=1)
-    model, scores = run.model, torch.rand(6, 64)
-    ax = views.two_stage.importance_map(scores)
-    assert np.asarray(ax.images[0].get_array()) == pytest.approx(scores.log10().numpy())
-    shown = views.two_stage.importance_map(scores, ordered=True).images[0].get_array()
-    assert (np.diff(shown) <= 0).all()
-
-    pixels, labels = tiny_task.pixels("test", (32, 32), range(4)), tiny_task.labels("test")[:4]
-    figure = views.two_stage.spatial_maps(model.vit, pixels, labels, blocks=(0, -2))
-    assert len(figure.axes) == 3 * 4 and [figure.axes[i].get_ylabel() for i in (4, 8)] == ["block 1", "block 5"]
-
-    drawn = views.two_stage.overlap({"a": torch.tensor([0, 1]), "b": torch.tensor([1, 2])}, 4)
-    assert drawn.get_title() == "chance: 0.33"  # 2 of 4: 1 in common, 3 in all
-
-    gamma, beta = views.two_stage.norm_changes(model).lines
-    assert list(gamma.get_ydata()) == pytest.approx(list(100 * norm_change(model)["gamma"]))
-    assert beta.get_label() == "beta"
-    for ax in (
-        views.two_stage.against_removal(scores[0], scores[0] ** 2),
-        views.two_stage.shift({"frozen": torch.rand(6), "tuned": torch.rand(6)}),
-    ):
-        assert isinstance(ax, Axes)
-    assert "rank correlation 1.000" in views.two_stage.against_removal(scores[0], scores[0] ** 2).get_title()
-
-
 @pytest.fixture
 def gist_run(tiny_task):
     torch.manual_seed(0)
@@ -193,10 +130,6 @@ def test_a_query_that_is_not_there_is_refused(vit):
 def test_task_pictures(tiny_task):
     assert isinstance(views.samples(tiny_task, columns=3, rows=1), Figure)
     assert isinstance(views.class_balance(tiny_task), Axes)
-    vit = load_backbone("test_vit", pretrained=False, img_size=64)
-    assert isinstance(views.patch_pca(vit, tiny_task, images=3), Figure)
-    labels = tiny_task.labels("test")
-    assert isinstance(views.feature_plane(np.random.rand(16, 5), labels, tiny_task.classes), Axes)
 
 
 def test_synthetic_tasks_carry_their_tag_in_every_picture(tiny_task):

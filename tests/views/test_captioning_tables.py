@@ -1,0 +1,46 @@
+"""Pictures of captioning's measurements: means, intervals and titles are those of their tables."""
+
+import pandas as pd
+import pytest
+
+from peftlab.views import captioning_tables as tables
+
+
+def test_losses_behind_tokens_are_means_with_intervals():
+    losses = pd.DataFrame({"nothing": [1.0, 1.0], "words": [2.0, 4.0]})
+    ax = tables.losses_behind(losses)
+    assert [bar.get_width() for bar in ax.patches] == [1.0, 3.0]
+    assert [text.get_text() for text in ax.texts] == ["1.00 ± 0.00", "3.00 ± 1.96"]
+    assert ax.get_title().endswith("3.0 times behind words")
+
+
+def test_perplexities_order_ways_and_count_those_that_look():
+    values = {"all weights, 800 scenes": 1.5, "lora, by domain": 2.0, "connector only": 5.0}
+    rows = [(label, value + shift, 7) for label, value in values.items() for shift in (-0.01, 0, 0.01)]
+    ax = tables.perplexities(pd.DataFrame(rows, columns=["label", "test_perplexity", "parameters"]), 2.0, 1.2)
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == ["all weights (7)", "lora, by domain (7)", "connector only (7)"]
+    means = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
+    assert means == pytest.approx([1.5, 2.0, 5.0]) and ax.get_title().startswith("1 of 3 ways end below 2.00")
+
+
+def test_own_object_compares_the_two_solids():
+    rows = [(s, b, 1.0 + 0.1 * s, 1.0) for s in (0, 1, 2) for b in (1, 2)]
+    table = pd.DataFrame(rows, columns=["scene", "block", "own", "other"])
+    assert "no more than to the other: +0.10" in tables.own_object(table).get_title()
+    assert "name more than to the other: +1.10" in tables.own_object(table.assign(own=table["own"] + 1)).get_title()
+
+
+def test_by_data_compares_the_first_with_the_last():
+    values = {"all weights": {50: 4.0, 800: 1.5}, "lora, by domain": {50: 2.0, 800: 1.8}}
+    rows = [
+        {"label": f"{way}, {n} scenes", "train_images": n, "test_perplexity": value + shift}
+        for way, by_n in values.items()
+        for n, value in by_n.items()
+        for shift in (-0.1, 0.1)
+    ]
+    rows.append({"label": "lora, by domain, attention alone", "train_images": 800, "test_perplexity": 9.0})
+    ax = tables.by_data(pd.DataFrame(rows), {"all": "all weights", "LoRA": "lora, by domain"})
+    assert "with 50 scenes: all 4.00, LoRA 2.00\nwith 800 scenes: all 1.50, LoRA 1.80" in ax.get_title()
+    means = [line.get_ydata().tolist() for line in ax.lines if line.get_label() in ("all", "LoRA")]
+    assert means == [pytest.approx([4.0, 1.5]), pytest.approx([2.0, 1.8])]

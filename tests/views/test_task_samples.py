@@ -1,0 +1,14 @@
+"""Class balance: bars are shares, the line what is to be expected."""
+
+import numpy as np
+import pytest
+
+from peftlab.views.task_samples import class_balance
+
+
+def test_bars_are_shares_beside_what_is_expected(tiny_task):
+    ax = class_balance(tiny_task, splits=("test",), expected=np.array([0.5, 0.25, 0.25]))
+    labels = tiny_task.labels("test")
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx(list(100 * np.bincount(labels) / len(labels)))
+    assert list(ax.lines[0].get_ydata()) == [50, 25, 25, 25]
+    assert ax.get_title() == f"{tiny_task.title}: the largest class should have 2.0 times the smallest"

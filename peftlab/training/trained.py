@@ -16,9 +16,12 @@ FOLDER = REPOSITORY / "data" / "adapters"
 
 
 class TrainedRun(NamedTuple):
-    """A trained model with its record (a row of the ledger) and its curves (a row an epoch)."""
+    """A trained model with its record (a row of the ledger) and its curves (a row an epoch).
 
-    model: PeftModel
+    The model is None where curves alone ship: full fine-tuning would be 84 MB.
+    """
+
+    model: PeftModel | None
     record: dict[str, Any]
     curves: pd.DataFrame
 
@@ -46,4 +49,5 @@ def load_run(name: str, img_size: int | None = None) -> TrainedRun:
     folder: Path = FOLDER / name
     record = read_record(folder) or {}
     backbone = load_backbone(record["backbone"], img_size=img_size or record["img_size"])
-    return TrainedRun(load_adapter(backbone, folder), record, read_curves(folder))
+    model = load_adapter(backbone, folder) if (folder / "adapter.safetensors").is_file() else None
+    return TrainedRun(model, record, read_curves(folder))

@@ -71,7 +71,7 @@ def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         low, high = accuracy_interval(row["test_accuracy"], int(row["test_images"]))
         x, y, (color, marker) = row["parameters"], 100 * row["test_accuracy"], method_style(str(name))
         ax.errorbar(x, y, yerr=[[y - 100 * low], [100 * high - y]], fmt=marker, color=color, capsize=3)
-        ax.annotate(str(name), (x, 100 * high), (0, 2), textcoords="offset points", rotation=40, va="bottom")
+        ax.annotate(str(name), (x, 100 * high), (0, 2), textcoords="offset points", rotation=60, va="bottom")
     ax.margins(y=0.16)
     most = max(1000, means["parameters"].max())
     ticks = [0, *(10**k for k in range(3, 10) if 10**k <= 5 * most)]

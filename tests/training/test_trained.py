@@ -1,5 +1,7 @@
 """The trained runs that ship load on the embedded backbone and are what their cards and the table say."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ def test_of_full_fine_tuning_record_and_curves_alone_ship():
 
 
 def test_a_larger_input_is_a_choice():
-    with pytest.warns(UserWarning, match="trained at 112 x 112 px, used at 224 x 224"):
+    with warnings.catch_warnings(action="error"):
         run = load_run("oxford_iiit_pet-linear", img_size=224)
     assert run.model.vit.patch_embed.img_size == (224, 224)
 

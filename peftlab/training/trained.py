@@ -39,7 +39,8 @@ def trained_runs() -> list[str]:
 def load_run(name: str, img_size: int | None = None) -> TrainedRun:
     """A run of data/adapters on its backbone, as it was trained at strength; its card is README.md in its folder.
 
-    img_size: side in pixels, a multiple of 14; None: that of the training, 112. A larger one gives finer maps. Adapters are kept in fp16. Raises PeftlabError for a name that is not there.
+    img_size: side in pixels, a multiple of 14; None: that of the training, 112. A larger one gives finer maps.
+    Adapters are kept in fp16. Raises PeftlabError for a name that is not there.
 
     >>> run = load_run("oxford_iiit_pet-norm")
     >>> run.model.method.name, run.model.num_classes, len(run.curves), run.record["seed"]

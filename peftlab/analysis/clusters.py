@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
-from ..backbones.types import Pixels, ViT
+from ..backbones.types import Images, Pixels, ViT
 from ..common.errors import PeftlabError, check_choice
 from ..methods.core.layers import LINEARS
 from ..methods.core.model import PeftModel
@@ -87,6 +87,24 @@ def generator_steps(model: PeftModel, layer: int = -1) -> dict[str, Float[Tensor
     return {name: step.cpu() for name, step in steps.items()}
 
 
+@torch.no_grad()
+def answers_kept(
+    model: PeftModel, images: Images, changes: Mapping[str, Float[Tensor, "layers rows width"]]
+) -> dict[str, float]:
+    """Share of images whose class a gift model still names when its layers change otherwise.
+
+    changes: {label: what to add to the frozen projections instead of what the generator makes}.
+    """
+    answers, own = model(images).argmax(-1), model.vit.blocks[0].shared["generator_o"].deltas()
+    kept = {}
+    for label, change in changes.items():
+        vit = model.merge()
+        for block, difference in zip(vit.blocks, change - own, strict=True):
+            block.attn.proj.weight += difference
+        kept[label] = (vit(images).argmax(-1) == answers).float().mean().item()
+    return kept
+
+
 def cluster_maps(
     model: PeftModel,
     pixels: Pixels,
@@ -97,11 +115,18 @@ def cluster_maps(
 ) -> Float[Tensor, "batch clusters rows columns"]:
     """The M cluster maps f C of each image.
 
-    residual=False: f of the frozen layers, C as trained. centred=True (not in the recipe): each patch of f less its
-    mean over channels, as the next LayerNorm sees it. What all channels share raises all maps alike, where C > 0.
+    residual=False: f of the frozen layers, C as trained. centred=True (not in the recipe): of `centre`d features.
     """
     f = layer_output(model if residual else model.backbone, pixels, layer, target)
-    return maps_of(f - f.mean(-1, keepdim=True) if centred else f, assignment(model, layer, target))
+    return maps_of(centre(f) if centred else f, assignment(model, layer, target))
+
+
+def centre(f: Float[Tensor, "*patches channels"]) -> Float[Tensor, "*patches channels"]:
+    """Features less their mean over channels. What all channels share raises all maps alike, where C > 0.
+
+    Without LayerScale it is what the next LayerNorm makes of them.
+    """
+    return f - f.mean(-1, keepdim=True)
 
 
 def maps_of(
@@ -134,14 +159,16 @@ def highlight(
     return torch.where(large >= THRESHOLD, large, 0.0)
 
 
-def winners(maps: Float[Tensor, "batch clusters rows columns"]) -> Int64[Tensor, "batch rows columns"]:
-    """Number of the cluster whose stretched map is highest at each patch: a hard segmentation."""
-    return stretch(maps).argmax(1)
+def correlation(maps: Float[Tensor, "batch clusters rows columns"]) -> float:
+    """Mean correlation of two clusters' maps of an image: 1 where all clusters show one and the same.
 
-
-def busiest(maps: Float[Tensor, "batch clusters rows columns"], n: int) -> Int64[Tensor, " busiest"]:
-    """Numbers of the n clusters that win most patches over all images, the busiest first."""
-    return torch.bincount(winners(maps).flatten(), minlength=maps.shape[1]).argsort(descending=True, stable=True)[:n]
+    >>> one = torch.tensor([[0.0, 1.0], [2.0, 4.0]])
+    >>> correlation(torch.stack([one, 3 * one + 1])[None])
+    1.0
+    """
+    n = maps.shape[1]
+    total = torch.stack([torch.corrcoef(each).sum() for each in maps.flatten(2)]).mean().item()
+    return round((total - n) / (n * (n - 1)), 4)
 
 
 # --- the same maps from elsewhere: controls ---
@@ -153,15 +180,19 @@ def pca_maps(f: Float[Tensor, "batch rows columns channels"], n: int) -> Float[T
     return maps_of(f, torch.from_numpy(np.concatenate([components, -components]).T).float())
 
 
-def kmeans_maps(f: Float[Tensor, "batch rows columns channels"], n: int) -> Float[Tensor, "batch maps rows columns"]:
+def kmeans_maps(
+    f: Float[Tensor, "batch rows columns channels"], n: int, seed: int = 0
+) -> Float[Tensor, "batch maps rows columns"]:
     """n maps, 1 where a patch of f belongs to the cluster and 0 elsewhere; clustered over all images."""
-    labels = KMeans(n, n_init=1, random_state=0).fit_predict(f.flatten(0, 2).numpy())
+    labels = KMeans(n, n_init=1, random_state=seed).fit_predict(f.flatten(0, 2).numpy())
     return F.one_hot(torch.from_numpy(labels).long(), n).unflatten(0, f.shape[:3]).movedim(-1, 1).float()
 
 
-def random_maps(f: Float[Tensor, "batch rows columns channels"], n: int) -> Float[Tensor, "batch maps rows columns"]:
+def random_maps(
+    f: Float[Tensor, "batch rows columns channels"], n: int, seed: int = 0
+) -> Float[Tensor, "batch maps rows columns"]:
     """n maps: features f along n random directions."""
-    return maps_of(f, torch.randn(f.shape[-1], n, generator=torch.Generator().manual_seed(0)))
+    return maps_of(f, torch.randn(f.shape[-1], n, generator=torch.Generator().manual_seed(seed)))
 
 
 # --- the measure ---
@@ -189,6 +220,24 @@ def drawn_coarsely(
     return F.avg_pool2d(objects[:, None].float(), cell)[:, 0]
 
 
+def image_ious(
+    maps: Float[Tensor, "batch clusters rows columns"], objects: Sequence[Bool[Tensor, "_objects height width"]]
+) -> Float[Tensor, "batch clusters"]:
+    """IoU of every map's bright region with the objects of its image, mean over these."""
+    size = objects[0].shape[1:]
+    each = [iou(highlight(m[None], size)[0] > 0, o).mean(0) for m, o in zip(maps, objects, strict=True)]
+    return torch.stack(each)
+
+
+def best_map(
+    maps: Float[Tensor, "batch clusters rows columns"], objects: Sequence[Bool[Tensor, "_objects height width"]]
+) -> tuple[int, float]:
+    """One map for all images: number of the one that is best on the first, third, ... and its IoU on the others."""
+    ious = image_ious(maps, objects)
+    chosen = int(ious[::2].mean(0).argmax())
+    return chosen, ious[1::2, chosen].mean().item()
+
+
 def iou_table(
     sources: Mapping[str, Float[Tensor, "batch _clusters rows columns"]],
     objects: Sequence[Bool[Tensor, "_objects height width"]],
@@ -204,12 +253,25 @@ def iou_table(
     for label, maps in sources.items():
         each = [iou(highlight(m[None], size)[0] > 0, o) for m, o in zip(maps, objects, strict=True)]  # [O, M] an image
         best, low, high = mean_interval([table.amax(1).mean().item() for table in each])
-        mean = torch.stack([table.mean(0) for table in each])
-        one = mean[1::2, mean[::2].mean(0).argmax()].mean().item()
-        row = {"maps": maps.shape[1], "best": best, "low": low, "high": high, "one_for_all": one}
+        row = {"maps": maps.shape[1], "best": best, "low": low, "high": high}
+        row["one_for_all"] = best_map(maps, objects)[1]
         rows.append({"source": label} | row)
     coarse = [drawn_coarsely(o, maps.shape[-2:]) for o in objects]
     own = [iou(highlight(c[None], size)[0] > 0, o).diagonal() for c, o in zip(coarse, objects, strict=True)]
     best, low, high = mean_interval([each.mean().item() for each in own])
     rows.append({"source": "the objects themselves", "best": best, "low": low, "high": high})
     return pd.DataFrame(rows).set_index("source")
+
+
+def training_effect(table: pd.DataFrame, value: str = "best") -> pd.DataFrame:
+    """What training adds to the IoU, from rows of results/segmentation.csv: a row a method and block.
+
+    A trained model less the one it started from (the same seed); low, high: Student's 95 % interval over seeds.
+    """
+    centred = table[(table["recipe"] == "centred") & table["source"].isin(["gift", "gift_linear"])]
+    states = centred.pivot(index=["source", "block", "seed"], columns="state", values=value).dropna()
+    gains = (states["trained"] - states["untrained"]).groupby(["source", "block"])
+    rows = {key: (*mean_interval(gain), len(gain)) for key, gain in gains}
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "seeds"])
+    found.index = pd.MultiIndex.from_tuples(found.index, names=["source", "block"])
+    return found.reset_index()

@@ -14,8 +14,11 @@ from ..backbones.stages import run_stages
 from ..backbones.types import Labels, Tokens, ViT
 from ..common.files import read_tensors
 from ..methods.core.importance import choose, places
+from ..methods.core.model import PeftModel
+from ..methods.norm import norm_layers
 from ..results.published import FOLDER
 from ..training.evaluate import EVAL_BATCH
+from .changes import norm_change
 
 Scores = Float[Tensor, "blocks channels"]
 
@@ -43,6 +46,19 @@ def accuracy_without(
     finally:
         hook.remove()
     return (torch.cat(logits).argmax(1) == labels).double().mean().item()
+
+
+def norm_steps(model: PeftModel) -> pd.DataFrame:
+    """How far training moved each LayerNorm, in two units -> DataFrame, a row a norm.
+
+    Columns: changes of gamma and of beta relative to their own sizes, as `norm_change` has them, and beta's relative
+    to the size of gamma. What is read is gamma x + beta with x of deviation 1, so that gamma's change and the last are
+    in one unit there: deviations of what is read.
+    """
+    table = norm_change(model).rename(columns={"gamma": "gamma / its size", "beta": "beta / its size"})
+    norms = norm_layers([model.backbone], model.backbone.embed_dim)
+    ratio = [(norm.bias.norm() / norm.weight.norm()).item() for norm in norms]
+    return table.assign(**{"beta / gamma's size": table["beta / its size"] * ratio})
 
 
 def jaccard(chosen: Mapping[str, Sequence[int] | Int64[Tensor, " _"]]) -> pd.DataFrame:
@@ -79,7 +95,7 @@ def agreement(scores: Mapping[str, Float[Tensor, "2 blocks channels"]], k: int) 
     """How two scores agree, by block: halves of one task, and halves of every two tasks -> DataFrame.
 
     Columns: pair, same (task), block (from 1), rank (Spearman's correlation over channels), overlap (`jaccard` of the
-    k highest). Two tasks are compared as first half against second half, as halves of one are: equal numbers of images.
+    k highest). Of two tasks, the first half of one is held against the second of the other, as within a task.
     """
     pairs = [(task, task) for task in scores] + list(combinations(scores, 2))
     rows = []

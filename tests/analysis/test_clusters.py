@@ -1,6 +1,7 @@
 """Clusters as segmentations: what is read where, the recipe, the controls, the measure and its masks."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -136,15 +137,27 @@ def test_recipe_upsamples_then_stretches_then_cuts():
     assert sg.highlight(corner, (8, 8)).max() == 1
 
 
-def test_winners_compare_stretched_maps():
-    maps = torch.tensor([[[[0.0, 1.0]], [[100.0, 10.0]]]])
-    assert sg.winners(maps).tolist() == [[[1, 0]]]
+def test_the_correlation_of_maps_leaves_out_each_with_itself():
+    maps = torch.randn(3, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    pairs = [np.corrcoef(each.flatten(1))[np.triu_indices(5, 1)].mean() for each in maps]
+    assert sg.correlation(maps) == pytest.approx(np.mean(pairs), abs=1e-4)
 
 
-def test_the_busiest_cluster_wins_most_patches():
-    maps = torch.zeros(1, 4, 2, 3)
-    maps[0, 2, 0] = maps[0, 1, 1, :2] = maps[0, 3, 1, 2] = 1  # wins three, two and one patch
-    assert sg.busiest(maps, 3).tolist() == [2, 1, 3]
+# --- the change taken apart ---
+
+
+@torch.no_grad()
+def test_answers_depend_on_the_change_that_is_put_in(backbone):
+    """The generator's own change keeps all answers; without it they are those of the frozen backbone."""
+    model, images = tuned(backbone, "gift"), torch.randn(8, 3, 64, 64)
+    model.vit.head.weight.normal_()
+    deltas = generator_of(model).deltas()
+    kept = sg.answers_kept(model, images, {"own": deltas, "none": 0 * deltas, "wild": 1e6 * torch.randn_like(deltas)})
+    plain = model.merge()
+    for block, delta in zip(plain.blocks, deltas, strict=True):
+        block.attn.proj.weight -= delta
+    frozen = (plain(images).argmax(-1) == model(images).argmax(-1)).float().mean().item()
+    assert kept["own"] == 1 and kept["none"] == frozen and kept["wild"] < 1
 
 
 # --- controls ---
@@ -162,6 +175,8 @@ def test_controls_are_as_many_maps_of_the_same_features():
     groups = sg.kmeans_maps(f, 5)
     assert groups.shape == (3, 5, 4, 4) and torch.equal(groups.sum(1), torch.ones(3, 4, 4))
     assert torch.equal(sg.random_maps(f, 7), sg.random_maps(f, 7)) and sg.random_maps(f, 7).shape == (3, 7, 4, 4)
+    assert not torch.equal(sg.random_maps(f, 7), sg.random_maps(f, 7, seed=1))
+    assert not torch.equal(groups, sg.kmeans_maps(f, 5, seed=1))
 
 
 # --- the measure ---
@@ -201,6 +216,30 @@ def test_iou_table_averages_over_the_objects_of_an_image_then_over_images():
     maps[..., 0, 0] = 1  # finds one object of two; in the third and the fourth image the only one
     table = sg.iou_table({"half": maps}, [mask, mask, mask[:1], mask[:1]])
     assert table.loc["half", "best"] == pytest.approx(0.75 * table.loc["the objects themselves", "best"], rel=1e-4)
+
+
+def test_one_map_for_all_is_chosen_on_every_second_image_and_measured_on_the_others():
+    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
+    mask[0, :4, :4] = True
+    maps = torch.zeros(4, 2, 4, 4)
+    maps[::2, 0, 0, 0] = maps[1::2, 0, 3, 3] = 1  # right where it is chosen, wrong where it is measured
+    maps[1::2, 1, 0, 0] = maps[::2, 1, 3, 3] = 1
+    assert sg.best_map(maps, [mask] * 4) == (0, 0.0)
+    assert sg.best_map(maps.flip(1), [mask] * 4) == (1, 0.0)
+    found = sg.image_ious(maps, [mask] * 4)
+    assert (found[:, 0] > 0).tolist() == [True, False, True, False] and found.shape == (4, 2)
+
+
+def test_the_effect_of_training_pairs_a_model_with_the_seed_that_it_started_from():
+    rows = [
+        {"source": "gift", "recipe": "centred", "block": 4, "state": state, "seed": seed, "best": iou}
+        for state, values in (("trained", (0.5, 0.7, 0.9)), ("untrained", (0.4, 0.6, 0.8, 0.0)))
+        for seed, iou in enumerate(values)
+    ]
+    rows += [rows[0] | {"recipe": "published", "best": 0.0}, rows[0] | {"source": "PCA", "best": 0.0}]
+    (found,) = sg.training_effect(pd.DataFrame(rows)).to_dict("records")
+    assert (found["source"], found["block"], found["seeds"]) == ("gift", 4, 3)
+    assert [found[name] for name in ("mean", "low", "high")] == pytest.approx([0.1, 0.1, 0.1])
 
 
 def test_objects_on_the_grid_are_their_share_of_each_patch():

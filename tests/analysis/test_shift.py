@@ -30,6 +30,8 @@ def test_distance_is_zero_to_itself_and_counted_in_deviations():
     moved = reference.clone()
     moved[:, 0] += 2 * reference[:, 1]  # every mean by two deviations
     torch.testing.assert_close(shift.distance(moved, reference), torch.full((3,), 2.0))
+    moved[:, :, :3] = 1e6  # three channels of eight do not rule it
+    torch.testing.assert_close(shift.distance(moved, reference), torch.full((3,), 2.0))
     wider = reference.clone()
     wider[1, 1] *= 4
     torch.testing.assert_close(shift.distance(wider, reference), torch.tensor([0.0, 3.0, 0.0]))

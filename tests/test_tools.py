@@ -1,11 +1,10 @@
-"""The recipes of the embedded models: weights inherited rightly, resumed exactly, described; cells of the overview."""
+"""The recipes of the embedded models: weights inherited rightly, resumed exactly, described."""
 
 import importlib.util
 import io
 import json
 from argparse import Namespace
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -151,10 +150,3 @@ def test_the_language_model_is_trained_and_described(tmp_path, monkeypatch):
     lm = load_language_model()
     assert lm.context_length == 32 and all(p.isfinite().all() for p in lm.parameters())
     assert f"{sum(p.numel() for p in lm.parameters()):,} parameters" in (tmp_path / "lm.md").read_text()
-
-
-def test_the_overview_shows_cells_that_the_notebooks_have():
-    for notebook, line in imported("overview").PICTURES:
-        cells = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
-        last = [cell.source.splitlines()[-1] for cell in cells if cell.cell_type == "code"]
-        assert sum(each.startswith(line) for each in last) == 1, (notebook, line)

@@ -1,43 +1,34 @@
-"""Make docs/overview.png, the picture at the top of the README, from an executed workbook.
+"""Make docs/overview.png, the picture at the top of the README: what attention looks like before and after tuning.
 
-make workbook && python tools/overview.py
+    python tools/overview.py
+
+Photographs come with libraries, the tuned models with the workbook (data/adapters). Seconds.
 """
 
-import base64
-import io
-from pathlib import Path
+import torch
 
-import nbformat
-from PIL import Image
+from peftlab import load_backbone, load_run, photographs, views
+from peftlab.common.paths import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[1]
-# Notebook and the beginning of the last line of the cell whose picture is taken.
-PICTURES = (
-    ("01_tasks", "pl.views.patch_pca(vit, tasks[names[2]]"),
-    ("00_tour", 'pl.views.change_map(models["full"]'),
-    ("02_trained_tensors", "    pl.views.parameters_accuracy("),
-)
-
-
-def picture(notebook, line):
-    for cell in nbformat.read(ROOT / "reports" / f"{notebook}.ipynb", as_version=4).cells:
-        if cell.cell_type == "code" and cell.source.splitlines()[-1].startswith(line):
-            data = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
-            return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-    raise SystemExit(f"{notebook}: no cell ends with a line that begins with {line!r}")
+SIDE = 448  # pixels, 32 x 32 patches
 
 
 def main():
-    pictures = [picture(*p) for p in PICTURES]
-    width = max(p.width for p in pictures)
-    pictures = [p.resize((width, round(p.height * width / p.width)), Image.Resampling.LANCZOS) for p in pictures]
-    sheet, top = Image.new("RGB", (width, sum(p.height for p in pictures)), "white"), 0
-    for p in pictures:
-        sheet.paste(p, (0, top))
-        top += p.height
-    out = ROOT / "docs" / "overview.png"
-    out.parent.mkdir(exist_ok=True)
-    sheet.save(out, optimize=True)
+    shown = photographs("hopper", "rocket")
+    pixels, masks = (torch.cat([getattr(p, kind)((SIDE, SIDE)) for p in shown]) for kind in ("pixels", "mask"))
+    lora, gist = (load_run(f"oxford_iiit_pet-{name}", SIDE).model for name in ("lora", "gist_lora"))
+    sources = {
+        "frozen ViT-S/14: CLS": (load_backbone("peftlab_vit_small", img_size=SIDE), "cls"),
+        "tuned with LoRA: CLS": (lora, "cls"),
+        "tuned with GIST: its token": (gist, "gist"),
+    }
+    figure = views.attention_grid(sources, pixels, masks)
+    share = lora.method_parameters / sum(p.numel() for p in lora.backbone.parameters())
+    figure.suptitle(
+        f"{share:.1%} of the weights, tuned on cats and dogs: attention leaves the background", fontsize=14
+    )
+    out = REPOSITORY / "docs" / "overview.png"
+    figure.savefig(out, dpi=110, pil_kwargs={"optimize": True})
 
 
 if __name__ == "__main__":

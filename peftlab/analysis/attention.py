@@ -8,10 +8,11 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
 from ..backbones.types import Images, Pixels, ViT
 from ..common.errors import PeftlabError
+from ..methods.core.model import PeftModel
 
 
 @torch.inference_mode()
@@ -63,6 +65,55 @@ def rollout(vit: ViT, pixels: Pixels) -> Float[Tensor, "batch 1 tokens tokens"]:
         weights = weights.mean(1)
         layers.append((weights + torch.eye(weights.shape[-1], device=weights.device)) / 2)
     return reduce(lambda product, layer: layer @ product, layers)[:, None]
+
+
+def patch_attention(
+    model: PeftModel | ViT,
+    pixels: Pixels,
+    query: int | str = "cls",
+    layer: int | Literal["rollout"] = -1,
+    head: int | None = None,
+) -> Float[Tensor, "batch rows columns"]:
+    """How one query spreads its attention over the patches of images; each map sums to 1, on the CPU.
+
+    query: 'cls', 'gist' or the number of a prefix token. layer: its number from 0, or 'rollout' for all together.
+    head None: mean over heads. One image at a time: the memory grows with the fourth power of the image's side.
+    Raises PeftlabError where the layer has no such query.
+    """
+    vit: ViT = getattr(model, "vit", model)
+    maps = []
+    for image in pixels.split(1):
+        weights = rollout(vit, image) if layer == "rollout" else attention_maps(vit, prepare_for(vit, image), layer)
+        prefix_tokens = weights.shape[-1] - vit.patch_embed.num_patches  # a method may have added some
+        row = weights[:, :, prefix_index(vit, query, prefix_tokens), prefix_tokens:]
+        row = row.mean(1) if head is None else row[:, head]
+        maps.append(row / row.sum(-1, keepdim=True))
+    return torch.cat(maps).unflatten(1, vit.patch_embed.grid_size).cpu()
+
+
+def share_inside(
+    maps: Float[Tensor, "batch rows columns"], masks: Bool[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """Share of each map that lies inside its mask; a patch that the border cuts counts in part.
+
+    >>> share_inside(torch.tensor([[[0.6, 0.4]]]), torch.tensor([[[True, True, True, False]]]))
+    tensor([0.8000])
+    """
+    coverage = F.adaptive_avg_pool2d(masks.float()[:, None], (maps.shape[1], maps.shape[2]))[:, 0]
+    return (maps * coverage).sum((1, 2)) / maps.sum((1, 2))
+
+
+def log_correlation(
+    a: Float[Tensor, "batch rows columns"], b: Float[Tensor, "batch rows columns"]
+) -> Float[Tensor, " batch"]:
+    """Pearson's correlation over patches of the logarithms of two maps, image by image.
+
+    >>> log_correlation(torch.tensor([[[0.1, 0.2, 0.7]]]), torch.tensor([[[0.01, 0.04, 0.49]]])).round()
+    tensor([1.])
+    """
+    logs = torch.stack([a.flatten(1), b.flatten(1)]).clamp_min(1e-12).log()
+    centred = F.normalize(logs - logs.mean(-1, keepdim=True), dim=-1)
+    return (centred[0] * centred[1]).sum(-1)
 
 
 def prefix_index(vit: ViT, query: int | str, prefix_tokens: int) -> int:

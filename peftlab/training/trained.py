@@ -1,5 +1,6 @@
 """Trained runs that come with the workbook, so that a picture need not wait for a training."""
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,12 @@ FOLDER = REPOSITORY / "data" / "adapters"
 
 
 class TrainedRun(NamedTuple):
-    """A trained model with its record (a row of the ledger) and its curves (a row an epoch)."""
+    """A trained model with its record (a row of the ledger) and its curves (a row an epoch).
 
-    model: PeftModel
+    The model is None where curves alone ship: full fine-tuning would be 84 MB.
+    """
+
+    model: PeftModel | None
     record: dict[str, Any]
     curves: pd.DataFrame
 
@@ -35,8 +39,8 @@ def trained_runs() -> list[str]:
 def load_run(name: str, img_size: int | None = None) -> TrainedRun:
     """A run of data/adapters on its backbone, as it was trained at strength; its card is README.md in its folder.
 
-    img_size: side in pixels, a multiple of 14; None: that of the training, 112. A larger one gives finer maps, with a
-    warning. Adapters are kept in fp16. Raises PeftlabError for a name that is not there.
+    img_size: side in pixels, a multiple of 14; None: that of the training, 112. A larger one gives finer maps.
+    Adapters are kept in fp16. Raises PeftlabError for a name that is not there.
 
     >>> run = load_run("oxford_iiit_pet-norm")
     >>> run.model.method.name, run.model.num_classes, len(run.curves), run.record["seed"]
@@ -46,4 +50,7 @@ def load_run(name: str, img_size: int | None = None) -> TrainedRun:
     folder: Path = FOLDER / name
     record = read_record(folder) or {}
     backbone = load_backbone(record["backbone"], img_size=img_size or record["img_size"])
-    return TrainedRun(load_adapter(backbone, folder), record, read_curves(folder))
+    with warnings.catch_warnings():  # another size is what was asked for
+        warnings.filterwarnings("ignore", message=".* trained at ")
+        model = load_adapter(backbone, folder) if (folder / "adapter.safetensors").is_file() else None
+    return TrainedRun(model, record, read_curves(folder))

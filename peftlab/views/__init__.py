@@ -1,24 +1,24 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
 from . import captioning, claims, comparison, evidence, gift, gist, protocols, two_stage
-from .attention_overlay import attention
+from .attention_overlay import attention, attention_grid
 from .block_diagram import block, blocks
-from .changes import change_map, gradient_map
+from .changes import change_maps, gradient_maps
 from .explorer import explore
 from .figures import show
-from .runs import accuracies, costs, curves, parameters_accuracy
+from .runs import costs, curves, parameters_accuracy, trained_shares
 from .style import PALETTE, method_color, method_style
 from .task_samples import class_balance, samples
 from .tokens import feature_plane, patch_pca
 
 __all__ = [
     "PALETTE",
-    "accuracies",
     "attention",
+    "attention_grid",
     "block",
     "blocks",
     "captioning",
-    "change_map",
+    "change_maps",
     "claims",
     "class_balance",
     "comparison",
@@ -29,7 +29,7 @@ __all__ = [
     "feature_plane",
     "gift",
     "gist",
-    "gradient_map",
+    "gradient_maps",
     "method_color",
     "method_style",
     "parameters_accuracy",
@@ -37,5 +37,6 @@ __all__ = [
     "protocols",
     "samples",
     "show",
+    "trained_shares",
     "two_stage",
 ]

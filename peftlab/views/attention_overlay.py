@@ -7,17 +7,23 @@ Traceback (most recent call last):
 peftlab.common.errors.PeftlabError: this layer has 1 prefix tokens and no query 'gits'
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image as PillowImage
+from torch import Tensor
 
-from ..analysis.attention import attention_maps, prefix_index, rollout
-from ..backbones.preprocess import input_size, prepare_for
+from ..analysis.attention import patch_attention, share_inside
 from ..backbones.types import Pixels, ViT
 from ..methods.core.model import PeftModel
-from .style import SEQUENTIAL, bare
+from .style import HEAT, Image, bare, image_grid
+
+GREY = 0.35  # of the image's brightness: it is recognised, and the map on it shines
 
 
 def attention(
@@ -28,25 +34,44 @@ def attention(
     head: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Attention of one query token over the patches, laid over each image -> Axes of the last image.
-
-    query: 'cls', 'gist' or the number of a prefix token. layer: its number from 0, or 'rollout' for all layers
-    together. head None: mean over heads. Raises PeftlabError where the layer has no such query.
-    """
-    vit: ViT = getattr(model, "vit", model)
-    weights = attention_maps(vit, prepare_for(vit, pixels), layer) if layer != "rollout" else rollout(vit, pixels)
-    prefix_tokens = weights.shape[-1] - vit.patch_embed.num_patches  # a method may have added some inside the blocks
-    weights = weights[:, :, prefix_index(vit, query, prefix_tokens), prefix_tokens:]
-    weights = weights.mean(1) if head is None else weights[:, head]
-    grid = weights.reshape(len(pixels), *vit.patch_embed.grid_size).cpu().numpy()
-    axes = [ax] if ax is not None else _row(len(pixels))
-    height, width = input_size(vit)
-    for each, image, map_ in zip(axes, pixels, grid, strict=True):
-        each.imshow(image.numpy(), extent=(0, width, height, 0))
-        each.imshow(map_, cmap=SEQUENTIAL, alpha=0.6, extent=(0, width, height, 0), interpolation="bilinear")
-        bare(each)
+    """`patch_attention` of one query laid over each image -> Axes of the last image."""
+    maps = patch_attention(model, pixels, query, layer, head)
+    axes = [ax] if ax is not None else list(image_grid(pixels, 0)[1][0])
+    for each, image, map_ in zip(axes, pixels, maps, strict=True):
+        _glow(each, image, map_)
     return axes[-1]
 
 
-def _row(n: int) -> list[Axes]:
-    return list(np.atleast_1d(plt.subplots(1, n, figsize=(1.6 * n, 1.8), layout="constrained")[1]))
+def attention_grid(
+    sources: Mapping[str, tuple[PeftModel | ViT, int | str]],
+    pixels: Pixels,
+    masks: Bool[Tensor, "batch height width"],
+    layer: int = -1,
+) -> Figure:
+    """Attention over images with known objects: a row an image, a column a source, below each the share inside.
+
+    sources: {title: (model, query)}. masks: where the object is in each image; its outline is drawn on the image.
+    """
+    columns = len(sources) + 1
+    size = (1.9 * columns, 2.1 * len(pixels) + 0.5)
+    figure, axes = plt.subplots(len(pixels), columns, figsize=size, layout="constrained", squeeze=False)
+    for row, image, mask in zip(axes, pixels, masks, strict=True):
+        bare(row[0]).imshow(image.numpy())
+        row[0].contour(mask.numpy(), [0.5], colors="white", linewidths=1.5)
+        row[0].set_xlabel(f"object: {mask.float().mean():.0%} of the image")
+    for column, (title, (model, query)) in enumerate(sources.items(), start=1):
+        maps = patch_attention(model, pixels, query, layer)
+        for ax, image, map_, share in zip(axes[:, column], pixels, maps, share_inside(maps, masks), strict=True):
+            _glow(ax, image, map_)
+            ax.set_xlabel(f"{share:.0%} on it")
+        axes[0, column].set_title(title)
+    return figure
+
+
+def _glow(ax: Axes, image: Image, map_: Float[Tensor, "rows columns"]) -> None:
+    """The image in dark grey, the map in colours on it, from 0 to its 99.5th percentile, enlarged bicubically."""
+    size = (image.shape[1], image.shape[0])
+    large = np.asarray(PillowImage.fromarray(map_.float().numpy()).resize(size, PillowImage.Resampling.BICUBIC))
+    bright = np.clip(large / max(np.percentile(large, 99.5), 1e-12), 0, 1)
+    grey = GREY * image.float().mean(-1, keepdim=True).numpy() / 255
+    bare(ax).imshow(np.clip(grey + plt.get_cmap(HEAT)(bright)[..., :3], 0, 1))

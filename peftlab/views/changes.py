@@ -1,43 +1,49 @@
 """What training changed, and where gradients flow."""
 
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
 
 from ..analysis.changes import gradient_flow, weight_change
 from ..methods.core.model import PeftModel
 from ..tasks.task import Task
-from .style import SEQUENTIAL, axes_or_new
+from .style import SEQUENTIAL
 
 
-def change_map(model: PeftModel, ax: Axes | None = None, highest: float | None = None) -> Axes:
-    """Heatmap of `weight_change`: blocks down, layers across; untouched layers stay blank -> Axes.
-
-    highest: the value (in %) of the brightest colour; None: the largest value shown.
-    """
-    return _map(100 * weight_change(model), f"{model.method.title}: relative change", "%", ax, highest)
-
-
-def gradient_map(model: PeftModel, task: Task, ax: Axes | None = None, highest: float | None = None) -> Axes:
-    """Heatmap of `gradient_flow` -> Axes."""
-    return _map(gradient_flow(model, task), f"{model.method.title}: gradient norm", "", ax, highest)
+def change_maps(models: Sequence[PeftModel]) -> Figure:
+    """`weight_change` in %, a heatmap a model on one scale, untouched layers grey -> Figure."""
+    tables = {model.method.title: 100 * weight_change(model) for model in models}
+    top = max(table.to_numpy().max() for table in tables.values())
+    titles = {name: f"{name}: up to {table.to_numpy().max():.1f} %" for name, table in tables.items()}
+    return _maps(tables, titles, Normalize(0, top), "change of the weights (%)")
 
 
-def _map(values: pd.DataFrame, title: str, unit: str, ax: Axes | None, highest: float | None) -> Axes:
-    """A heatmap that leaves zeros blank.
+def gradient_maps(models: Sequence[PeftModel], task: Task) -> Figure:
+    """`gradient_flow`, a heatmap a model on one logarithmic scale; frozen layers grey -> Figure."""
+    tables = {model.method.title: gradient_flow(model, task) for model in models}
+    values = np.concatenate([table.to_numpy().ravel() for table in tables.values()])
+    positive = values[values > 0]  # a linear probe has none
+    norm = LogNorm(positive.min(), positive.max()) if len(positive) else Normalize()
+    trained = {name: int((table > 0).any().sum()) for name, table in tables.items()}
+    titles = {name: f"{name}: {n} of {tables[name].shape[1]} layers" for name, n in trained.items()}
+    return _maps(tables, titles, norm, "norm of the gradient (log)")
 
-    >>> table = pd.DataFrame({"attn.qkv": [0.1, 0.2], "mlp.fc1": 0.0}, index=[1, 2])
-    >>> ax = _map(table, "LoRA", "%", None, None)
-    >>> [label.get_text() for label in ax.get_xticklabels()], ax.images[0].get_array().mask[0].tolist()
-    (['qkv', 'fc1'], [False, True])
-    """
-    ax = axes_or_new(ax, (4.6, 3))
-    shown = np.ma.masked_equal(values.to_numpy(), 0)
-    ax.set_facecolor("0.93")
-    image = ax.imshow(shown, cmap=SEQUENTIAL, vmin=0, vmax=highest, aspect="auto")
-    ax.set_xticks(range(values.shape[1]), [str(path).split(".")[-1] for path in values])
-    ax.set_yticks(range(len(values)), values.index)
-    ax.set(ylabel="block", title=title)
-    if not shown.mask.all():
-        ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.8)
-    return ax
+
+def _maps(tables: dict[str, pd.DataFrame], titles: dict[str, str], norm: Normalize, unit: str) -> Figure:
+    """Heatmaps side by side with one colour bar; zeros stay grey."""
+    size = (1 + 3.3 * len(tables), 3.1)
+    figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", squeeze=False)
+    for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
+        ax.set_facecolor("0.88")
+        shown = np.ma.masked_equal(table.to_numpy(), 0)
+        image = ax.imshow(shown, cmap=SEQUENTIAL, norm=norm, aspect="auto")
+        ax.set_xticks(range(table.shape[1]), [str(path).split(".")[-1] for path in table], rotation=30)
+        ax.set_yticks(range(len(table)), table.index)
+        ax.set_title(titles[name])
+    axes[0, 0].set_ylabel("block")
+    figure.colorbar(image, ax=axes, label=unit, shrink=0.9)
+    return figure

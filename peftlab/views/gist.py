@@ -1,27 +1,19 @@
 """GIST looked at: what its token attends to, how it and CLS listen to each other, agree and differ."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
 
-from ..analysis.gist import token_cosine, token_exchange, token_pair
+from ..analysis.gist import token_cosine, token_exchange
 from ..backbones.types import Pixels
 from ..methods.core.model import PeftModel
 from ..methods.gist import kl
-from ..results.ledger import task_titles
-from ..results.statistics import mean_interval
-from ..tasks.task import Task
-from ..training.run import Run
-from .attention_overlay import attention
-from .style import PALETTE, axes_or_new
+from .style import FREE, PALETTE, axes_or_new
 
 CLS, GIST = PALETTE[7], PALETTE[0]
 
@@ -29,10 +21,14 @@ CLS, GIST = PALETTE[7], PALETTE[0]
 def exchange(model: PeftModel, pixels: Pixels, ax: Axes | None = None) -> Axes:
     """`token_exchange` as lines; the dotted one is what attention spread evenly over all tokens would give -> Axes."""
     ax, table = axes_or_new(ax, (4.2, 3)), token_exchange(model, pixels)
-    ax.plot(table.index, table["CLS to gist"], marker="o", color=CLS, label="CLS to gist")
-    ax.plot(table.index, table["gist to CLS"], marker="s", color=GIST, label="gist to CLS")
-    ax.plot(table.index, table["uniform"], ":", color="0.5", label="spread evenly")
-    ax.set(xlabel="block", ylabel="attention weight", title=model.method.title, ylim=(0, None))
+    ax.plot(table.index, 100 * table["CLS to gist"], marker="o", color=CLS, label="CLS to gist")
+    ax.plot(table.index, 100 * table["gist to CLS"], marker="s", color=GIST, label="gist to CLS")
+    ax.plot(table.index, 100 * table["uniform"], ":", color="0.5", label="spread evenly")
+    last = 100 * table.iloc[-1]
+    ax.set(xlabel="block", ylabel="attention (%)", ylim=(0, None))
+    ax.set_title(
+        f"In the last block CLS gives the gist {last['CLS to gist']:.1f} %\n(evenly: {last['uniform']:.1f} %)"
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return ax
@@ -40,72 +36,64 @@ def exchange(model: PeftModel, pixels: Pixels, ax: Axes | None = None) -> Axes:
 
 def cosine(models: Mapping[str, PeftModel], pixels: Pixels, ax: Axes | None = None) -> Axes:
     """Cosine of both tokens through depth, a line for each of {label: model}, +- one std over images -> Axes."""
-    ax = axes_or_new(ax, (4.2, 3))
+    ax, ends = axes_or_new(ax, (4.2, 3)), []
     for i, (label, model) in enumerate(models.items()):
-        table = token_cosine(model, pixels)
-        ax.plot(table.index, table["cosine"], marker="os^v"[i % 4], color=PALETTE[i], label=label)
+        table, color = token_cosine(model, pixels), (CLS, GIST, *PALETTE[1:])[i]
+        ax.plot(table.index, table["cosine"], marker="os^v"[i % 4], color=color, label=label)
         low, high = table["cosine"] - table["std"], table["cosine"] + table["std"]
-        ax.fill_between(table.index, low, high, color=PALETTE[i], alpha=0.2, linewidth=0)
+        ax.fill_between(table.index, low, high, color=color, alpha=0.2, linewidth=0)
+        ends.append(f"{label} {table['cosine'].iloc[-1]:.2f}")
     ax.set(xlabel="block", ylabel="cosine of CLS and gist")
+    ax.set_title(f"Behind the last block the tokens\nhave a cosine of: {', '.join(ends)}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return ax
 
 
-def branches(run: Run) -> Figure:
-    """Training accuracy of both branches with their agreement, and both KLs, over epochs -> Figure."""
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    curves, (left, right) = run.curves, axes
+def branches(curves: pd.DataFrame) -> Figure:
+    """How often each branch is right in training, how often both agree, and both KLs, over epochs -> Figure.
+
+    curves: of a run of `gist`, a row an epoch.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    (left, right), last = axes, curves.iloc[-1]
     left.plot(curves["epoch"], 100 * curves["accuracy"], marker="o", color=CLS, label="CLS is right")
     left.plot(curves["epoch"], 100 * curves["gist_accuracy"], marker="s", color=GIST, label="gist is right")
-    left.plot(curves["epoch"], 100 * curves["agreement"], "--", color="0.4", label="both say the same")
+    left.plot(curves["epoch"], 100 * curves["agreement"], "--", color="black", label="both say the same")
     left.set(ylabel="training images (%)", ylim=(0, 102))
+    left.set_title(f"Two answers become one: {100 * last['agreement']:.0f} % the same")
     right.plot(curves["epoch"], curves["kl_cls_gist"], marker="o", color=CLS, label="KL(CLS || gist)")
-    right.plot(curves["epoch"], curves["kl_gist_cls"], marker="s", color=GIST, label="KL(gist || CLS)")
+    right.plot(curves["epoch"], curves["kl_gist_cls"], "--", marker="s", color=GIST, label="KL(gist || CLS)")
     right.set(ylabel="nats", ylim=(0, None))
-    for ax in axes:
-        ax.set(xlabel="epoch", title=run.task.title)
+    first = curves.iloc[0]
+    right.set_title(f"The KLs: {first['kl_cls_gist']:.3f} nats at first, {last['kl_cls_gist']:.3f} in the end")
+    for ax, place in zip(axes, ("lower right", "upper right"), strict=True):
+        ax.set(xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend()
+        ax.legend(loc=place)
     return figure
 
 
-def attention_rows(
-    models: Mapping[str, PeftModel],
-    pixels: Pixels,
-    queries: Sequence[int | str] = ("cls", "gist"),
-    layer: int | Literal["rollout"] = -1,
-) -> Figure:
-    """Attention of the queries over the patches: a row for each model and query, a column an image -> Figure.
+def shares(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Share of attention inside objects, a row a model and query, with its interval over images -> Axes.
 
-    models: {label: model}. Every map has its own colour scale: brightest is where that query looks most.
+    table: rows of results/attention.csv, of one set of images and one task of training. Seeds of one source stand in
+    one row. Dotted: the objects' share of the images, which attention spread evenly would give.
     """
-    rows = [(label, model, query) for label, model in models.items() for query in queries]
-    size = (1.5 * len(pixels) + 1.2, 1.5 * len(rows))
-    figure, axes = plt.subplots(len(rows), len(pixels), figsize=size, layout="constrained", squeeze=False)
-    for row, (label, model, query) in zip(axes, rows, strict=True):
-        for ax, image in zip(row, pixels, strict=True):
-            attention(model, image[None], query=query, layer=layer, ax=ax)
-        row[0].set_ylabel(f"{label}\n{query}")
-    return figure
-
-
-def token_plane(
-    model: PeftModel, task: Task, split: str = "val200", images: int = 200, ax: Axes | None = None
-) -> Axes:
-    """Final CLS and gist tokens of the same images on two principal components, coloured by class -> Axes."""
-    ax = axes_or_new(ax, (4.6, 3.6))
-    labels = task.labels(split)[:images]
-    pixels = task.pixels(split, model.vit.patch_embed.img_size, range(len(labels)))
-    both = torch.cat([tokens[-1] for tokens in token_pair(model, pixels)]).numpy()
-    plane = PCA(2, random_state=0).fit_transform(both)
-    for part, marker, name in ((plane[: len(labels)], "o", "CLS"), (plane[len(labels) :], "^", "gist")):
-        ax.scatter(part[:, 0], part[:, 1], c=labels, cmap="viridis", marker=marker, s=14, linewidths=0, label=name)
-    ax.set(xlabel="1st component", ylabel="2nd component", xticks=[], yticks=[], title=task.title)
-    legend = ax.legend()
-    for handle in legend.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set(color="0.3", array=None)
+    names = table["source"].str.replace(r", seed \d+", "", regex=True)
+    order = list(dict.fromkeys(names))
+    ax = axes_or_new(ax, (5.6, 0.9 + 0.36 * len(order)))
+    for name, row in zip(names, table.to_dict("records"), strict=True):
+        y, color = order.index(name), GIST if name == "gist" else PALETTE[1] if "alone" in name else FREE
+        ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=color, linewidth=2)
+        ax.plot(100 * row["share"], y, "o", color=color, markersize=7)
+    first = table.iloc[0]
+    ax.axvline(100 * first["area"], color="0.5", linestyle=":")
+    ax.text(100 * first["area"], -0.75, " spread evenly", color="0.4", va="center")
+    ax.set_yticks(range(len(order)), order)
+    ax.set(xlabel="attention on the objects (%)", ylim=(len(order) - 0.5, -1.2))
+    gist, frozen = (100 * table.set_index("source")["share"][name] for name in ("gist", "CLS, frozen"))
+    ax.set_title(f"Trained on {first['trained on']}: gist {gist:.0f} %, frozen CLS {frozen:.0f} %")
     return ax
 
 
@@ -127,23 +115,4 @@ def kl_shapes(p_cls: float = 0.9, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="gist's probability of the first class", ylabel="nats", ylim=(0, 4))
     ax.set_title(f"CLS gives the first class {p_cls:g}")
     ax.legend()
-    return ax
-
-
-def ablation(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Test accuracy of each variant as dots, one a seed, with Student's 95 % interval of their mean -> Axes.
-
-    table: rows of runs with columns variant, test_accuracy, in the order wanted.
-    """
-    names = list(dict.fromkeys(table["variant"]))
-    ax = axes_or_new(ax, (5, 0.9 + 0.4 * len(names)))
-    for y, name in enumerate(names):
-        values = 100 * table.loc[table["variant"] == name, "test_accuracy"]
-        mean, low, high = mean_interval(values)
-        ax.plot([low, high], [y, y], color=GIST, linewidth=2)
-        ax.plot(values, [y] * len(values), "o", color="0.6", markersize=4)
-        ax.plot(mean, y, "D", color=GIST)
-    ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="test accuracy (%)", ylim=(len(names) - 0.5, -0.5))
-    ax.set_title(", ".join(sorted(task_titles(table).values())))
     return ax

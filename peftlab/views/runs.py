@@ -1,115 +1,126 @@
-"""Runs compared: learning curves, accuracy against parameters, what methods cost.
+"""Methods side by side: what they train, learning curves, accuracy against parameters, what they cost.
 
 >>> from peftlab.results.published import read_results
->>> figure = costs(read_results("costs").set_index("method"))
->>> figure.axes[2].get_title().splitlines()
-['activation memory', '(MiB)']
+>>> figure = costs(read_results("strength_costs").set_index("method").loc[["full", "norm", "lora"]])
+>>> figure.axes[0].get_title().splitlines(), [text.get_text() for text in figure.axes[0].texts]
+(['trained parameters', '(log)'], ['100', '0.089', '0.68'])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..common.errors import PeftlabError
 from ..results.ledger import task_titles
 from ..results.statistics import accuracy_interval
-from ..training.run import Run
-from .style import axes_or_new, family_color, family_legend, method_style
+from .style import axes_or_new, bare, family_color, family_legend, method_style
+
+SIDE = 25  # dots on a side of the square that stands for all weights
 
 
-def curves(runs: Sequence[Run], column: str = "loss", ax: Axes | None = None) -> Axes:
-    """One line a run over its epochs -> Axes. column: 'loss' (nats) or 'accuracy' on the training images."""
-    ax = axes_or_new(ax)
-    for run in runs:
-        table, name = run.curves, run.model.method.name
+def trained_shares(shares: Mapping[str, float]) -> Figure:
+    """A square of 625 dots for each {method: share of the backbone's weights that it trains}, trained ones coloured.
+
+    >>> [ax.get_title() for ax in trained_shares({"linear": 0, "lora": 0.014}).axes]
+    ['linear: 0 %', 'lora: 1.4 %']
+    """
+    figure, axes = plt.subplots(1, len(shares), figsize=(2.6 * len(shares), 2.9), layout="constrained", squeeze=False)
+    for ax, (name, share) in zip(axes[0], shares.items(), strict=True):
+        dots = np.zeros(SIDE**2)
+        dots[: int(np.ceil(share * SIDE**2))] = 1  # from the upper left corner, so that they can be counted
+        size = int(np.ceil(np.sqrt(dots.sum()))) or 1
+        square = np.zeros((SIDE, SIDE))
+        square[:size, :size].flat[: int(dots.sum())] = 1
+        colors = ListedColormap([(0.85, 0.85, 0.85), method_style(name)[0]])
+        bare(ax, f"{name}: {100 * share:.3g} %").pcolormesh(
+            square[::-1], cmap=colors, vmin=0, vmax=1, edgecolors="white", linewidth=1.5
+        )
+        ax.title.set_fontsize(16)
+        ax.set_aspect("equal")
+    return figure
+
+
+def curves(tables: Mapping[str, pd.DataFrame], column: str = "accuracy", ax: Axes | None = None) -> Axes:
+    """One line a method over its epochs -> Axes. tables: {method: curves of its run}, with `column` in [0, 1]."""
+    ax = axes_or_new(ax, (5.5, 3.4))
+    for name, table in tables.items():
         color, marker = method_style(name)
-        ax.plot(table["epoch"], table[column], marker=marker, markersize=4, color=color, label=name)
-    ax.set(xlabel="epoch", ylabel=f"training {column}", title=runs[0].task.title)
+        ax.plot(table["epoch"], 100 * table[column], marker=marker, color=color, label=name)
+    ax.set(xlabel="epoch", ylabel=f"training {column} (%)", ylim=(0, 102))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return ax
 
 
-def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None, chance: float | None = None) -> Axes:
-    """Test accuracy against trained parameters, head apart, with 95 % Wilson intervals over test images -> Axes.
+def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Test accuracy of methods on one task against trained parameters, head apart -> Axes.
 
-    table: ledger rows of one task. The axis is logarithmic above 1,000 and linear below, so that 0 has a place.
-    chance: top-1 of guessing, in [0, 1]; None: not drawn.
+    table: ledger rows of one task with `linear` and others. Dots are means over seeds, lines 95 % Wilson intervals
+    for so many test images. The axis is logarithmic above 1,000 and linear below, so that 0 has a place. The title
+    says what the best of the methods that leave most weights frozen adds to the linear probe.
     """
-    ax = axes_or_new(ax)
-    for i, row in enumerate(table.sort_values("parameters").to_dict("records")):
-        low, high = accuracy_interval(row["test_accuracy"], row["test_images"])
-        x, y = row["parameters"], 100 * row["test_accuracy"]
-        half = [[y - 100 * low], [100 * high - y]]
-        color, marker = method_style(row["method"])
-        ax.errorbar(x, y, yerr=half, fmt=marker, color=color, capsize=3)
-        offset = (6, 4 if i % 2 else -12)  # neighbours' names do not touch
-        ax.annotate(row["method"], (x, y), xytext=offset, textcoords="offset points")
-    if chance is not None:
-        ax.axhline(100 * chance, color="0.5", linestyle=":", linewidth=1)
-        ax.text(0.99, 100 * chance - 1, "chance", transform=ax.get_yaxis_transform(), ha="right", va="top")
-    most = max(1000, table["parameters"].max())
+    ax = axes_or_new(ax, (5.2, 3.6))
+    means = table.groupby("method", sort=False)[["parameters", "test_accuracy", "test_images"]].mean()
+    for name, row in means.sort_values("parameters").iterrows():
+        low, high = accuracy_interval(row["test_accuracy"], int(row["test_images"]))
+        x, y, (color, marker) = row["parameters"], 100 * row["test_accuracy"], method_style(str(name))
+        ax.errorbar(x, y, yerr=[[y - 100 * low], [100 * high - y]], fmt=marker, color=color, capsize=3)
+        ax.annotate(str(name), (x, 100 * high), (0, 2), textcoords="offset points", rotation=60, va="bottom")
+    ax.margins(y=0.16)
+    most = max(1000, means["parameters"].max())
     ticks = [0, *(10**k for k in range(3, 10) if 10**k <= 5 * most)]
     ax.set_xscale("symlog", linthresh=1000)
-    ax.set_xlim(-300, 8 * most)
+    ax.set_xlim(-300, 12 * most)
     ax.set_xticks(ticks, [f"{t:,}".replace(",000,000", " M").replace(",000", " k") for t in ticks], minor=False)
     ax.set_xticks([], minor=True)
-    ax.set(xlabel="trained parameters without head", ylabel="test accuracy (%)", ylim=(0, 106))
-    ax.set_title(", ".join(sorted(task_titles(table).values())))
+    ax.set(xlabel="trained parameters without head (log)", ylabel="test accuracy (%)")
+    best = str(means.drop(["linear", "full"], errors="ignore")["test_accuracy"].idxmax())
+    gain = 100 * (means["test_accuracy"][best] - means["test_accuracy"]["linear"])
+    ax.set_title(f"{', '.join(task_titles(table).values())}\n{best}: {gain:+.0f} points on the linear probe")
     return ax
 
 
 COSTS = {
-    "parameters": "trained\nparameters",
-    "gflops_training": "GFLOPs a training\nstep and image",
-    "activation_mib": "activation memory\n(MiB)",
-    "peak_mib": "peak memory\n(MiB)",
-    "step_ms": "training step\n(ms)",
-    "latency_ms": "latency of one\nimage (ms)",
+    "parameters": "trained parameters\n(log)",
+    "gflops_training": "arithmetic of\na training step",
+    "activation_mib": "activation\nmemory",
+    "peak_mib": "peak memory",
+    "step_ms": "time of\na training step",
+    "latency_ms": "latency of\none image",
 }
 
 
 def costs(card: pd.DataFrame) -> Figure:
-    """A cost card as bars, one panel a cost, coloured by family -> Figure. Parameters are on a logarithmic axis."""
-    figure, axes = plt.subplots(1, len(COSTS), figsize=(12, 0.6 + 0.32 * len(card)), sharey=True, layout="constrained")
-    for ax, (column, title) in zip(axes, COSTS.items(), strict=True):
-        values = card[column]
+    """A cost card in % of full fine-tuning as bars, one panel a cost, coloured by family -> Figure.
+
+    card: from `cost_card`, a row a method, `full` among them; costs that it lacks are left out. Raises PeftlabError
+    without `full`.
+    """
+    if "full" not in card.index:
+        raise PeftlabError("the card has no row 'full', of which the others are shares; make it with that method, too")
+    shown = {column: title for column, title in COSTS.items() if column in card}
+    size = (2.1 * len(shown) + 1.2, 1.5 + 0.3 * len(card))
+    figure, axes = plt.subplots(1, len(shown), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    for ax, (column, title) in zip(axes[0], shown.items(), strict=True):
+        values = 100 * card[column] / float(card[column]["full"])
         bars = ax.barh(card.index, values, color=[family_color(family) for family in card["family"]])
-        digits = 0 if values.max() >= 100 else 1 if values.max() >= 10 else 2
-        ax.bar_label(bars, [f"{v:,.{digits}f}" for v in values], padding=2)
+        ax.bar_label(bars, [f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in values], padding=2)
+        ax.axvline(100, color="0.3", linestyle=":", linewidth=1)
         ax.set_title(title)
-        ax.set(xlim=(0, 1.4 * values.max()), xticks=[])
+        ax.set(xlim=(0, 1.45 * values.max()), xticks=[])
         if column == "parameters":
-            ax.set_xscale("symlog", linthresh=1000)
-            ax.set(xlim=(0, 500 * values.max()), xticks=[])
+            ax.set_xscale("symlog", linthresh=0.01)
+            ax.set(xlim=(0, 2e4), xticks=[])
             ax.minorticks_off()
-        for side in ("top", "right", "bottom"):
-            ax.spines[side].set_visible(False)
-    axes[0].invert_yaxis()
+        ax.spines["bottom"].set_visible(False)
+    axes[0, 0].invert_yaxis()
+    few = 100 * card["parameters"].drop("full").max() / card["parameters"]["full"]
+    figure.suptitle(f"In % of full fine-tuning (dotted): at most {few:.2g} % of its parameters, but much of its cost")
     family_legend(figure, card["family"])
     return figure
-
-
-def accuracies(
-    table: pd.DataFrame, methods: Mapping[str, str], ax: Axes | None = None, chance: float | None = None
-) -> Axes:
-    """Test accuracy of methods on one task as dots with 95 % Wilson intervals over test images -> Axes.
-
-    table: ledger rows of one task, one a method. methods: {name: family} in the order wanted, first on top.
-    """
-    ax = axes_or_new(ax, (4.5, 0.8 + 0.25 * len(methods)))
-    for row in table.to_dict("records"):
-        low, high = accuracy_interval(row["test_accuracy"], row["test_images"])
-        y, (color, marker) = list(methods).index(row["method"]), method_style(row["method"])
-        ax.plot([100 * low, 100 * high], [y, y], color=color, linewidth=2)
-        ax.plot(100 * row["test_accuracy"], y, marker, color=color)
-    if chance is not None:
-        ax.axvline(100 * chance, color="0.5", linestyle=":", linewidth=1)
-        ax.text(100 * chance, -0.9, " chance", color="0.4", va="center")
-    ax.set_yticks(range(len(methods)), list(methods))
-    ax.set(xlabel="test accuracy (%)", ylim=(len(methods) - 0.4, -1.3))
-    ax.set_title(", ".join(sorted(task_titles(table).values())))
-    return ax

@@ -26,12 +26,12 @@ Image: TypeAlias = UInt8[Tensor, "height width 3"]
 Color: TypeAlias = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 PALETTE = sns.color_palette("colorblind")
-SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+SEQUENTIAL, DIVERGING, HEAT = "viridis", "RdBu_r", "inferno"
 FREE: Color = (0.35, 0.35, 0.35)  # of what belongs to no family
 
 FAMILY_COLORS = {"selective": 1, "reparametrised": 0, "additive": 2, "prompt": 4}
 ENDS = {"linear": (0.5, 0.5, 0.5), "full": (0.0, 0.0, 0.0)}  # nothing and everything tuned: no family's colour
-MARKERS = "os^Dv<>PhX*"
+MARKERS = "v^<>DsoPhX*"
 MIN_FONT = 9  # points: what the back row of a classroom reads, the picture at the width of a slide
 
 plt.rcParams.update(
@@ -55,7 +55,7 @@ def method_style(label: str) -> tuple[Color, str]:
     """
     name = label.replace(",", " ").split()[0]
     if name not in METHODS:
-        return FREE, MARKERS[0]
+        return FREE, "o"
     family = METHODS[name].family
     members = sorted(other for other, method in METHODS.items() if method.family == family)
     return ENDS.get(name, family_color(family)), MARKERS[members.index(name) % len(MARKERS)]

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from peftlab import attach, fit, load_adapter, load_backbone, load_run, load_task
-from peftlab.analysis.clusters import assignment, centre, iou_table, kmeans_maps, maps_of, pca_maps, random_maps
+from peftlab.analysis.clusters import assignment, centre, kmeans_maps, maps_of, pca_maps, random_maps
+from peftlab.analysis.segmentation import iou_table
 from peftlab.backbones.preprocess import prepare_for
 from peftlab.backbones.stages import outputs
 from peftlab.common.files import write_text

@@ -1,4 +1,4 @@
-"""GIFT's clusters of parameters read as segmentations of images, and how well any such maps fit known objects.
+"""GIFT's clusters of parameters read as segmentations of images, and the same maps from elsewhere.
 
 The assignment C [d_out, M] of a layer's output channels to clusters is a head on that layer's output: f(x; W+) C are M
 maps of an image. Recipe of the released visualiser (see methods/gift_linear.py): the layer's output with its bias,
@@ -8,10 +8,9 @@ before the residual add, patches only; bilinear upsampling; each map stretched t
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
@@ -23,7 +22,6 @@ from ..common.errors import PeftlabError, check_choice
 from ..methods.core.layers import LINEARS
 from ..methods.core.model import PeftModel
 from ..methods.gift_linear import GeneratedLinear
-from ..results.statistics import mean_interval
 
 THRESHOLD = 0.5
 
@@ -193,85 +191,3 @@ def random_maps(
 ) -> Float[Tensor, "batch maps rows columns"]:
     """n maps: features f along n random directions."""
     return maps_of(f, torch.randn(f.shape[-1], n, generator=torch.Generator().manual_seed(seed)))
-
-
-# --- the measure ---
-
-
-def iou(
-    regions: Bool[Tensor, "regions height width"], objects: Bool[Tensor, "objects height width"]
-) -> Float[Tensor, "objects regions"]:
-    """Intersection over union of every region with every object.
-
-    >>> left, top = torch.tensor([[[True, False], [True, False]]]), torch.tensor([[[True, True], [False, False]]])
-    >>> iou(left, top)  # 1 pixel in common, 3 in all
-    tensor([[0.3333]])
-    """
-    a, b = objects.flatten(1).float(), regions.flatten(1).float()
-    both = a @ b.T
-    return both / (a.sum(1, keepdim=True) + b.sum(1) - both).clamp_min(1)
-
-
-def drawn_coarsely(
-    objects: Bool[Tensor, "objects height width"], grid: Sequence[int]
-) -> Float[Tensor, "objects rows columns"]:
-    """Objects as maps of their coverage on a grid of patches: what no map has to guess."""
-    cell = [n // g for n, g in zip(objects.shape[1:], grid, strict=True)]
-    return F.avg_pool2d(objects[:, None].float(), cell)[:, 0]
-
-
-def image_ious(
-    maps: Float[Tensor, "batch clusters rows columns"], objects: Sequence[Bool[Tensor, "_objects height width"]]
-) -> Float[Tensor, "batch clusters"]:
-    """IoU of every map's bright region with the objects of its image, mean over these."""
-    size = objects[0].shape[1:]
-    each = [iou(highlight(m[None], size)[0] > 0, o).mean(0) for m, o in zip(maps, objects, strict=True)]
-    return torch.stack(each)
-
-
-def best_map(
-    maps: Float[Tensor, "batch clusters rows columns"], objects: Sequence[Bool[Tensor, "_objects height width"]]
-) -> tuple[int, float]:
-    """One map for all images: number of the one that is best on the first, third, ... and its IoU on the others."""
-    ious = image_ious(maps, objects)
-    chosen = int(ious[::2].mean(0).argmax())
-    return chosen, ious[1::2, chosen].mean().item()
-
-
-def iou_table(
-    sources: Mapping[str, Float[Tensor, "batch _clusters rows columns"]],
-    objects: Sequence[Bool[Tensor, "_objects height width"]],
-) -> pd.DataFrame:
-    """How well maps find objects; a row a source.
-
-    sources: {label: maps}; objects: those of each image. best: of all maps the one with the highest IoU, chosen anew
-    for each object *by looking at the answer*; low, high: Student's 95 % interval of its mean over images.
-    one_for_all: a single map, chosen on every second image, measured on the others. The last row says how far the
-    recipe itself gets: the objects' own coverage of the patches, handed over as their maps.
-    """
-    size, rows = objects[0].shape[1:], []
-    for label, maps in sources.items():
-        each = [iou(highlight(m[None], size)[0] > 0, o) for m, o in zip(maps, objects, strict=True)]  # [O, M] an image
-        best, low, high = mean_interval([table.amax(1).mean().item() for table in each])
-        row = {"maps": maps.shape[1], "best": best, "low": low, "high": high}
-        row["one_for_all"] = best_map(maps, objects)[1]
-        rows.append({"source": label} | row)
-    coarse = [drawn_coarsely(o, maps.shape[-2:]) for o in objects]
-    own = [iou(highlight(c[None], size)[0] > 0, o).diagonal() for c, o in zip(coarse, objects, strict=True)]
-    best, low, high = mean_interval([each.mean().item() for each in own])
-    rows.append({"source": "the objects themselves", "best": best, "low": low, "high": high})
-    return pd.DataFrame(rows).set_index("source")
-
-
-def training_effect(table: pd.DataFrame, value: str = "best") -> pd.DataFrame:
-    """What training adds to the IoU, from rows of results/segmentation.csv: a row a method and block.
-
-    A trained model less the one it started from (the same seed); low, high: Student's 95 % interval over seeds.
-    """
-    centred = table[(table["recipe"] == "centred") & table["source"].isin(["gift", "gift_linear"])]
-    states = centred.pivot(index=["source", "block", "seed"], columns="state", values=value).dropna()
-    gains = (states["trained"] - states["untrained"]).groupby(["source", "block"])
-    rows = {key: (*mean_interval(gain), len(gain)) for key, gain in gains}
-    found = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "seeds"])
-    found.index = pd.MultiIndex.from_tuples(found.index, names=["source", "block"])
-    return found.reset_index()

@@ -1,6 +1,6 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from . import captioning, claims, comparison, evidence, gift, gist, protocols, two_stage
+from . import captioning, claims, comparison, evidence, gift, gist, importance, protocols, two_stage
 from .attention_overlay import attention, attention_grid
 from .block_diagram import block, blocks
 from .changes import change_maps, gradient_maps
@@ -30,6 +30,7 @@ __all__ = [
     "gift",
     "gist",
     "gradient_maps",
+    "importance",
     "method_color",
     "method_style",
     "parameters_accuracy",

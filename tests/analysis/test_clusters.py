@@ -11,6 +11,7 @@ from support import attention_core, by_hand, generator_of, tuned
 from timm.models.vision_transformer import VisionTransformer
 
 from peftlab.analysis import clusters as sg
+from peftlab.analysis import segmentation
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.preprocess import prepare_for
 from peftlab.common.errors import PeftlabError
@@ -186,11 +187,11 @@ def test_iou_agrees_with_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     regions, objects = (torch.rand(n, 8, 8, generator=generator) > 0.6 for n in (5, 3))
     regions[0] = False
-    found = sg.iou(regions, objects)
+    found = segmentation.iou(regions, objects)
     for i, one in enumerate(objects):
         for j, region in enumerate(regions):
             assert found[i, j] == pytest.approx(jaccard_score(one.flatten(), region.flatten()), abs=1e-6)
-    assert sg.iou(torch.zeros(1, 2, 2).bool(), torch.zeros(1, 2, 2).bool()) == 0  # and no nan
+    assert segmentation.iou(torch.zeros(1, 2, 2).bool(), torch.zeros(1, 2, 2).bool()) == 0  # and no nan
 
 
 def test_iou_table_rewards_the_right_map_and_tells_luck_from_a_detector():
@@ -201,7 +202,7 @@ def test_iou_table_rewards_the_right_map_and_tells_luck_from_a_detector():
         mask[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = True
         right[i, 1, row, column] = 1  # one map that always finds the object
         lucky[i, i, row, column] = 1  # for each object another one
-    table = sg.iou_table({"right": right, "lucky": lucky}, objects)
+    table = segmentation.iou_table({"right": right, "lucky": lucky}, objects)
     best = table.loc["the objects themselves", "best"]
     assert table.loc[["right", "lucky"], "best"].tolist() == pytest.approx([best, best])
     assert table.loc["right", "one_for_all"] == pytest.approx(best, abs=0.1)
@@ -214,7 +215,7 @@ def test_iou_table_averages_over_the_objects_of_an_image_then_over_images():
     mask[0, :4, :4] = mask[1, 12:, 12:] = True
     maps = torch.zeros(4, 1, 4, 4)
     maps[..., 0, 0] = 1  # finds one object of two; in the third and the fourth image the only one
-    table = sg.iou_table({"half": maps}, [mask, mask, mask[:1], mask[:1]])
+    table = segmentation.iou_table({"half": maps}, [mask, mask, mask[:1], mask[:1]])
     assert table.loc["half", "best"] == pytest.approx(0.75 * table.loc["the objects themselves", "best"], rel=1e-4)
 
 
@@ -224,9 +225,9 @@ def test_one_map_for_all_is_chosen_on_every_second_image_and_measured_on_the_oth
     maps = torch.zeros(4, 2, 4, 4)
     maps[::2, 0, 0, 0] = maps[1::2, 0, 3, 3] = 1  # right where it is chosen, wrong where it is measured
     maps[1::2, 1, 0, 0] = maps[::2, 1, 3, 3] = 1
-    assert sg.best_map(maps, [mask] * 4) == (0, 0.0)
-    assert sg.best_map(maps.flip(1), [mask] * 4) == (1, 0.0)
-    found = sg.image_ious(maps, [mask] * 4)
+    assert segmentation.best_map(maps, [mask] * 4) == (0, 0.0)
+    assert segmentation.best_map(maps.flip(1), [mask] * 4) == (1, 0.0)
+    found = segmentation.image_ious(maps, [mask] * 4)
     assert (found[:, 0] > 0).tolist() == [True, False, True, False] and found.shape == (4, 2)
 
 
@@ -237,7 +238,7 @@ def test_the_effect_of_training_pairs_a_model_with_the_seed_that_it_started_from
         for seed, iou in enumerate(values)
     ]
     rows += [rows[0] | {"recipe": "published", "best": 0.0}, rows[0] | {"source": "PCA", "best": 0.0}]
-    (found,) = sg.training_effect(pd.DataFrame(rows)).to_dict("records")
+    (found,) = segmentation.training_effect(pd.DataFrame(rows)).to_dict("records")
     assert (found["source"], found["block"], found["seeds"]) == ("gift", 4, 3)
     assert [found[name] for name in ("mean", "low", "high")] == pytest.approx([0.1, 0.1, 0.1])
 
@@ -245,7 +246,7 @@ def test_the_effect_of_training_pairs_a_model_with_the_seed_that_it_started_from
 def test_objects_on_the_grid_are_their_share_of_each_patch():
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[0, :2, :3] = True
-    assert sg.drawn_coarsely(mask, (2, 2)).tolist() == [[[6 / 16, 0], [0, 0]]]
+    assert segmentation.drawn_coarsely(mask, (2, 2)).tolist() == [[[6 / 16, 0], [0, 0]]]
 
 
 # --- the masks ---

@@ -2,6 +2,7 @@
 
 import warnings
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,13 +17,13 @@ from peftlab.training.trained import FOLDER, load_run, trained_runs
 
 @pytest.fixture(scope="module")
 def table():
-    rows = read_results("strength")
+    rows = pd.concat([read_results("strength"), read_results("synthetic")])
     return rows[rows["train_split"] == "train800val200"].set_index("run")
 
 
 def test_they_are_few_and_small():
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file())
-    assert len(trained_runs()) == len(list(FOLDER.iterdir())) == 22 and size < 8_000_000
+    assert len(trained_runs()) == len(list(FOLDER.iterdir())) == 24 and size < 8_000_000
 
 
 def test_every_trained_run_loads_and_is_what_its_card_and_the_table_say(table, monkeypatch):
@@ -35,7 +36,8 @@ def test_every_trained_run_loads_and_is_what_its_card_and_the_table_say(table, m
 
 def check(name, run, table):
     row = table[table["adapter"] == run.record["adapter"]].iloc[0]
-    assert name == f"{row['task']}-{row['label'].replace(' ', '_')}" and row["seed"] == 0
+    task = row["task"] + "_synthetic" * int(row["synthetic"])
+    assert name == f"{task}-{row['label'].replace(' ', '_')}" and row["seed"] == 0
     assert run.record["test_accuracy"] == row["test_accuracy"] and len(run.curves) == run.record["epochs"] == 10
     assert run.model.num_classes == row["classes"] and run.model.method_parameters == row["parameters"]
     card = (FOLDER / name / "README.md").read_text()

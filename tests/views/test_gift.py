@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from peftlab import views
-from peftlab.analysis.clusters import training_effect
+from peftlab.analysis.segmentation import training_effect
 from peftlab.backbones.load import load_backbone
 from peftlab.methods import attach
 

@@ -48,7 +48,7 @@ def test_norm_changes_averages_models():
 
 def test_against_removal_names_the_rank_correlation():
     scores = torch.rand(64)
-    assert "rank correlation 1.000" in views.two_stage.against_removal(scores, scores**2).get_title()
+    assert "rank correlation 1.000" in views.importance.against_removal(scores, scores**2).get_title()
 
 
 def removal_table():
@@ -60,7 +60,7 @@ def removal_table():
 
 
 def test_removal_draws_choices_and_the_range_of_random_ones():
-    ax = views.two_stage.removal(removal_table())
+    ax = views.importance.removal(removal_table())
     labels = ax.get_legend_handles_labels()[1]
     assert set(labels) >= {"nothing removed", "top", "bottom"}
     drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
@@ -79,7 +79,7 @@ def test_removal_by_depth_holds_zero_against_the_mean():
         for choice, value in {"top": 0.6 - 0.2 * block, "top, at its mean": 0.55}.items()
     ]
     rows.append({"block": 1, "k": 0, "choice": "none", "accuracy": 0.6})
-    ax = views.two_stage.removal_by_depth(pd.DataFrame(rows).assign(images=100, task="clevr_count"))
+    ax = views.importance.removal_by_depth(pd.DataFrame(rows).assign(images=100, task="clevr_count"))
     zero, mean = (container.lines[0].get_ydata() for container in ax.containers)
     assert list(zero) == pytest.approx([40, 20]) and list(mean) == pytest.approx([55, 55])
     assert ax.get_title() == "The top channel of block 2 at zero: 20 %,\nat its mean over images: 55 %"
@@ -93,7 +93,7 @@ def halves(seed=0):
 
 def test_importance_sorts_channels_by_their_mean_and_takes_the_mean_over_tasks_away():
     scores = {"a": halves(0), "b": halves(1)}
-    figure = views.two_stage.importance(scores, ["a", "b"], k=6, first=20)
+    figure = views.importance.scores_by_task(scores, ["a", "b"], k=6, first=20)
     above, below = figure.axes[:2], figure.axes[2:4]
     means = sum(np.asarray(ax.images[0].get_array()) for ax in above).mean(0)
     assert means.shape == (20,) and (np.diff(means) <= 1e-6).all()
@@ -105,7 +105,7 @@ def test_importance_sorts_channels_by_their_mean_and_takes_the_mean_over_tasks_a
 
 def test_agreement_by_depth_keeps_three_kinds_of_pairs_apart():
     scores = {"a": halves(0), "b": halves(0), "c": halves(1)}
-    figure = views.two_stage.agreement_by_depth(scores, k=12, alike=("a", "b"))
+    figure = views.importance.agreement_by_depth(scores, k=12, alike=("a", "b"))
     left, right = figure.axes
     assert [line.get_label() for line in left.lines] == [
         "two halves of one task",
@@ -120,5 +120,5 @@ def test_agreement_by_depth_keeps_three_kinds_of_pairs_apart():
 
 
 def test_overlap_says_what_chance_gives():
-    drawn = views.two_stage.overlap({"a": torch.tensor([0, 1]), "b": torch.tensor([1, 2])}, 4)
+    drawn = views.importance.overlap({"a": torch.tensor([0, 1]), "b": torch.tensor([1, 2])}, 4)
     assert drawn.get_title() == "chance: 0.33"  # 2 of 4: 1 in common, 3 in all

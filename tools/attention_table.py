@@ -3,9 +3,9 @@
     python tools/attention_table.py
 
 The last block, mean over heads. Images: the photographs that come with libraries, at 336 px, and test scenes of
-solids drawn by this workbook, at 224 px. Models: the runs of data/adapters, with controls: the base method alone, the token
-before training, a backbone of random weights. A row a model, query and set of images; intervals are over images. Ten
-minutes on one CPU core.
+solids drawn by this workbook, at 224 px. Models: the runs of data/adapters, with controls: the base method alone, the
+token before training, a backbone of random weights. A row a model, query and set of images; intervals are over images.
+Twenty minutes on one CPU core.
 """
 
 import pandas as pd

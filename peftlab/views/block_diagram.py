@@ -23,11 +23,11 @@ FROZEN, TUNED, NEW = "0.88", PALETTE[1], PALETTE[0]
 BOXES = {
     "norm1": (1.4, 0.7, "LN"),
     "attn.qkv": (2.5, 0.9, "qkv"),
-    "": (3.8, 1.3, "attention"),
+    "": (3.68, 1.52, "attention"),
     "attn.proj": (5.5, 0.9, "proj"),
     "norm2": (7.5, 0.7, "LN"),
     "mlp.fc1": (8.6, 0.9, "fc1"),
-    "mlp.act": (9.9, 0.9, "GELU"),
+    "mlp.act": (9.85, 1.0, "GELU"),
     "mlp.fc2": (11.2, 0.9, "fc2"),
 }
 SPANS = {path: (left, left + width) for path, (left, width, _) in BOXES.items()}
@@ -41,7 +41,7 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
     A low orange strip means that only the bias is tuned. A blue bar stands in line with the module it touches, a blue
     box below runs parallel to the modules it spans.
     """
-    ax = bare(axes_or_new(ax, (6, 1.5)))
+    ax = bare(axes_or_new(ax, (6.4, 1.5)))
     changes = block_changes(model, index)
     ax.plot([0.2, END], [0, 0], color="0.5", linewidth=1, zorder=0)
     for start, stop in ((1.1, SUMS[0]), (7.2, SUMS[1])):
@@ -80,7 +80,7 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
 def blocks(models: Sequence[PeftModel], columns: int = 2) -> Figure:
     """`block` for several tuned models, with one legend -> Figure."""
     rows = -(-len(models) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 1.35 * rows + 0.3), layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(6 * columns, 1.35 * rows + 0.3), layout="constrained")
     for ax in axes.flat[len(models) :]:
         ax.axis("off")
     for model, ax in zip(models, axes.flat, strict=False):

@@ -93,7 +93,7 @@ def shares(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(len(order)), order)
     ax.set(xlabel="attention on the objects (%)", ylim=(len(order) - 0.5, -1.2))
     gist, frozen = (100 * table.set_index("source")["share"][name] for name in ("gist", "CLS, frozen"))
-    ax.set_title(f"Trained on {first['trained on']}: gist {gist:.0f} %, frozen CLS {frozen:.0f} %")
+    ax.set_title(f"Trained on {first['trained on']}:\ngist {gist:.0f} %, frozen CLS {frozen:.0f} %")
     return ax
 
 

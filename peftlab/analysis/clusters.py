@@ -104,18 +104,10 @@ def answers_kept(
 
 
 def cluster_maps(
-    model: PeftModel,
-    pixels: Pixels,
-    layer: int = -1,
-    target: str = "o",
-    residual: bool = True,
-    centred: bool = False,
+    model: PeftModel, pixels: Pixels, layer: int = -1, target: str = "o", centred: bool = True
 ) -> Float[Tensor, "batch clusters rows columns"]:
-    """The M cluster maps f C of each image.
-
-    residual=False: f of the frozen layers, C as trained. centred=True (not in the recipe): of `centre`d features.
-    """
-    f = layer_output(model if residual else model.backbone, pixels, layer, target)
+    """The M cluster maps f C of each image, of `centre`d features; centred=False: as published, one map M times."""
+    f = layer_output(model, pixels, layer, target)
     return maps_of(centre(f) if centred else f, assignment(model, layer, target))
 
 

@@ -21,6 +21,7 @@ from ..backbones.stages import outputs
 from ..backbones.types import Images, Pixels, ViT
 from ..common.errors import PeftlabError
 from ..methods.core.model import PeftModel
+from .segmentation import drawn_coarsely
 
 
 @torch.inference_mode()
@@ -99,8 +100,7 @@ def share_inside(
     >>> share_inside(torch.tensor([[[0.6, 0.4]]]), torch.tensor([[[True, True, True, False]]]))
     tensor([0.8000])
     """
-    coverage = F.adaptive_avg_pool2d(masks.float()[:, None], (maps.shape[1], maps.shape[2]))[:, 0]
-    return (maps * coverage).sum((1, 2)) / maps.sum((1, 2))
+    return (maps * drawn_coarsely(masks, maps.shape[1:])).sum((1, 2)) / maps.sum((1, 2))
 
 
 def log_correlation(

@@ -11,7 +11,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.protocols import Protocol
@@ -19,6 +18,7 @@ from ..backbones.types import Images, Pixels, ViT
 from ..methods.core.model import PeftModel
 from ..tasks.task import Task
 from ..training.evaluate import features
+from .segmentation import drawn_coarsely
 
 
 def knn_accuracy(
@@ -83,9 +83,8 @@ def object_overlap(
     One clustering for all images; the cluster is chosen with the answer, alike for every backbone. masks: where each
     image shows its objects; a cell belongs to them where they cover half of it.
     """
-    size = tokens.shape[1:3]
-    seen = torch.stack([torch.from_numpy(mask).any(0) for mask in masks]).float()
-    objects = F.interpolate(seen[:, None], size=size, mode="area")[:, 0].numpy() >= 0.5
+    seen = torch.stack([torch.from_numpy(mask).any(0) for mask in masks])
+    objects = drawn_coarsely(seen, tokens.shape[1:3]).numpy() >= 0.5
     cluster = KMeans(3, n_init=4, random_state=0).fit_predict(tokens.flatten(0, 2).numpy()).reshape(objects.shape)
     each = [(cluster == c) for c in range(3)]
     ious = [(one & objects).sum((1, 2)) / np.maximum((one | objects).sum((1, 2)), 1) for one in each]

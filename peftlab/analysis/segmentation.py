@@ -30,8 +30,7 @@ def drawn_coarsely(
     objects: Bool[Tensor, "objects height width"], grid: Sequence[int]
 ) -> Float[Tensor, "objects rows columns"]:
     """Objects as maps of their coverage on a grid of patches: what no map has to guess."""
-    cell = [n // g for n, g in zip(objects.shape[1:], grid, strict=True)]
-    return F.avg_pool2d(objects[:, None].float(), cell)[:, 0]
+    return F.adaptive_avg_pool2d(objects[:, None].float(), (grid[0], grid[1]))[:, 0]
 
 
 def image_ious(

@@ -24,11 +24,10 @@ def exchange(model: PeftModel, pixels: Pixels, ax: Axes | None = None) -> Axes:
     ax.plot(table.index, 100 * table["CLS to gist"], marker="o", color=CLS, label="CLS to gist")
     ax.plot(table.index, 100 * table["gist to CLS"], marker="s", color=GIST, label="gist to CLS")
     ax.plot(table.index, 100 * table["uniform"], ":", color="0.5", label="spread evenly")
-    last = 100 * table.iloc[-1]
+    asked, most = table["gist to CLS"], table["gist to CLS"].idxmax()
     ax.set(xlabel="block", ylabel="attention (%)", ylim=(0, None))
-    ax.set_title(
-        f"In the last block CLS gives the gist {last['CLS to gist']:.1f} %\n(evenly: {last['uniform']:.1f} %)"
-    )
+    evenly = 100 * table["uniform"].max()
+    ax.set_title(f"In block {most} the gist gives CLS {100 * asked.max():.0f} %\n(evenly: {evenly:.1f} %)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return ax

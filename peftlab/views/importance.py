@@ -15,9 +15,7 @@ from torch import Tensor
 
 from ..analysis.two_stage import agreement, jaccard, top_share
 from ..results.statistics import accuracy_interval
-from .style import DIVERGING, MARKERS, PALETTE, SEQUENTIAL, axes_or_new
-
-GREY = (0.45, 0.45, 0.45)
+from .style import CONTROL, DIVERGING, MARKERS, PALETTE, SEQUENTIAL, axes_or_new
 
 
 def against_removal(
@@ -42,8 +40,8 @@ def removal(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     sizes, whole = sorted(rows["k"].unique()), 100 * table.loc[table["k"] == 0, "accuracy"].item()
     ax.axhline(whole, color="black", linestyle="--", linewidth=1, label="nothing removed")
     draws = 100 * rows[rows["choice"] == "random"].groupby("k")["accuracy"].agg(["min", "max", "mean"])
-    ax.fill_between(range(len(sizes)), draws["min"], draws["max"], color=GREY, alpha=0.25, linewidth=0)
-    ax.plot(range(len(sizes)), draws["mean"], marker="x", color=GREY, label="random (range of draws)")
+    ax.fill_between(range(len(sizes)), draws["min"], draws["max"], color=CONTROL, alpha=0.25, linewidth=0)
+    ax.plot(range(len(sizes)), draws["mean"], marker="x", color=CONTROL, label="random (range of draws)")
     for i, choice in enumerate(c for c in rows["choice"].unique() if c != "random"):
         x = np.arange(len(sizes)) + 0.05 * (i - 2)  # beside one another
         _intervals(ax, x, rows[rows["choice"] == choice].sort_values("k"), i, choice)
@@ -148,7 +146,7 @@ def agreement_by_depth(
             mean, low, high = by_block.mean(), by_block.quantile(0.25), by_block.quantile(0.75)
             ax.fill_between(mean.index, low, high, color=PALETTE[i], alpha=0.2, linewidth=0)
             ax.plot(mean.index, mean, marker=MARKERS[i], color=PALETTE[i], label=label)
-        ax.axhline(chance[column], color=GREY, linestyle="--", label="chance")
+        ax.axhline(chance[column], color=CONTROL, linestyle="--", label="chance")
         ax.set(xlabel="block", ylabel=name, ylim=(-0.03, 1.03))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     same, other, images = (table.loc[kind == label, "rank"].mean() for label in kinds)

@@ -27,6 +27,7 @@ Color: TypeAlias = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 PALETTE = sns.color_palette("colorblind")
 SEQUENTIAL, DIVERGING, HEAT = "viridis", "RdBu_r", "inferno"
+CONTROL: Color = (0.45, 0.45, 0.45)  # of what others are measured against
 FREE: Color = (0.35, 0.35, 0.35)  # of what belongs to no family
 
 FAMILY_COLORS = {"selective": 1, "reparametrised": 0, "additive": 2, "prompt": 4}

@@ -11,9 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..analysis.two_stage import norm_steps
 from ..methods.core.model import PeftModel
-from .style import MARKERS, PALETTE, axes_or_new
-
-GREY = (0.45, 0.45, 0.45)
+from .style import CONTROL, MARKERS, PALETTE, axes_or_new
 
 
 def shift(table: pd.DataFrame) -> Figure:
@@ -29,7 +27,7 @@ def shift(table: pd.DataFrame) -> Figure:
 
     def line(ax: Axes, values: pd.Series, label: str, style: str = "-") -> None:
         i = order.index(str(values.name))
-        color = GREY if values.name == control else PALETTE[i]
+        color = CONTROL if values.name == control else PALETTE[i]
         face = "white" if style == ":" else color
         ax.plot(values.index, values, style, marker=MARKERS[i], color=color, markerfacecolor=face, label=label)
 
@@ -40,7 +38,8 @@ def shift(table: pd.DataFrame) -> Figure:
             line(right, frozen.loc[task], f"{task}, frozen", ":")
         line(right, after.loc[task], f"{task}, after stage 1")
     for ax in (left, right):
-        ax.plot(frozen.columns, frozen.loc[control], "--", color=GREY, label=f"other photographs ({control}), frozen")
+        label = f"other photographs ({control}), frozen"
+        ax.plot(frozen.columns, frozen.loc[control], "--", color=CONTROL, label=label)
         ax.set(xlabel="block", ylim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(shell find peftlab -name '[!_]*.py' -o -name __init__.py))))
+# as container images set it; two dozen tests and every notebook start processes, which would each compile all modules
+unexport PYTHONDONTWRITEBYTECODE
 # two tests at a time, so one thread each
 PYTEST := PEFTLAB_HEADLESS=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 

@@ -257,6 +257,8 @@ def main(campaigns: list[str]) -> None:
         make_world(folder)
         world = World(folder)
         with described_once(world.backbone):  # no trial changes it
+            for call, prepare in CALLS.items():  # what is imported and set up at a first use, once for all forks
+                prepare(world, folder / f"first {call}")()
             for i, each in enumerate(campaigns):
                 call, how, *sample = each.split(", ")
                 found = campaign(world, folder / f"{i}", call, how, int(sample[0]) if sample else None)

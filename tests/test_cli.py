@@ -299,10 +299,11 @@ def there(folder):
 
 
 @pytest.mark.parametrize("line", BAD, ids=lambda line: line[:60].replace("\0", "NUL") or "nothing")
-def test_a_bad_command_line_is_answered_in_one_sentence(line, places, tiny_task, monkeypatch, capsys, no_hanging):
+def test_a_bad_command_line_is_answered_in_one_sentence(line, places, request, monkeypatch, capsys, no_hanging):
     """That names the value or file; nothing is trained, written or waited for, and nothing is taken silently."""
     monkeypatch.setattr("peftlab.tasks.synthetic.drawing.SIZES", dict.fromkeys(("train800", "val200", "test"), 1))
     if " tiny" in line:
+        tiny_task = request.getfixturevalue("tiny_task")
         monkeypatch.setattr("peftlab.tasks.load.load_task", lambda name, root: tiny_task)
     before = there(places)
     assert main([word.replace("~", "") for word in line.split(" ")] if line else []) in (1, 2)

@@ -77,18 +77,22 @@ def test_an_installed_package_works_in_any_folder(elsewhere):
     assert elsewhere("peftlab", "--version").strip() == elsewhere("python", "-m", "peftlab", "--version").strip()
 
     def commands(*lines):  # one after the other in one process, which has imported what they need only once
-        code = "import sys; from peftlab.cli import main; sys.exit(any([main(line.split()) for line in sys.argv[1:]]))"
-        return elsewhere("python", "-c", code, *lines)
+        code = (
+            "import sys; from peftlab.cli import main\n"
+            "sys.exit(any([print(end='\\f') or main(line.split()) for line in sys.argv[1:]]))"
+        )
+        return elsewhere("python", "-c", code, *lines).split("\f")[1:]
 
-    listed = commands("backbones", "init course")
+    listed, _, said, ledger = commands(
+        "backbones", "init course", "fit linear dsprites_loc --epochs 1 --img-size 16", "ledger"
+    )
     assert "2.72 M parameters" in listed and "21.63 M parameters" in listed
     lessons = sorted(p.name for p in (REPOSITORY / "notebooks").glob("*.ipynb"))
     assert sorted(p.name for p in (elsewhere.folder / "course").glob("*.ipynb")) == lessons
 
-    said = elsewhere("peftlab", "fit", "linear", "dsprites_loc", "--epochs", "1", "--img-size", "16")
     assert "synthetic" in said and len(list((elsewhere.folder / "runs").iterdir())) >= 1
     assert (elsewhere.folder / "home" / ".cache" / "peftlab" / "synthetic").is_dir() or sys.platform == "darwin"
-    assert "dsprites_loc" in elsewhere("peftlab", "ledger")
+    assert "dsprites_loc" in ledger
     assert files_of(elsewhere.package) == before
 
 

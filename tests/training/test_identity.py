@@ -111,13 +111,14 @@ def test_an_outer_autocast_changes_nothing(tiny_task, tmp_path):
 
 def test_an_adapter_works_at_another_input_size(tiny_task, tmp_path):
     """With a notice; on other weights never. What `full` made of the position embeddings is resampled."""
+    small, large, random = load_backbone(img_size=32), load_backbone(), load_backbone(pretrained=False)
     for method in ("lora", "full", "vpt", "convpass", "context_peft"):
-        run = fit(attach(load_backbone(img_size=32), method, 3), tiny_task, **SMALL, runs=tmp_path)
+        run = fit(attach(small, method, 3), tiny_task, **SMALL, runs=tmp_path)
         with pytest.warns(UserWarning, match="trained at 32 x 32 px, used at 64 x 64"):
-            model = load_adapter(load_backbone(), run.folder)
+            model = load_adapter(large, run.folder)
         assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3) and model.classes == tiny_task.classes
         with pytest.raises(PeftlabError, match="with weights"):
-            load_adapter(load_backbone(pretrained=False), run.folder)
+            load_adapter(random, run.folder)
 
 
 def test_a_second_fit_of_a_model_returns_the_finished_run(tiny_task, monkeypatch):

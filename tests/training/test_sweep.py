@@ -212,9 +212,22 @@ def test_at_least_one_process(processes, grid_file, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_cluster_that_loses_a_worker(grid_file, tmp_path):
+@pytest.fixture
+def quick_workers():
+    """Dask forks its workers, and the one that takes a killed one's place, from a process that has imported torch."""
+    pytest.importorskip("distributed")
+    import dask
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "peftlab.training.sweep"])
+        yield
+
+
+def test_a_cluster_that_loses_a_worker(grid_file, tmp_path, quick_workers):
     """Two worker processes, one killed while it trains: nothing is lost, nothing done twice, the same ledger."""
-    distributed = pytest.importorskip("distributed")
+    import distributed
+
     grid = read_grid(grid_file(recipe={"epochs": 5, "batch_size": 4}))
     serial, _ = sweep(grid, tmp_path / "serial")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:

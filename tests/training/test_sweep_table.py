@@ -14,6 +14,7 @@ from campaign import CLASSES, NOT_COMPARED, make_world
 from faults import STOPS, stopped_everywhere
 from support import make_task
 
+import peftlab.training.plan as plan
 import peftlab.training.sweep as sweeping
 from peftlab.cli import main
 from peftlab.common.errors import DataError, PeftlabError
@@ -151,16 +152,18 @@ def test_killed_and_given_again_with_an_empty_ledger(world, grid, tmp_path):
     assert comparable(file).equals(whole)
 
 
+def once(function):
+    """The function, called once for arguments of the same text."""
+    made = {}
+    return lambda *args: made[repr(args)] if repr(args) in made else made.setdefault(repr(args), function(*args))
+
+
 @pytest.mark.parametrize("how", STOPS)
 def test_stopped_while_it_writes(how, grid, tmp_path, monkeypatch):
     """At each of its file operations: what lies there is a table as far as it goes, and in the end the whole one."""
     monkeypatch.setattr("peftlab.common.files.STALE", -1)
-    run_job, made = sweeping.run_job, {}
-
-    def once(grid, job, runs):  # no run is stopped here, so the ledger gives the same each time
-        return made[str(job)] if str(job) in made else made.setdefault(str(job), run_job(grid, job, runs))
-
-    monkeypatch.setattr(sweeping, "run_job", once)
+    for module, name in ((sweeping, "run_job"), (plan, "task_specs")):  # no run is stopped: each gives the same again
+        monkeypatch.setattr(module, name, once(getattr(module, name)))
     folder, runs = tmp_path / "results", tmp_path / "runs"
     folder.mkdir()
     of_linear, changed = grid(methods=LINEAR), grid(methods={"linear": {"lr": 0.2}}, seeds=[0])

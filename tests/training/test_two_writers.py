@@ -16,7 +16,7 @@ from peftlab.results.ledger import read_record
 from peftlab.training.fit import fit
 
 FIT = """
-import sys
+import multiprocessing, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from support import small_vit
@@ -24,34 +24,40 @@ from peftlab.methods import attach
 from peftlab.tasks.task import Task
 from peftlab.training.fit import fit
 import peftlab.training.fit as training
-train = training.train_run
-training.train_run = lambda run: print("trained", run.spec.method, flush=True) or train(run)
+
+def say(line):
+    sys.stdout.write(line + chr(10))  # at once, so that the lines of two processes do not mix
+    sys.stdout.flush()
+
+def work(start):
+    start.wait()
+    run = fit(attach(small_vit(), "two_stage", 3), task, epochs=6, batch_size=4, device="cpu", runs={runs!r})
+    say(f"accuracy {{run.evaluate('test')}}")
+
 task = Task("tiny", "natural", "", ("red", "green", "blue"), Path({task!r}), synthetic=True)
-print("ready", flush=True)
-sys.stdin.readline()
-run = fit(attach(small_vit(), "two_stage", 3), task, epochs=6, batch_size=4, device="cpu", runs={runs!r})
-print("accuracy", run.evaluate("test"), flush=True)
+fit(attach(small_vit(), "linear", 3), task, epochs=1, device="cpu", runs={runs!r} + " before")  # imports the rest
+train = training.train_run
+training.train_run = lambda run: say(f"trained {{run.spec.method}}") or train(run)
+forking = multiprocessing.get_context("fork")  # so that torch is imported once
+start = forking.Barrier(2)
+both = [forking.Process(target=work, args=(start,)) for _ in range(2)]
+for each in both:
+    each.start()
+for each in both:
+    each.join()
+print("exit", *(each.exitcode for each in both))
 """
 
 
 def test_two_processes_train_a_run_once(tiny_task, tmp_path):
     """Started together, on a method whose first stage is a run of its own."""
     script = FIT.format(tests=str(Path(__file__).parents[1]), task=str(tiny_task.folder), runs=str(tmp_path / "runs"))
-    start = lambda: subprocess.Popen(  # noqa: E731
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    processes = [start() for _ in range(2)]
-    assert [p.stdout.readline() for p in processes] == ["ready\n"] * 2
-    for p in processes:
-        p.stdin.write("\n")
-        p.stdin.flush()
-    said = [p.communicate()[0].splitlines() for p in processes]
-    assert [p.returncode for p in processes] == [0, 0]
-    assert sorted(line for lines in said for line in lines if "trained" in line) == [
-        "trained norm",
-        "trained two_stage",
-    ]
-    (accuracy,) = {line for lines in said for line in lines if "accuracy" in line}  # both have the same number
+    out = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    *said, ended = out.stdout.splitlines()
+    assert ended == "exit 0 0"
+    assert sorted(line for line in said if "trained" in line) == ["trained norm", "trained two_stage"]
+    accuracy, other = (line for line in said if "accuracy" in line)
+    assert accuracy == other
     records = [json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*/run.json")]
     (second,) = [record for record in records if record["method"] == "two_stage"]
     assert accuracy == f"accuracy {second['test_accuracy']}" and len(second["test_opened"].split()) == 1

@@ -22,7 +22,7 @@ from peftlab.common import files
 from peftlab.common.errors import PeftlabError
 from peftlab.workbook.lint import KERNELSPEC
 from peftlab.workbook.math import markdown_to_html, unknown_math
-from peftlab.workbook.page import duration, external_references, objective, strip_progress, thumbnail
+from peftlab.workbook.page import duration, external_references, objective, render_page, strip_progress, thumbnail
 from peftlab.workbook.run import PageResult, _ThisPython, build_workbook, check_parameters, find_notebooks, publish
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
@@ -489,10 +489,22 @@ def no_kernels(monkeypatch):
     monkeypatch.setattr("peftlab.workbook.run.run_notebook", run_notebook)
 
 
+def made_once(render):
+    """A page is made once for arguments of the same text."""
+    pages = {}
+
+    def rendered(*args, **options):
+        key = repr((args, options))
+        return pages[key] if key in pages else pages.setdefault(key, render(*args, **options))
+
+    return rendered
+
+
 @pytest.mark.parametrize("how", STOPS)
 def test_a_build_stopped_before_any_file_operation_goes_on_to_the_same_bytes(how, tmp_path, no_kernels, monkeypatch):
     """And no page is ever half a page: what has the name of one is one."""
     monkeypatch.setattr(files, "STALE", -1)  # an hour later
+    monkeypatch.setattr("peftlab.workbook.run.render_page", made_once(render_page))  # it writes nothing itself
     site, folder = tmp_path / "site", tmp_path / "notebooks"
     folder.mkdir()
     notebook(folder, "00_a.ipynb", new_markdown_cell("# 00 A"), "1")

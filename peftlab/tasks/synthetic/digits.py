@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.random import Generator
@@ -21,6 +20,8 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif", 
 
 @lru_cache
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # here, as it takes long to import, and who reads a task draws none
+
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
 
 

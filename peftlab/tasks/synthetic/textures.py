@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numpy.random import Generator
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 CLASSES = ("water", "forest", "fields", "orchard", "town", "road", "dunes", "ice")
 SIZE = 64
@@ -32,9 +31,15 @@ def _pick(rng: Generator, *palettes: Palette) -> Colour:
     return np.array(colours[rng.integers(len(colours))]) + rng.normal(0, 7, 3)
 
 
+def _blurred(field: Plane, width: float | tuple[float, float], mode: str = "reflect") -> Plane:
+    from scipy.ndimage import gaussian_filter  # here, as it takes long to import, and who reads a task draws none
+
+    return gaussian_filter(field, width, mode=mode)
+
+
 def _noise(rng: Generator, width: float, stretch: float = 1.0) -> Plane:
     """Smooth noise of mean 0 and deviation 1; `width` in pixels, `stretch` times wider along the rows."""
-    field = gaussian_filter(rng.normal(size=(SIZE, SIZE)), (width, width * stretch), mode="wrap")
+    field = _blurred(rng.normal(size=(SIZE, SIZE)), (width, width * stretch), mode="wrap")
     return (field - field.mean()) / field.std()
 
 
@@ -54,6 +59,8 @@ def _blend(weight: Plane, one: Colour | ColourImage, two: Colour | ColourImage) 
 
 def _rotated(rng: Generator, field: Plane) -> Plane:
     """A texture turned at random about the middle."""
+    from scipy.ndimage import map_coordinates
+
     u, v = _turned(rng)
     return map_coordinates(field, [v + SIZE / 2, u + SIZE / 2], order=1, mode="wrap")
 
@@ -139,7 +146,7 @@ def dunes(rng: Generator) -> ColourImage:
     phase = u / rng.uniform(7, 13) % 1
     flank = np.where(phase < 0.7, phase / 0.7, (1 - phase) / 0.3)  # slow rise, steep fall
     sand = _pick(rng, BROWN, BROWN, GREY[1:2], PALE[2:3])
-    return sand + 30 * (gaussian_filter(flank, 0.7) - 0.5)[..., None] + 2.5 * _noise(rng, 0.7)[..., None]
+    return sand + 30 * (_blurred(flank, 0.7) - 0.5)[..., None] + 2.5 * _noise(rng, 0.7)[..., None]
 
 
 def ice(rng: Generator) -> ColourImage:

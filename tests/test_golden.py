@@ -16,7 +16,7 @@ from peftlab.tasks.load import load_task
 from peftlab.training.fit import fit
 
 LOSSES = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text())
-SHORT = {"epochs": 2, "batch_size": 16, "train_images": 48, "seed": 1, "device": "cpu", "precision": "fp32"}
+SHORT = {"epochs": 2, "batch_size": 8, "train_images": 24, "seed": 1, "device": "cpu", "precision": "fp32"}
 OPTIONS = {
     "lora": {"rank": 4},
     "fact": {"form": "tk", "rank": 4},
@@ -27,9 +27,13 @@ OPTIONS = {
 }
 
 
+@pytest.fixture(scope="module")
+def task():
+    return load_task("clevr_count", root="synthetic")
+
+
 @pytest.mark.parametrize("run", [name for name in LOSSES if not name.startswith("captions")])
-def test_losses_of_methods(run):
-    task = load_task("clevr_count", root="synthetic")
+def test_losses_of_methods(run, task):
     model = attach(load_backbone(), run.split()[0], task.num_classes, **OPTIONS.get(run, {}))
     assert list(fit(model, task, train_split="train800", **SHORT).curves["loss"]) == pytest.approx(
         LOSSES[run], rel=1e-3

@@ -1,11 +1,20 @@
 """What the tests share. Real data is read through PEFTLAB_DATA; where it is absent, a test skips and says so."""
 
 import os
+import shutil
 import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as peftlab does, but before torch is imported
+os.environ.setdefault("PEFTLAB_HEADLESS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
 
+# What peftlab imports comes first: within the hook below, Python does not find the bytecode of other packages.
+import ipywidgets  # noqa: E402, F401
+import matplotlib.pyplot  # noqa: E402, F401
 import pytest  # noqa: E402
+import scipy.ndimage  # noqa: E402, F401
+import scipy.stats  # noqa: E402, F401
+import sklearn.linear_model  # noqa: E402, F401
 import torch  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
@@ -15,8 +24,6 @@ from support import REAL  # noqa: E402
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, which some of them send themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ.setdefault("PEFTLAB_HEADLESS", "1")
-os.environ.setdefault("MPLBACKEND", "agg")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +54,8 @@ def nothing_synced(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    torch.manual_seed(0)
+    """torch.manual_seed would note the whole stack for CUDA each time."""
+    torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture
@@ -71,3 +79,16 @@ def tiny_task(tmp_path):
     both = (folder / "train800.txt").read_text() + (folder / "val200.txt").read_text()
     (folder / "train800val200.txt").write_text(both)
     return Task("tiny", "natural", "the brightest colour", ("red", "green", "blue"), folder, synthetic=True)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, as readers of pages have it."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[dev]'")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium here; install one to see the pages as a reader does")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path)
+        yield chromium
+        chromium.close()

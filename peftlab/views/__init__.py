@@ -1,6 +1,18 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
-from . import captioning, claims, comparison, evidence, gift, gist, importance, protocols, two_stage
+from . import (
+    captioning,
+    claims,
+    comparison,
+    evidence,
+    gift,
+    gist,
+    importance,
+    inside,
+    logit_lens,
+    protocols,
+    two_stage,
+)
 from .attention_overlay import attention, attention_grid
 from .block_diagram import block, blocks
 from .changes import change_maps, gradient_maps
@@ -31,6 +43,8 @@ __all__ = [
     "gist",
     "gradient_maps",
     "importance",
+    "inside",
+    "logit_lens",
     "method_color",
     "method_style",
     "parameters_accuracy",

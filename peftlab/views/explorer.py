@@ -1,6 +1,8 @@
-"""Interactive explorers with a static twin: draw(state) is a plain function, the widget only calls it."""
+"""Explorers of drawings: a plain function of a few choices, drawn by a live kernel; a page keeps some of its pictures."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
 from typing import Any
 
 import ipywidgets
@@ -9,29 +11,59 @@ from matplotlib.figure import Figure
 
 from ..common.progress import headless
 from .figures import show
+from .inside.explorer import Choice, Explorer
+from .inside.packing import drawing
+
+MOST_KEPT = 24  # pictures in a page
 
 
 def explore(draw: Callable[..., Figure], says: str, **choices: Sequence[Any]) -> dict[str, ipywidgets.Widget]:
-    """Show draw(**first choices) as a static figure and, where somebody can click, controls that draw the others.
+    """Show draw(**choices) with controls: in JupyterLab any of them, drawn when asked for; in a page those kept.
 
     draw returns a Figure. says: what is to be seen, as for `show`. choices: for each argument a list of values
-    (drop-down) or a range (slider); the first value is that of the static twin, which is what a headless run and an
-    exported page show. Returns the controls by name.
+    (drop-down) or a range (slider); the first value is shown first. A page keeps all combinations if they are at most
+    24, else the values of the first choice with the others at their first. Returns the live controls by name.
     """
-    show(draw(**{name: values[0] for name, values in choices.items()}), says)
     if headless():
+        show(kept(draw, **choices), says)
         return {}
     controls, output = {name: _control(name, values) for name, values in choices.items()}, ipywidgets.Output()
 
-    def redraw(_: Any) -> None:
+    def redraw(_: Any = None) -> None:
         with output:
             output.clear_output(wait=True)
             show(draw(**{name: control.value for name, control in controls.items()}), says)
 
     for control in controls.values():
         control.observe(redraw, "value")
+    redraw()
     display(ipywidgets.VBox([*controls.values(), output]))
     return controls
+
+
+def kept(draw: Callable[..., Figure], **choices: Sequence[Any]) -> Explorer:
+    """Pictures of the states that a page keeps, as an explorer that needs no kernel.
+
+    >>> import matplotlib.pyplot as plt
+    >>> explorer = kept(lambda block, head: plt.figure(), block=range(1, 4), head=range(20))
+    >>> len(explorer.pictures), [(choice.name, choice.size) for choice in explorer.choices]
+    (3, [('block', 3)])
+    """
+    if prod(map(len, choices.values())) > MOST_KEPT:
+        first, *others = choices
+        rest = {name: choices[name][0] for name in others}
+        return kept(lambda **chosen: draw(**chosen, **rest), **{first: choices[first]})
+    states = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
+    start = draw(**states[0])
+    return Explorer(
+        title=", ".join(choices),
+        choices=[
+            Choice(name, values, "slider" if isinstance(values, range) else "list") for name, values in choices.items()
+        ],
+        pictures=[(drawing(draw(**state)), ", ".join(map(str, state.values()))) for state in states],
+        pictured=list(choices),
+        strip=start,
+    )
 
 
 def _control(name: str, values: Sequence[Any]) -> ipywidgets.Widget:

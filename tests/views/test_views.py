@@ -190,18 +190,23 @@ def test_a_figure_is_shown_once_with_its_sentence(monkeypatch):
     assert shown == [(figure, {"image/png": {"alt": "It rises."}})] * 3 and not plt.get_fignums()
 
 
-def test_explorer_shows_a_static_twin_and_redraws(monkeypatch):
-    drawn = []
+def test_an_explorer_keeps_pictures_for_a_page_and_redraws_where_there_is_a_kernel(monkeypatch):
+    drawn, shown = [], []
+    monkeypatch.setattr("peftlab.views.figures.display", lambda data, **how: shown.append(data))
 
     def draw(layer, query):
         drawn.append((layer, query))
         return plt.figure()
 
     assert views.explore(draw, "Lines.", layer=range(3), query=["cls", "gist"]) == {}
-    assert drawn == [(0, "cls")]
+    assert len(shown) == 1 and set(drawn) == {(layer, query) for layer in range(3) for query in ("cls", "gist")}
+    drawn.clear()
+    assert views.explore(draw, "Lines.", layer=range(3), query=list(range(9))) == {}
+    assert set(drawn) == {(0, 0), (1, 0), (2, 0)}  # of more than a page keeps, those of the first choice
+    drawn.clear()
     monkeypatch.setenv("PEFTLAB_HEADLESS", "0")
     controls = views.explore(draw, "Lines.", layer=range(3), query=["cls", "gist"])
     controls["layer"].value = 2
     controls["query"].value = "gist"
-    assert drawn == [(0, "cls")] * 2 + [(2, "cls"), (2, "gist")]
+    assert drawn == [(0, "cls"), (2, "cls"), (2, "gist")]
     assert not plt.get_fignums()  # every figure shown is closed again

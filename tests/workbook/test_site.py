@@ -8,7 +8,6 @@ import base64
 import io
 import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,11 +25,12 @@ pytestmark = pytest.mark.skipif(
 )
 NOTEBOOKS = [p.stem for p in find_notebooks(REPOSITORY / "notebooks")]
 PAGES = [*NOTEBOOKS, "index"]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Of all notebooks, two at a time. Ten minutes on two cores are promised; what needs twice as long has another fault
 # than neighbours on the machine.
 MINUTES = 20
+SCREENSHOTS = os.environ.get("PEFTLAB_SCREENSHOTS", "")  # a folder to keep pictures of explorers in, for people to see
 BYTES_OF_PAGE = 6e6  # a page is mailed and opened on phones
+BYTES_OF_EXPLORERS = 2e6  # of a page, all of them
 
 
 def html(name):
@@ -43,6 +43,11 @@ def executed(name):
 
 def outputs(name):
     return [output for cell in executed(name).cells for output in cell.get("outputs", [])]
+
+
+def live(name):
+    """Outputs that bring a script: explorers."""
+    return [o for o in outputs(name) if "peftlab-live" in o.get("data", {}).get("text/html", "")]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -63,6 +68,8 @@ def test_the_whole_takes_minutes():
 def test_a_page_is_small_and_needs_no_network(name):
     assert external_references(html(name)) == []
     assert (SITE / f"{name}.html").stat().st_size < BYTES_OF_PAGE
+    if name in NOTEBOOKS:
+        assert sum(len(o.data["text/html"]) for o in live(name)) < BYTES_OF_EXPLORERS
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -78,9 +85,11 @@ def test_every_picture_is_there_and_shows_something(name):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_picture_has_a_sentence_of_its_own_and_a_number(name):
     pictures = [o for o in outputs(name) if "image/png" in o.get("data", {})]
-    says = [o.metadata.get("image/png", {}).get("alt", "") for o in pictures]
+    says = [o.metadata.get("image/png", {}).get("alt", "") for o in pictures] + [
+        o.data["text/plain"] for o in live(name)
+    ]
     assert min(map(len, says)) > 30 and len(set(says)) == len(says), says
-    assert html(name).count("<figcaption>") == len(pictures)
+    assert html(name).count("<figcaption>") == len(says)
 
 
 class Links(HTMLParser):
@@ -113,23 +122,13 @@ def test_links_within_the_site_lead_somewhere(name):
 # --- as Chromium shows it ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[dev]'")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here; install one to see the pages as a reader does")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield chromium
-        chromium.close()
-
-
 LAID_OUT = """() => {
     document.querySelectorAll("details").forEach(d => d.open = true);
     const flat = e => { const r = e.getBoundingClientRect(); return r.width < 1 || r.height < 1; };
     return {
         width: document.documentElement.scrollWidth - window.innerWidth,
-        flat: [...document.querySelectorAll("math, img, table, h1")].filter(flat).map(e => e.outerHTML.slice(0, 90)),
+        flat: [...document.querySelectorAll("math, img:not(.peftlab-strip), table, h1")]
+            .filter(flat).map(e => e.outerHTML.slice(0, 90)),
         broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt),
         formulas: document.querySelectorAll("math").length,
     };
@@ -152,3 +151,30 @@ def test_a_page_opens_quietly_and_fits_the_window(name, width, browser):
     assert said == [] and [a for a in asked if a != url and not a.startswith("data:")] == []
     assert laid_out["width"] <= 0 and laid_out["flat"] == [] and laid_out["broken"] == []
     assert laid_out["formulas"] == html(name).count("<math")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_explorer_of_a_page_draws_and_answers(name, width, browser):
+    """Each of its choices is changed once, by keys, and each time something else is said."""
+    if not live(name):
+        pytest.skip("no explorer in this notebook")
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((SITE / f"{name}.html").as_uri())
+    boxes = page.locator(".peftlab-explorer").all()
+    assert len(boxes) == len(live(name))
+    for i, box in enumerate(boxes):
+        box.locator("section").wait_for()
+        for control in box.locator("input:checked, input[type=range], select").all():
+            before = box.locator("section").inner_text()
+            control.focus()
+            page.keyboard.press("ArrowRight" if control.get_attribute("type") else "ArrowDown")
+            page.keyboard.press("ArrowLeft") if box.locator("section").inner_text() == before else None
+            assert box.locator("section").inner_text() != before
+        if SCREENSHOTS:
+            box.screenshot(path=Path(SCREENSHOTS) / f"{name}_{i}_{width}.png")
+    page.close()
+    assert said == []

@@ -1,4 +1,4 @@
-"""An executed notebook -> one HTML page that needs nothing else: no network, no server, no script.
+"""An executed notebook -> one HTML page that needs nothing else: no network, no server, no script but its explorers'.
 
 Everything here is a pure function of the notebook; running notebooks and writing files is `run.py`.
 
@@ -12,6 +12,7 @@ import io
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -54,6 +55,13 @@ class _Exporter(HTMLExporter):
     def markdown2html(self, context: Context, source: str) -> str:
         folder = context.get("resources", {}).get("metadata", {}).get("path", "")
         return markdown_to_html(source, context.get("cell", {}).get("attachments"), folder)
+
+
+@cache
+def _exporter() -> HTMLExporter:  # one for all pages: it compiles its templates
+    return _Exporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -210,10 +218,7 @@ def render_page(
     folder: str | Path = "",
 ) -> str:
     """The HTML page of an executed notebook. `previous` and `following` are (name, title) or None."""
-    exporter = _Exporter(
-        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True
-    )
-    body, _ = exporter.from_notebook_node(_for_paper(nb), {"metadata": {"path": str(folder)}})
+    body, _ = _exporter().from_notebook_node(_for_paper(nb), {"metadata": {"path": str(folder)}})
     failed_cell, traceback = failure(nb)
     return TEMPLATES.get_template("page.html").render(
         body=number_figures(body),

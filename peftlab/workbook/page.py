@@ -117,7 +117,7 @@ def _clean_output(output: NotebookNode) -> NotebookNode | None:
         output.text = strip_progress(output.text)
         return output if output.text.strip() else None
     data = output.get("data", {})
-    if any(kind in data for kind in _NEEDS_SCRIPT):  # its static twin stands beside it
+    if any(kind in data for kind in _NEEDS_SCRIPT):  # a page has no kernel to answer it
         for kind in (*_NEEDS_SCRIPT, "text/plain"):
             data.pop(kind, None)
         if not data:

@@ -243,7 +243,7 @@ function drawScale(top, signed) {
   const low = signed ? -top : 0, table = signed ? data.colors.signed : data.colors.heat;
   const stops = range(9).map((i) => `rgb(${table.subarray(3 * Math.round(i * 31.875), 3 * Math.round(i * 31.875) + 3)})`);
   const bar = make("span", { class: "bar", style: `background: linear-gradient(90deg, ${stops})` });
-  parts.scale.replaceChildren(print(low, maps.form), bar, `${print(top, maps.form, signed)} ${maps.unit}`);
+  parts.scale.replaceChildren(print(low, maps.form, signed), bar, `${print(top, maps.form, signed)} ${maps.unit}`);
 }
 
 function drawChart(where) {

@@ -1,4 +1,4 @@
-"""Explorers of drawings: a plain function of a few choices, drawn by a live kernel; a page keeps some of its pictures."""
+"""Explorers of drawings: a function of a few choices, drawn by a live kernel; a page keeps some of its pictures."""
 
 from collections.abc import Callable, Sequence
 from itertools import product

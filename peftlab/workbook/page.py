@@ -230,6 +230,24 @@ def render_page(
     )
 
 
+def own_pages(name: str, nb: NotebookNode) -> dict[str, str]:
+    """{name: HTML} of pages that show one output alone: those of cells tagged `page-NAME`, under the heading above.
+
+    name: of the notebook, to which the page leads back.
+    """
+    found, heading = {}, title(nb, name)
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            heading = next(iter(re.findall(r"^#+ (.*)", cell.source, re.M)[-1:]), heading)
+        for page in [tag.removeprefix("page-") for tag in tags(cell) if tag.startswith("page-")]:
+            body = "".join(o.data["text/html"] for o in cell.get("outputs", []) if "text/html" in o.get("data", {}))
+            if body:
+                found[page] = TEMPLATES.get_template("own.html").render(
+                    heading=heading, body=number_figures(body), name=name, title=title(nb, name)
+                )
+    return found
+
+
 def card(name: str, nb: NotebookNode, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What `index.html` shows of one notebook; without a record it was not run."""
     return {
@@ -238,6 +256,7 @@ def card(name: str, nb: NotebookNode, record: Mapping[str, Any] | None = None) -
         "objective": markdown_to_html(objective(nb)),
         "record": record,
         "thumbnail": record and thumbnail(nb),
+        "pages": own_pages(name, nb) if record else {},
     }
 
 

@@ -30,7 +30,7 @@ from ..common.errors import PeftlabError, check_at_least, near
 from ..common.files import sweep_parts, write_text
 from ..common.paths import INSTALLED, REPOSITORY, runs_folder
 from .lint import parameter_problems
-from .page import card, duration, external_references, render_index, render_page, title
+from .page import card, duration, external_references, own_pages, render_index, render_page, title
 
 PROFILES = ("fast", "full")
 LIBRARIES = ("peftlab", "torch", "timm", "numpy", "pandas", "matplotlib", "seaborn")
@@ -222,6 +222,8 @@ def publish(notebooks: Sequence[Path], out: Path, environment: str, profile: str
         for reference in external_references(html):
             _say(f"note: {name}.html is not self-contained, it loads {reference}")
         write_text(out / f"{name}.html", html)
+        for page, own in own_pages(name, nb).items():
+            write_text(out / f"{page}.html", own)
     cards = [
         card(p.stem, done[p.stem], done[p.stem].metadata["peftlab"])
         if p.stem in done

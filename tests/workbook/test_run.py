@@ -16,13 +16,23 @@ import joblib
 import nbformat
 import pytest
 from faults import STOPS, contents, stopped_everywhere
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from peftlab.common import files
 from peftlab.common.errors import PeftlabError
 from peftlab.workbook.lint import KERNELSPEC
 from peftlab.workbook.math import markdown_to_html, unknown_math
-from peftlab.workbook.page import duration, external_references, objective, render_page, strip_progress, thumbnail
+from peftlab.workbook.page import (
+    card,
+    duration,
+    external_references,
+    objective,
+    own_pages,
+    render_index,
+    render_page,
+    strip_progress,
+    thumbnail,
+)
 from peftlab.workbook.run import PageResult, _ThisPython, build_workbook, check_parameters, find_notebooks, publish
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
@@ -134,6 +144,19 @@ def test_killed_kernel_is_a_failed_page_and_not_a_hang(site):
     assert site[1][2].seconds < 30
     assert "memory ran out" in page(site, "02_dies") and "Go to the cell" in page(site, "02_dies")
     assert "reached the last" in page(site, "03_last")
+
+
+def test_an_output_gets_a_page_of_its_own(tmp_path):
+    cell = new_code_cell("walk()", metadata={"tags": ["page-walk"]})
+    picture = '<img alt="Steps." src="data:image/png;base64,iVBO"/>'
+    cell.outputs = [new_output("display_data", {"text/html": picture, "text/plain": "Steps."})]
+    nb = new_notebook(cells=[new_markdown_cell("# 00 A tour"), new_markdown_cell("Why.\n\n## The <walk>"), cell])
+    pages = own_pages("00_tour", nb)
+    assert list(pages) == ["walk"] and own_pages("00_tour", new_notebook(cells=[new_code_cell("1")])) == {}
+    assert "<h1>The &lt;walk&gt;</h1>" in pages["walk"] and 'href="00_tour.html"' in pages["walk"]
+    assert picture in pages["walk"] and "Figure 1." in pages["walk"]
+    record = asdict(PageResult("00_tour", "A tour", "ok", 1.0, "fast", "2025-01-01 00:00 UTC", ""))
+    assert 'href="walk.html"' in render_index([card("00_tour", nb, record)], "", "")
 
 
 @pytest.mark.parametrize("name", ["00_good", "01_fails", "02_dies", "03_last", "index"])

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     "PEFTLAB_REPORTS" not in os.environ, reason="no built workbook; name its folder in PEFTLAB_REPORTS (see make test)"
 )
 NOTEBOOKS = [p.stem for p in find_notebooks(REPOSITORY / "notebooks")]
-PAGES = [*NOTEBOOKS, "index"]
+PAGES = [*NOTEBOOKS, "walk", "index"]
 # Of all notebooks, two at a time. Ten minutes on two cores are promised; what needs twice as long has another fault
 # than neighbours on the machine.
 MINUTES = 20
@@ -156,7 +156,7 @@ def test_a_page_opens_quietly_and_fits_the_window(name, width, browser):
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_explorer_of_a_page_draws_and_answers(name, width, browser):
-    """Each of its choices is changed once, by keys, and each time something else is said."""
+    """Each of its choices is changed once and each of its steps taken, by keys; every time something else is said."""
     if not live(name):
         pytest.skip("no explorer in this notebook")
     page = browser.new_page(viewport={"width": width, "height": 800})
@@ -168,12 +168,20 @@ def test_every_explorer_of_a_page_draws_and_answers(name, width, browser):
     assert len(boxes) == len(live(name))
     for i, box in enumerate(boxes):
         box.locator("section").wait_for()
+        says = box.locator("section").inner_text
         for control in box.locator("input:checked, input[type=range], select").all():
-            before = box.locator("section").inner_text()
-            control.focus()
-            page.keyboard.press("ArrowRight" if control.get_attribute("type") else "ArrowDown")
-            page.keyboard.press("ArrowLeft") if box.locator("section").inner_text() == before else None
-            assert box.locator("section").inner_text() != before
+            if control.is_visible():
+                before = says()
+                control.focus()
+                for key in ("ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"):
+                    if says() == before:
+                        page.keyboard.press(key)
+                assert says() != before
+        following = box.get_by_role("button", name="Next")
+        while following.count() and following.is_enabled():
+            before = says()
+            following.press("Enter")
+            assert says() != before
         if SCREENSHOTS:
             box.screenshot(path=Path(SCREENSHOTS) / f"{name}_{i}_{width}.png")
     page.close()

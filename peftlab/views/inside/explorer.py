@@ -142,4 +142,3 @@ class Explorer:
                 "Give it fewer images, models or blocks"
             )
         return html
-

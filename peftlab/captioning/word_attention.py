@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..tasks.captions import SCENES
@@ -15,12 +15,17 @@ from ..tasks.synthetic.registry import image_rng
 from .captioner import Captioner, Patches
 
 
-def object_places(split: str, count: int, grid: int) -> Float[Tensor, "scenes solids cells"]:
-    """Share of each solid's visible pixels in each cell of a grid, for the first scenes of a split of 'scenes'."""
+def solid_masks(split: str, rows: Sequence[int]) -> Bool[Tensor, "scenes solids height width"]:
+    """Where scenes of a split of 'scenes' show their two solids, in the order of their factors."""
     names = list(SCENES)
     first = sum(SCENES[name] for name in names[: names.index(split)])
-    drawn = [scene(image_rng("scenes", first + i), 2) for i in range(count)]
-    seen = torch.stack([torch.tensor(masks(world, camera, SIZE, SIZE)) for world, camera, _ in drawn]).float()
+    drawn = [scene(image_rng("scenes", first + row), 2) for row in rows]
+    return torch.stack([torch.from_numpy(masks(world, camera, SIZE, SIZE)) for world, camera, _ in drawn])
+
+
+def object_places(split: str, count: int, grid: int) -> Float[Tensor, "scenes solids cells"]:
+    """Share of each solid's visible pixels in each cell of a grid, for the first scenes of a split of 'scenes'."""
+    seen = solid_masks(split, range(count)).float()
     cells = seen.unflatten(3, (grid, -1)).unflatten(2, (grid, -1)).sum((3, 5)).flatten(2)
     return cells / cells.sum(-1, keepdim=True)
 

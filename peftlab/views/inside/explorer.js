@@ -76,7 +76,7 @@ function facts(where, map) {
   if (data.whole) lines.push([data.whole, show(sum(map))]);
   if (data.covered) lines.push([data.inside, print(within(where), "percent", signed)]);
   const size = map.map(Math.abs), most = size.indexOf(Math.max(...size));
-  lines.push([signed ? "largest" : "most", `${show(map[most])} in ${cellName(most)}`]);
+  if (data.whole || signed) lines.push([signed ? "largest" : "most", `${show(map[most])} in ${cellName(most)}`]);
   if (pointed !== null && !pointing) lines.push(["here", `${show(map[pointed])} in ${cellName(pointed)}`]);
   return lines;
 }
@@ -206,6 +206,7 @@ function paint(canvas, map, top, signed) {
   const [rows, columns] = maps.grid, table = signed ? data.colors.signed : data.colors.heat;
   canvas.width = columns;
   canvas.height = rows;
+  canvas.classList.toggle("coarse", rows < 8); // smoothed, few cells would show shapes that nobody computed
   const pixels = new ImageData(columns, rows);
   (map || []).forEach((value, cell) => {
     const share = Math.max(-1, Math.min(1, value / top)), color = Math.round(255 * (signed ? (share + 1) / 2 : share));
@@ -249,10 +250,11 @@ function drawScale(top, signed) {
 function drawChart(where) {
   const { by, form, label: title, values } = data.chart, along = named[by.at(-1)];
   const at = (i) => ({ ...where, [along.name]: i });
-  const shown = stored(by.slice(0, -1), where) ? range(along.size).map((i) => values[place(by, at(i))]) : [];
-  const top = form === "percent" ? 1 : Math.max(...shown);
+  const all = stored(by.slice(0, -1), where) ? range(along.size).map((i) => [i, values[place(by, at(i))]]) : [];
+  const shown = all.filter(([, value]) => value !== null);
+  const top = form === "percent" ? 1 : Math.max(...shown.map(([, value]) => value));
   parts.chart.setAttribute("aria-label", title);
-  const bars = shown.map((value, i) =>
+  const bars = shown.map(([i, value]) =>
     make(
       "button",
       {

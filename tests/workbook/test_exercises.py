@@ -4,6 +4,7 @@ Whatever else is wrong with an answer (an exception, its arguments, its type, it
 """
 
 import inspect
+import math
 import re
 import runpy
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 from peftlab.methods import METHODS, Method, unfreeze
 from peftlab.workbook.exercises import EXERCISES, check
+from peftlab.workbook.exercises import experiments as ex
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -202,7 +207,69 @@ MISTAKES = {
         lambda val, test: max(test[max(val, key=lambda lr: val[lr][-1])]),
         lambda val, test: max(epochs[-1] for epochs in val.values()),
     ],
+    "build.1": [
+        ex.NoScale,
+        ex.NoBias,
+        ex.AllScaled,
+        ex.BothRandom,
+        ex.BothZero,
+        ex.NotFrozen,
+        ex.MergedWithoutScale,
+        ex.MergedAlone,
+    ],
+    "build.2": [
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, lambda s: (s / T).softmax(1).log()),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, half=1),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, back=0),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, there=0),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, there=1, back=1),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, 1),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, teacher=torch.detach),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, there=0.75 / 4, back=0.75 / 4),
+        lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, there=0.75 * T**2, back=0.75 * T**2),
+    ],
+    "build.3": [
+        lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).softmax(1), q, k, v, proj),
+        lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U), q, k, v, proj),
+        lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, proj, norm=lambda z: z),
+        lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, proj, scale=1),
+        lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, proj, scale=U.shape[1]),
+        lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, proj, axis=0),
+        lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, lambda x: x),
+    ],
+    "build.4": [
+        lambda vit, x, y: ex.taylor(vit, x, y) / len(x),
+        ex.other_taylor(lambda h, g: torch.einsum("bnd,bnd->bnd", h, g).abs().mean(0).sum(0)),
+        ex.other_taylor(lambda h, g: torch.einsum("bnd,bnd->d", h, g) / len(h)),
+        ex.other_taylor(lambda h, g: (torch.einsum("bnd,bnd->d", h, g) / len(h)).abs()),
+        ex.other_taylor(lambda h, g: torch.einsum("bnd->bd", g).abs().mean(0)),
+        ex.other_taylor(ex.first_order, late=True),
+    ],
+    "build.5": [
+        lambda x, A, B, c: sum(x @ a.T @ b.T for a, b in zip(A, B, strict=True)),
+        lambda x, A, B, c: x @ A[0].T @ B[0].T,
+        lambda x, A, B, c: ex.masked(x, A, B, 1 - c),
+        lambda x, A, B, c: ex.masked(x, A, B, c) / 2,
+        lambda x, A, B, c: torch.stack([x[:, t] @ A[i].T @ B.sum(0).T for t, i in enumerate(c)], 1),
+        lambda x, A, B, c: x + ex.masked(x, A, B, c),
+    ],
 }
+
+
+def gist_by_hand(cls, gist, labels, T, log_p=None, half=0.5, there=0.75, back=0.75, teacher=lambda s: s):
+    log_p = log_p or (lambda s: (s / T).log_softmax(1))
+
+    def kl(s, other):
+        return (log_p(s).exp() * (log_p(s) - log_p(other))).sum(1).mean()
+
+    both = there * kl(cls, teacher(gist)) + back * kl(gist, teacher(cls))
+    return F.cross_entropy(cls, labels) + half * F.cross_entropy(gist, labels) + both
+
+
+def paca_by_hand(U, C, q, k, v, proj, norm=lambda z: z / z.norm(dim=1, keepdim=True), scale=None, axis=1):
+    Z = norm(C.T @ U)
+    A = (q(U) @ k(Z).T / (scale or U.shape[1] ** 0.5)).softmax(axis)
+    return C, Z, A, proj(A @ v(Z))
 
 
 def _others(i, costs, values):
@@ -229,10 +296,14 @@ def exercise_cells():
                 yield pytest.param(name, cell.source, block.group(1), id=name)
 
 
+TORCH = {"math": math, "torch": torch, "nn": nn, "F": F}  # as a notebook imports them
+
+
 def run(source):
     """Run a cell -> what its last check returned."""
     results = []
-    exec(source, {"pl": type("pl", (), {"check": lambda name, answer: results.append(check(name, answer))}), "np": np})
+    pl = type("pl", (), {"check": lambda name, answer: results.append(check(name, answer))})
+    exec(source, {"pl": pl, "np": np} | TORCH)
     return results[-1]
 
 
@@ -358,7 +429,48 @@ WRONG = {
         (method(count=lambda self, backbone: np.ones(3)), "count: wrong shape: yours [3], expected a single value"),
     ],
 }
+
+
+class Bare(nn.Module):
+    """A layer without what the experiment asks for."""
+
+    def __init__(self, base, rank, scale):
+        super().__init__()
+        self.base = base
+
+    def forward(self, x):
+        return self.base(x)
+
+
+def not_yet(*case):
+    raise NotImplementedError
+
+
+for number, kind in enumerate(["class", *["function"] * 4], 1):
+    WRONG[f"build.{number}"] = [
+        (None, f"yours is None, expected a {kind}"),
+        (3, f"yours is 3 (a number), expected a {kind}"),
+        (not_yet, "not built yet: write what stands for `raise NotImplementedError`"),
+        (odd, "your answer raised OddError: so odd, when tried on small tensors"),
+    ]
+WRONG["build.1"].append((Bare, "AttributeError: 'Bare' object has no attribute 'A'"))
+WRONG["build.2"].append((lambda *case: case[0].sum() + case[1].sum(), "loss: yours "))
+WRONG["build.3"] += [
+    (lambda U, *layers: (U, U, U, U), "C: wrong shape: yours [7, 6], expected [7, 3]"),
+    (lambda U, *layers: U, "ValueError"),
+    (lambda U, cluster, *layers: (cluster(U).sigmoid(), "x", U, U), "Z: yours is 'x' (a text), expected a tensor of"),
+    (lambda U, cluster, *layers: (cluster(U).sigmoid() / 0, U, U, U), "C: yours inf at [0, 0], expected "),
+]
+WRONG["build.4"].append((lambda vit, x, y: 2 * ex.taylor(vit, x, y), "(shape [2, 24], largest error "))
+WRONG["build.5"].append((lambda x, *rest: None, "output: yours is None, expected a tensor of shape [2, 5, 4]"))
 FUNCTIONS = [p for p in exercise_cells() if p.id not in WRONG]
+
+
+def test_how_to_begin_is_said_on_request(capsys):
+    assert check("build.1", ..., hint=True) is False
+    assert "[.., rank], and that @ B.T" in capsys.readouterr().out
+    check("tour.1", 2010, hint=True)
+    assert "no further hint" in capsys.readouterr().out
 
 
 def said(name, answer, capsys):

@@ -6,11 +6,11 @@ One module a notebook, named as the exercises begin.
 from collections.abc import Callable
 from typing import Any
 
-from . import compare, context, families, gift, gist, tasks, tensors, tour, two_stage
+from . import build, compare, context, families, gift, gist, tasks, tensors, tour, two_stage
 
 EXERCISES = {
     name: exercise
-    for notebook in (tour, tasks, tensors, families, gist, gift, two_stage, context, compare)
+    for notebook in (tour, tasks, tensors, families, gist, gift, two_stage, context, compare, build)
     for name, exercise in notebook.EXERCISES.items()
 }
 
@@ -23,11 +23,13 @@ def _holds(mistake: Callable[[Any], bool], answer: Any) -> bool:
         return False
 
 
-def check(name: str, answer: Any) -> bool:
+def check(name: str, answer: Any, hint: bool = False) -> bool:
     """Print whether an answer is right. Returns True if it is.
 
     Of a wrong one it says which known mistake it is; of any other the exception, the arguments, the type or the shape,
     or what it gives beside what is expected.
+
+    hint: say first how one may begin, where the exercise has such a hint.
 
     Raises KeyError for an unknown exercise, naming the known ones.
 
@@ -38,6 +40,8 @@ def check(name: str, answer: Any) -> bool:
     if name not in EXERCISES:
         raise KeyError(f"no exercise {name!r}; known: {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
+    if hint:
+        print(f"{name}: {exercise.help or 'no further hint.'}")
     if answer is ... or (isinstance(answer, dict) and any(value is ... for value in answer.values())):
         print(f"{name}: not answered yet. Replace the ... by your answer and run the cell again.")
         return False
@@ -45,6 +49,6 @@ def check(name: str, answer: Any) -> bool:
     if not wrong:
         print(f"{name}: right. {exercise.praise}")
         return True
-    hint = next((hint for mistake, hint in exercise.mistakes if _holds(mistake, answer)), None)
-    print(f"{name}: {wrong}." if hint is None else f"{name}: not right. Hint: {hint}.")
+    known = next((text for mistake, text in exercise.mistakes if _holds(mistake, answer)), None)
+    print(f"{name}: {wrong}." if known is None else f"{name}: not right. Hint: {known}.")
     return False

@@ -29,11 +29,13 @@ class Exercise:
 
     correct: the test that a right answer passes. praise: what to add to "right".
     mistakes: (the test that recognises a mistake, its hint), most telling first; a test that raises does not hold.
+    help: a hint on how to begin, given on request.
     """
 
     correct: Test
     praise: str
     mistakes: tuple[tuple[Callable[[Any], bool], str], ...] = ()
+    help: str = ""
 
 
 def equals(*expected: float | str) -> Test:

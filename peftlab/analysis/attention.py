@@ -41,10 +41,14 @@ def _maps(vit: ViT, x: Images, blocks: Sequence[nn.Module]) -> list[Float[Tensor
 
     Fused kernels never form these weights, so they are computed again from what each layer's qkv gave.
     """
-    # A method may have put something around the attention; the layer with the heads is found in any case.
-    layers: list[Any] = [next(m for m in block.modules() if hasattr(m, "num_heads")) for block in blocks]
+    layers = [attention_layer(block) for block in blocks]
     seen = outputs(vit, [attn.qkv for attn in layers], x)
     return [_weights(attn, qkv) for attn, qkv in zip(layers, seen, strict=True)]
+
+
+def attention_layer(block: nn.Module) -> Any:
+    """The layer of a block with the heads, whatever a method has put around it."""
+    return next(m for m in block.modules() if hasattr(m, "num_heads"))
 
 
 def _weights(

@@ -54,15 +54,15 @@ def kept(draw: Callable[..., Figure], **choices: Sequence[Any]) -> Explorer:
         rest = {name: choices[name][0] for name in others}
         return kept(lambda **chosen: draw(**chosen, **rest), **{first: choices[first]})
     states = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
-    start = draw(**states[0])
+    figures = [draw(**state) for state in states]
     return Explorer(
         title=", ".join(choices),
         choices=[
             Choice(name, values, "slider" if isinstance(values, range) else "list") for name, values in choices.items()
         ],
-        pictures=[(drawing(draw(**state)), ", ".join(map(str, state.values()))) for state in states],
+        pictures=[(drawing(f), ", ".join(map(str, state.values()))) for f, state in zip(figures, states, strict=True)],
         pictured=list(choices),
-        strip=start,
+        strip=figures[0],
     )
 
 

@@ -8,20 +8,18 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from ...backbones.preprocess import input_size, prepare_for
 from ...backbones.types import Pixels, ViT
 from ...common.errors import PeftlabError
-from ...methods.core.importance import places
+from ...methods.core.importance import places, watched
 from ...methods.core.model import PeftModel
 from ..style import DIVERGING, bare
-from .drawn import Pictured
+from .drawn import SHOWN, Pictured, pictures
 from .explorer import Choice, Explorer, Table
 from .packing import outline
 
-SHOWN = (336, 336)  # pixels: images are shown finer than models read them
 ON_PAPER = 3  # blocks side by side
 
 
@@ -57,7 +55,7 @@ def two_stage(model: PeftModel, table: pd.DataFrame, images: Sequence[Pictured])
             Choice("block", range(1, blocks + 1), "slider", first=blocks // 2 + 1),
             Choice("channel", channels.tolist(), by="block"),
         ],
-        pictures=[(Image.fromarray(image.pixels(SHOWN)[0].numpy()), image.caption) for image in images],
+        pictures=pictures(images),
         pictured=["image"],
         maps=maps,
         mapped=["image", *axes],
@@ -78,19 +76,13 @@ def two_stage(model: PeftModel, table: pd.DataFrame, images: Sequence[Pictured])
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def activations(vit: ViT, pixels: Pixels) -> Float[Tensor, "batch blocks tokens width"]:
     """The residual stream after the attention of each block, where channels are scored and removed."""
-    seen: list[Tensor] = []
-    hooks = [
-        place.module.register_forward_pre_hook(lambda _, args: seen.append(args[0].cpu())) for place in places(vit)
-    ]
-    try:
+    where = places(vit)
+    with watched(where) as seen:
         vit.forward_features(prepare_for(vit, pixels))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack(seen, 1)
+    return torch.stack([seen[place.module].detach().cpu() for place in where], 1)
 
 
 def _strip(

@@ -5,22 +5,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float, Int64
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from ...analysis.clusters import THRESHOLD, assignment, centre, kmeans_maps, maps_of, random_maps, stretch
 from ...analysis.segmentation import image_ious
-from ...backbones.preprocess import input_size, prepare_for
+from ...backbones.preprocess import prepare_for
 from ...backbones.stages import outputs
 from ...backbones.types import Pixels, ViT
-from ...common.errors import PeftlabError
 from ...methods.core.model import PeftModel, attach
 from ..gift import outlined
-from .drawn import Pictured
+from .drawn import SHOWN, Pictured, common_size, pictures
 from .explorer import Choice, Explorer, Table
 from .packing import outline
 
-SHOWN = (336, 336)  # pixels: images are shown finer than models read them
 BEST, RANDOM = 6, 3  # clusters: the best by IoU, and as their control others at random
 NAMES = ["best", "2nd", "3rd", *(f"{i}th" for i in range(4, BEST + 1)), *(f"random {i + 1}" for i in range(RANDOM))]
 CONTROLS = {
@@ -36,10 +33,7 @@ def gift(models: Mapping[str, PeftModel], images: Sequence[Pictured]) -> Explore
     trained ones. The best clusters are chosen anew for each image, by looking at the answer, in every source alike.
     Raises PeftlabError where models read images of different sizes, and where nothing is generated.
     """
-    size = input_size(next(iter(models.values())).vit)
-    for name, model in models.items():
-        if input_size(model.vit) != size:
-            raise PeftlabError(f"{name} reads images of {input_size(model.vit)} pixels, but the first model of {size}")
+    size = common_size(models)
     pixels = torch.cat([image.pixels(size) for image in images])
     objects = [image.mask(size) for image in images]
     found = sources(models, pixels)
@@ -56,7 +50,7 @@ def gift(models: Mapping[str, PeftModel], images: Sequence[Pictured]) -> Explore
             Choice("block", range(1, maps.shape[2] + 1), "slider", first=maps.shape[2]),
             Choice("cluster", NAMES),
         ],
-        pictures=[(Image.fromarray(image.pixels(SHOWN)[0].numpy()), image.caption) for image in images],
+        pictures=pictures(images),
         pictured=["image"],
         maps=bright(maps),
         mapped=axes,

@@ -22,3 +22,18 @@ async function unpacked(maps) {
   const scale = new Float32Array(scales), code = new Int8Array(codes), cells = maps.grid[0] * maps.grid[1];
   return (index) => Array.from(code.subarray(index * cells, (index + 1) * cells), (each) => (each / 127) * scale[index]);
 }
+
+// The cell of a grid [rows, columns] under a pointer, and the one that an arrow key leads to from a cell.
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+const clip = (index, count) => Math.min(count - 1, Math.max(0, index));
+
+function cellAt(event, frame, [rows, columns]) {
+  const { left, top, width, height } = frame.getBoundingClientRect();
+  const index = (share, count) => clip(Math.floor(share * count), count);
+  return index((event.clientY - top) / height, rows) * columns + index((event.clientX - left) / width, columns);
+}
+
+function cellBeside(cell, key, [rows, columns]) {
+  const [down, right] = ARROWS[key];
+  return clip(Math.floor(cell / columns) + down, rows) * columns + clip((cell % columns) + right, columns);
+}

@@ -1,5 +1,6 @@
-"""Drawn scenes with what a Photograph has: a name, a caption, pixels and the mask of what they show."""
+"""Images as explorers show them: photographs, and drawn scenes with what a Photograph has."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +10,10 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
+from ...backbones.preprocess import input_size
 from ...backbones.types import Pixels
+from ...common.errors import PeftlabError
+from ...methods.core.model import PeftModel
 from ...tasks.synthetic.registry import SIZES, SYNTHETIC, draw, object_masks
 
 
@@ -23,6 +27,23 @@ class Pictured(Protocol):
     def caption(self) -> str: ...
     def pixels(self, size: tuple[int, int]) -> Pixels: ...
     def mask(self, size: tuple[int, int]) -> Bool[Tensor, "1 height width"]: ...
+
+
+SHOWN = (336, 336)  # pixels: images are shown finer than models read them
+
+
+def pictures(images: Sequence[Pictured]) -> list[tuple[Image.Image, str]]:
+    """The `pictures` of an Explorer: each image with its caption."""
+    return [(Image.fromarray(image.pixels(SHOWN)[0].numpy()), image.caption) for image in images]
+
+
+def common_size(models: Mapping[str, PeftModel]) -> tuple[int, int]:
+    """(height, width) in pixels that all models read. Raises PeftlabError where they differ."""
+    size = input_size(next(iter(models.values())).vit)
+    for name, model in models.items():
+        if input_size(model.vit) != size:
+            raise PeftlabError(f"{name} reads images of {input_size(model.vit)} pixels, but the first model of {size}")
+    return size
 
 
 @dataclass(frozen=True)

@@ -164,10 +164,7 @@ function build(root) {
 
 function cellUnder(event) {
   const frame = event.target.closest(".frame");
-  if (!frame) return null;
-  const { left, top, width, height } = frame.getBoundingClientRect(), [rows, columns] = maps.grid;
-  const index = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
-  return index((event.clientY - top) / height, rows) * columns + index((event.clientX - left) / width, columns);
+  return frame && cellAt(event, frame, maps.grid);
 }
 
 function point(cell) {
@@ -184,18 +181,15 @@ function pin(cell) {
 }
 
 function key(event) {
-  const [rows, columns] = maps.grid, steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  const [rows, columns] = maps.grid;
   if (event.key === "Escape") {
     pointed = null;
     if (pointing) at[pointing.name] = pointing.first;
     draw();
-  } else if (event.key in steps) {
+  } else if (event.key in ARROWS) {
     const chosen = pointing && at[pointing.name] < pointing.size ? at[pointing.name] - pointing.cellsFrom : -1;
     const from = pointed ?? (chosen >= 0 ? chosen : null);
-    const [down, right] = from === null ? [0, 0] : steps[event.key];
-    const [row, column] = from === null ? [rows >> 1, columns >> 1] : [Math.floor(from / columns), from % columns];
-    const clip = (index, count) => Math.min(count - 1, Math.max(0, index));
-    pin(clip(row + down, rows) * columns + clip(column + right, columns));
+    pin(from === null ? (rows >> 1) * columns + (columns >> 1) : cellBeside(from, event.key, maps.grid));
   } else return;
   event.preventDefault();
 }

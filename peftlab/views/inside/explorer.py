@@ -20,7 +20,6 @@ from ..style import DIVERGING, HEAT
 from .packing import colors, pack, picture_url
 from .part import part
 
-LARGEST = 2_000_000  # characters of an explorer: pages are mailed, and opened on phones
 Derived: TypeAlias = Literal["mean", "each"] | tuple[int, int]
 
 
@@ -131,14 +130,5 @@ class Explorer:
             raise PeftlabError(f"{self.title}: {len(self.pictures)} pictures for {wanted_pictures} choices")
 
     def html(self, says: str) -> str:
-        """The explorer as HTML, its strip for paper and for pages without scripts included.
-
-        Raises PeftlabError where it is larger than a page should be.
-        """
-        html = part(self.data(), self.strip, says, "explorer.js", ["explorer.css"])
-        if len(html) > LARGEST:
-            raise PeftlabError(
-                f"{self.title}: the explorer would take {len(html) / 1e6:.1f} MB, a page takes {LARGEST / 1e6:.0f}. "
-                "Give it fewer images, models or blocks"
-            )
-        return html
+        """The explorer as HTML, its strip for paper and for pages without scripts included."""
+        return part(self.data(), self.strip, says, "explorer.js", ["explorer.css"])

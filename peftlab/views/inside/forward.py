@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...analysis.attention import all_attention_maps
+from ...analysis.attention import all_attention_maps, attention_layer
 from ...backbones.preprocess import prepare_for
 from ...backbones.stages import outputs, run_stages
 from ...backbones.types import Pixels
@@ -29,6 +29,11 @@ class Inside(NamedTuple):
     probabilities: Float[Tensor, " classes"]
 
 
+def class_names(model: PeftModel) -> list[str]:
+    """The classes of a model's head; numbered where they have no names."""
+    return list(model.classes or [f"class {i}" for i in range(model.num_classes)])
+
+
 @torch.inference_mode()
 def follow(name: str, model: PeftModel, pixels: Pixels) -> Inside:
     """What a model computes of one photograph.
@@ -39,7 +44,7 @@ def follow(name: str, model: PeftModel, pixels: Pixels) -> Inside:
     vit, x = model.vit, prepare_for(model.vit, pixels)
     if not all(hasattr(block, "ls1") for block in vit.blocks):
         raise PeftlabError(f"{name} has blocks of {type(vit.blocks[0]).__name__}, the walk goes through timm's Block")
-    layers = [next(m for m in block.modules() if hasattr(m, "num_heads")) for block in vit.blocks]
+    layers = [attention_layer(block) for block in vit.blocks]
     parts = [
         m for block, attn in zip(vit.blocks, layers, strict=True) for m in (attn.qkv, block.ls1, block.ls2, block)
     ]

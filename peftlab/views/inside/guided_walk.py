@@ -22,7 +22,7 @@ from ...methods.core.model import PeftModel
 from ...tasks.photographs import Photograph
 from ..block_diagram import block as block_diagram
 from ..style import DIVERGING, FREE, HEAT, PALETTE, Image, bare
-from .forward import Inside, follow
+from .forward import Inside, class_names, follow
 from .packing import colors, deflated, pack
 from .part import part, svg
 from .walk_steps import OF_A_HEAD, steps
@@ -108,7 +108,7 @@ def moved(
 
 def likeliest(model: PeftModel, inside: Inside) -> Answers:
     """The classes with the largest probabilities."""
-    names = model.classes or [f"class {i}" for i in range(model.num_classes)]
+    names = class_names(model)
     top = inside.probabilities.topk(min(LIKELIEST, model.num_classes))
     return [(names[i].replace("_", " "), p) for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
 

@@ -7,22 +7,22 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from ...analysis.attention import all_attention_maps, prefix_index
 from ...analysis.logit_lens import block_logits
 from ...analysis.segmentation import drawn_coarsely
-from ...backbones.preprocess import input_size, prepare_for
+from ...backbones.preprocess import prepare_for
 from ...backbones.types import Pixels, ViT
 from ...common.errors import PeftlabError
 from ...methods.core.model import PeftModel
 from ...tasks.photographs import Photograph
 from ..attention_overlay import attention as overlay
+from .drawn import SHOWN, common_size, pictures
 from .explorer import Choice, Explorer, Table
+from .forward import class_names
 from .packing import outline
 
-SHOWN = (336, 336)  # pixels: photographs are shown finer than models read them
 ON_PAPER = 3  # blocks side by side
 
 
@@ -32,10 +32,7 @@ def attention(models: Mapping[str, PeftModel], photographs: Sequence[Photograph]
     models: {name: model}, the one to compare with first. Raises PeftlabError where they read images of different
     sizes, and where a method puts tokens into the sequence that have no name here.
     """
-    size = input_size(next(iter(models.values())).vit)
-    for name, model in models.items():
-        if input_size(model.vit) != size:
-            raise PeftlabError(f"{name} reads images of {input_size(model.vit)} pixels, but the first model of {size}")
+    size = common_size(models)
     pixels = torch.cat([photo.pixels(size) for photo in photographs])
     masks = torch.cat([photo.mask(SHOWN) for photo in photographs])
     names = list(dict.fromkeys(name for model in models.values() for name in query_names(model.vit)))
@@ -56,7 +53,7 @@ def attention(models: Mapping[str, PeftModel], photographs: Sequence[Photograph]
             ),
             Choice("query", [*names, *range(maps.shape[4] - len(names))], cells_from=len(names)),
         ],
-        pictures=[(Image.fromarray(photo.pixels(SHOWN)[0].numpy()), photo.caption) for photo in photographs],
+        pictures=pictures(photographs),
         pictured=["photograph"],
         maps=maps,
         mapped=["photograph", "model", "block", "head", "query"],
@@ -109,7 +106,7 @@ def lens(model: PeftModel, pixels: Pixels) -> tuple[Float[Tensor, "batch blocks"
     """Probability of a model's final answer when its head is read after each block; the names of these answers."""
     probabilities = block_logits(model, prepare_for(model.vit, pixels)).softmax(-1).cpu()
     final = probabilities[-1].argmax(-1)
-    names = model.classes or [f"class {i}" for i in range(model.num_classes)]
+    names = class_names(model)
     return probabilities[:, range(len(final)), final].T, [names[i] for i in final.tolist()]
 
 

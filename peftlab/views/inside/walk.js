@@ -249,17 +249,12 @@ function turn(event) {
 }
 
 function point(event) {
-  const { left, top, width: across, height: down } = parts.view.getBoundingClientRect();
-  const cell = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
-  set({ patch: cell((event.clientY - top) / down, rows) * columns + cell((event.clientX - left) / across, columns), other: -1 });
+  set({ patch: cellAt(event, parts.view, data.grid), other: -1 });
 }
 
 function move(event) {
-  const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-  if (!by) return;
-  const clip = (index, count) => Math.min(count - 1, Math.max(0, index));
-  const row = clip(Math.floor(at.patch / columns) + by[0], rows), column = clip((at.patch % columns) + by[1], columns);
-  set({ patch: row * columns + column, other: -1 });
+  if (!(event.key in ARROWS)) return;
+  set({ patch: cellBeside(at.patch, event.key, data.grid), other: -1 });
   event.preventDefault();
   event.stopPropagation();
 }

@@ -12,7 +12,7 @@ from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import attach
 from peftlab.tasks.photographs import photographs
-from peftlab.views.inside import attention, explorer
+from peftlab.views.inside import attention, part
 from peftlab.views.inside.explorer import Choice, Explorer, Table
 from peftlab.views.inside.packing import outline, pack, unpack
 
@@ -200,4 +200,4 @@ def test_without_scripts_the_strip_stands_there(browser, tmp_path):
 
 
 def test_the_limit_is_a_page_and_not_a_film():
-    assert explorer.LARGEST == 2_000_000
+    assert part.LARGEST == 2_000_000

@@ -269,10 +269,11 @@ def init(args: argparse.Namespace) -> None:
 
 
 def lab(args: argparse.Namespace) -> None:
-    from .workbook.lessons import copy_lessons, lesson_folder, open_lab
+    from .workbook.lessons import copy_lessons, draw_data, lesson_folder, open_lab
 
     folder = lesson_folder(args.folder)
     print(*copy_lessons(folder), f"your copy of the lessons: {folder}", sep="\n", flush=True)
+    draw_data()
     open_lab(folder)
 
 

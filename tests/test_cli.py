@@ -36,9 +36,10 @@ def test_init_copies_the_lessons_and_says_where(tmp_path, capsys):
 
 def test_lab_opens_the_copied_lessons(tmp_path, monkeypatch, capsys):
     opened = []
+    monkeypatch.setattr("peftlab.workbook.lessons.draw_data", lambda: opened.append("drawn"))
     monkeypatch.setattr("peftlab.workbook.lessons.open_lab", opened.append)
     assert main(["lab", str(tmp_path)]) == 0
-    assert opened == [tmp_path] and (tmp_path / "start.md").exists()
+    assert opened == ["drawn", tmp_path] and (tmp_path / "start.md").exists()
 
 
 @pytest.mark.parametrize("command", [["lab"], ["init"], ["workbook"]])

@@ -1,5 +1,6 @@
 """The repository itself: environments agree, style holds, imports go one way, documents agree with the code."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,8 +13,10 @@ from types import ModuleType
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 import peftlab
+from peftlab.cli import parser
 from peftlab.training.loop import train
 from peftlab.workbook.page import external_references
 
@@ -118,6 +121,15 @@ def test_files_that_contributing_names_are_there():
 @pytest.mark.parametrize("file", sorted(Path(ROOT / ".github").rglob("*.yml")), ids=lambda p: p.name)
 def test_workflow_and_issue_templates_are_yaml(file):
     assert yaml.safe_load(file.read_text())
+
+
+def test_a_development_container_makes_what_there_is_to_make():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    version = re.fullmatch(r"python:(\d+\.\d+)", container["image"])[1]
+    assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(version)
+    make, command = container["postCreateCommand"].split(" && ")
+    assert f"\n{make.removeprefix('make ')}:" in (ROOT / "Makefile").read_text()
+    assert parser().parse_args(command.split()[1:]).folder == Path("lab")
 
 
 def test_the_reference_shows_docstrings_and_loads_nothing(tmp_path):

@@ -80,14 +80,28 @@ def lesson_folder(folder: str | Path | None = None) -> Path:
     return Path(folder).resolve()
 
 
+def draw_data() -> None:
+    """Draw the synthetic images that lessons train on, each task with its bar, so that no first cell waits for them.
+
+    Once on a machine: what is drawn already is left alone. Raises DataError where nothing can be written.
+    """
+    from ..tasks.captions import load_captions
+    from ..tasks.load import load_task, pick_tasks
+
+    for name in pick_tasks(3, "synthetic"):
+        load_task(name, "synthetic")
+    load_captions("scenes")
+
+
 def open_lab(folder: str | Path) -> None:
     """Open JupyterLab on the start page of a folder of lessons; return when it is closed.
 
-    What it must not ask (news, updates, which viewer) is settled by the files in jupyter/. Which tabs were open is
-    kept with the lessons, apart from the reader's other work.
+    What it must not ask (news, updates, which viewer) is settled by the files in jupyter/, and so is the kernel: it
+    loads `first_cells`. Which tabs were open is kept with the lessons, apart from the reader's other work.
     """
     from jupyterlab.labapp import LabApp
 
     ours = str(Path(__file__).parent / "jupyter")
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [ours, os.environ.get("JUPYTER_CONFIG_PATH")]))
+    for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"):
+        os.environ[name] = os.pathsep.join(filter(None, [ours, os.environ.get(name)]))
     LabApp.launch_instance([f"--ServerApp.root_dir={folder}", f"--LabApp.workspaces_dir={folder}/.workspaces"])

@@ -8,12 +8,15 @@ from pathlib import Path
 import nbformat
 import pytest
 from faults import STOPS, stopped_everywhere
+from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client.kernelspec import get_kernel_spec
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import peftlab.workbook
 from peftlab.common import files
 from peftlab.common.errors import PeftlabError
-from peftlab.workbook.lessons import LESSONS, START_PAGE, copy_lessons, lesson_folder, open_lab
+from peftlab.workbook.first_cells import ADVICE, load_ipython_extension
+from peftlab.workbook.lessons import LESSONS, START_PAGE, copy_lessons, draw_data, lesson_folder, open_lab
 from peftlab.workbook.page import title
 
 
@@ -131,6 +134,7 @@ def test_jupyterlab_opens_on_the_start_page_and_asks_nothing(lessons, tmp_path, 
     for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):  # no reader's own configuration
         monkeypatch.setenv(f"JUPYTER_{name}", str(tmp_path / name))
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
+    monkeypatch.setenv("JUPYTER_PATH", "")
     monkeypatch.setattr(ServerApp, "start", start)
     monkeypatch.setattr(ServerApp, "init_signal", lambda server: None)  # Ctrl-C stays ours
     try:
@@ -145,6 +149,7 @@ def test_jupyterlab_opens_on_the_start_page_and_asks_nothing(lessons, tmp_path, 
         "root": str(tmp_path),
         "workspaces": f"{tmp_path}/.workspaces",
     }
+    assert "--InteractiveShellApp.extra_extensions=peftlab.workbook.first_cells" in get_kernel_spec("python3").argv
     overrides, error = _get_overrides("")
     assert not error
     assert overrides["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
@@ -190,3 +195,24 @@ def test_a_copy_that_is_no_text_is_the_readers_too(lessons, tmp_path):
     (mine / "00_a.ipynb").write_bytes(b"\xff\xfe\x00")
     assert "kept as you changed them: 00_a.ipynb" in copy_lessons(mine, lessons)
     assert (mine / "00_a.ipynb").read_bytes() == b"\xff\xfe\x00"
+
+
+def test_a_cell_run_before_the_first_ones_says_so(capsys):
+    shell = InteractiveShell(user_ns={})
+    load_ipython_extension(shell)
+    assert isinstance(shell.run_cell("vit").error_in_exec, NameError)
+    assert capsys.readouterr().out == f"NameError: name 'vit' is not defined\n{ADVICE}\n"
+    shell.run_cell("pl = 1")
+    assert isinstance(shell.run_cell("vit").error_in_exec, NameError)
+    said = capsys.readouterr().out
+    assert "Traceback (most recent call last)" in said and ADVICE not in said
+
+
+def test_images_of_the_lessons_are_drawn_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path))
+    drawn = []
+    monkeypatch.setattr("peftlab.tasks.synthetic.drawing._write", lambda spec, folder: drawn.append(spec.name))
+    monkeypatch.setattr("peftlab.tasks.captions.draw_scenes", lambda folder: drawn.append("scenes"))
+    draw_data()
+    draw_data()
+    assert drawn == ["digits", "textures", "clevr_count", "scenes"]

@@ -17,6 +17,7 @@ from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from ..backbones.types import Pixels
 from ..common.errors import DataError, check_choice
@@ -24,8 +25,8 @@ from ..common.files import write_json
 from ..common.paths import cache_folder
 from ..common.progress import progress
 from .files import digests, read_text, shown
+from .once import made_once
 from .synthetic import scenes
-from .synthetic.drawing import drawn_once
 from .synthetic.registry import image_rng
 from .task import read_pixels
 from .vtab1k import read_lines
@@ -120,7 +121,7 @@ def load_captions(source: str | Path = "scenes") -> CaptionTask:
     """
     if str(source) == "scenes":
         folder = cache_folder() / "synthetic" / "scenes-v1"
-        drawn_once(folder, draw_scenes)
+        made_once(folder, draw_scenes)
         return CaptionTask("scenes", folder, synthetic=True)
     folder = Path(source).expanduser()
     if not os.path.lexists(folder / "captions.jsonl") and not any(coco_file(folder, split) for split in SPLITS):
@@ -199,6 +200,7 @@ def _checked(captions: Any, name: str, file: Path) -> list[str]:
     return [caption.strip() for caption in captions]
 
 
+@threadpool_limits.wrap(limits=1)
 def draw_scenes(folder: Path, sizes: Mapping[str, int] | None = None, series: str = "scenes") -> None:
     """Write scenes with their COCO files into an empty folder. Another series has other scenes.
 

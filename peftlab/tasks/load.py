@@ -4,23 +4,30 @@ from pathlib import Path
 
 from ..common.errors import PeftlabError, near
 from ..common.paths import data_root
+from .image_folder import image_folder
 from .synthetic.drawing import synthetic_task
 from .synthetic.registry import SYNTHETIC
 from .task import Task
 from .vtab1k import VTAB, list_lines, read_classes
 
 
-def load_task(name: str, root: str | Path | None = None) -> Task:
-    """Load a task by name.
+def load_task(name: str, root: str | Path | None = None, budget: int | None = None) -> Task:
+    """Load a task by name, or your own images by the path of their folder or CSV file (`image_folder`).
 
     root: a folder in the VTAB-1k layout reads the real task; None takes $PEFTLAB_DATA if it is set and otherwise
-    draws the synthetic task; "synthetic" draws it in any case. Raises PeftlabError for unknown names and DataError for
-    damaged folders.
+    draws the synthetic task; "synthetic" draws it in any case. budget: of your own images, at most so many to train
+    and choose on. Raises PeftlabError for unknown names and DataError for damaged folders.
     """
     root = root if root is not None else data_root()
     known = set(VTAB) | set(SYNTHETIC)
     if name not in known:
-        raise PeftlabError(f"unknown task {name!r}{near(name, known)}")
+        if name and (Path(name).expanduser().exists() or len(Path(name).parts) > 1):
+            return image_folder(name, budget)
+        raise PeftlabError(
+            f"unknown task {name!r}{near(name, known)}; your own images are named by their folder's path"
+        )
+    if budget is not None:
+        raise PeftlabError(f"task {name!r} has its lists already; a budget is for a folder of your own images")
     if name not in VTAB or root is None or str(root) == "synthetic":
         if name not in SYNTHETIC:
             raise PeftlabError(

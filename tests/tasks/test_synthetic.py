@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from peftlab.common.errors import DataError, PeftlabError
+from peftlab.tasks import once
 from peftlab.tasks.load import load_task
 from peftlab.tasks.synthetic import clevr, drawing, dsprites, smallnorb
 from peftlab.tasks.synthetic.drawing import synthetic_task
@@ -225,7 +226,7 @@ def test_what_a_killed_process_left_is_swept_later(small, monkeypatch):
     left.mkdir(parents=True)
     synthetic_task("digits")
     assert left.is_dir()  # may be another process at work
-    monkeypatch.setattr(drawing, "STALE", -1)
+    monkeypatch.setattr(once, "STALE", -1)
     synthetic_task("digits", small / "synthetic" / "digits-v2")
     assert left.is_dir()  # another folder's
     (small / "synthetic" / "digits-v1").rename(small / "elsewhere")

@@ -1,23 +1,17 @@
 """Synthetic tasks written to disk, once, in the VTAB-1k folder layout."""
 
-import os
-import secrets
-import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from ...common.errors import DataError, PeftlabError, near
+from ...common.errors import PeftlabError, near
 from ...common.files import write_json
 from ...common.paths import cache_folder
 from ...common.progress import progress
+from ..once import made_once
 from ..task import Task
 from .registry import SIZES, SYNTHETIC, SyntheticTask, draw
-
-STALE = 3600  # seconds after which an unfinished folder is taken for abandoned; drawing takes far less
 
 
 def synthetic_task(name: str, folder: str | Path | None = None) -> Task:
@@ -26,42 +20,11 @@ def synthetic_task(name: str, folder: str | Path | None = None) -> Task:
         raise PeftlabError(f"no synthetic task {name!r}{near(name, SYNTHETIC)}")
     spec = SYNTHETIC[name]
     folder = Path(folder) if folder is not None else cache_folder() / "synthetic" / f"{name}-v{spec.version}"
-    drawn_once(folder, lambda part: _write(spec, part))
+    made_once(folder, lambda part: _write(spec, part))
     return Task(name, spec.group, spec.about, spec.classes, folder, synthetic=True)
 
 
-def drawn_once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make a folder by write(empty folder) unless it is there. Raises DataError where nothing can be written."""
-    if not folder.is_dir():
-        try:
-            _draw_aside(folder, write)
-        except OSError as error:
-            raise DataError(
-                f"{folder}: cannot draw the task here ({error}). Free some space (10 MB), or set PEFTLAB_CACHE to a "
-                "folder that you may write to"
-            ) from error
-
-
-def _draw_aside(folder: Path, write: Callable[[Path], None]) -> None:
-    """Draw into a temporary sibling, then rename: whatever happens, `folder` is absent or complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed
-        if time.time() - left.stat().st_mtime > STALE:
-            shutil.rmtree(left, ignore_errors=True)
-    part = folder.parent / f".{folder.name}.part-{secrets.token_hex(8)}"
-    try:
-        part.mkdir()
-        with threadpool_limits(1):  # the matrices are small: BLAS threads would only wait for one another
-            write(part)
-        try:
-            os.rename(part, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, and its images are the same
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
+@threadpool_limits.wrap(limits=1)  # the matrices are small: BLAS threads would only wait for one another
 def _write(spec: SyntheticTask, folder: Path) -> None:
     """Write all images, lists, class names and factors of a task into an empty folder."""
     names = [f"images/{split}/{i:06d}.png" for split, size in SIZES.items() for i in range(size)]

@@ -28,6 +28,7 @@ class Source:
         lead, _, entries = self.text.partition("\n\n")
         lead = lead.partition(": ")[2]
         entries = re.sub(r"(?m)^([A-Z][\w ]{2,24}): ", r"\n- **\1.** ", entries)
+        entries = re.sub(r"\n {2,}(?=\S)", "<br>\n  ", entries)  # an equation in several lines stays so
         return f"### {self.title}\n\n{lead[:1].upper()}{lead[1:]}\n{entries}\n\n```python\n{self.code}\n```"
 
 

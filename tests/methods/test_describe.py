@@ -18,6 +18,11 @@ def test_every_method_shows_its_equation_beside_its_code(name):
     compile("\n\n".join(part for part in [shown.code]), name, "exec")  # whole functions, rightly indented
 
 
+def test_what_the_code_calls_is_shown_too():
+    assert "def kl(" in source("gist").code and "def l2(" in source("gift").code
+    assert source("gift").code.index("def assignment(") < source("gift").code.index("def attention(")
+
+
 def test_an_equation_in_several_lines_stays_so():
     shown = source("context_peft")._repr_markdown_()
     assert "<br>\n  lora    y = W x" in shown and "<br>\n  bitfit  y = W x" in shown

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import Any
@@ -47,11 +48,23 @@ def source(name: str) -> Source:
     parts = [item for item in own if issubclass(item, nn.Module)]
     # GIST's loss and the tokens' hooks are computed outside any forward.
     wanted = ("forward", "enter", "leave", "after_attention", "delta")
-    code = [_code(part, [key for key in wanted if key in vars(part)]) for part in parts]
+    code = [_code(part, _called(part, wanted)) for part in parts]
     code = [text for text in code if text] or [_code(method, ["apply"], whole=False)]
     if "loss" in vars(method):
         code.append(_code(method, ["loss"], whole=False))
+    functions = [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
+    used = [f for f in functions if re.search(rf"\b{f.__name__}\(", "\n".join(code))]
+    code = [*(inspect.getsource(inspect.unwrap(f)).rstrip() for f in used), *code]
     return Source(method.title, inspect.getdoc(module) or "", "\n\n\n".join(code))
+
+
+def _called(cls: type, names: Sequence[str]) -> list[str]:
+    """Those of the functions that a class has, and whatever of its own they call, as the file has them."""
+    found = [name for name in names if name in vars(cls)]
+    for name in found:  # grows while it is read
+        calls = re.findall(r"\bself\.(\w+)\(", inspect.getsource(inspect.unwrap(vars(cls)[name])))
+        found += [call for call in calls if call in vars(cls) and call not in found]
+    return [name for name in vars(cls) if name in found]
 
 
 def _code(cls: type, names: list[str], whole: bool = True) -> str:

@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from peftlab.methods import METHODS, Method, unfreeze
-from peftlab.workbook.exercises import EXERCISES, check
-from peftlab.workbook.exercises import experiments as ex
+from peftlab.backbones.load import load_backbone
+from peftlab.backbones.stages import run_stages
+from peftlab.methods import METHODS, Method, attach, unfreeze
+from peftlab.workbook.exercises import EXERCISES, build, check
+from peftlab.workbook.exercises.build import attention, lora, masked, taylor, vpt
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -208,16 +211,43 @@ MISTAKES = {
         lambda val, test: max(epochs[-1] for epochs in val.values()),
     ],
     "build.1": [
-        ex.NoScale,
-        ex.NoBias,
-        ex.AllScaled,
-        ex.BothRandom,
-        ex.BothZero,
-        ex.NotFrozen,
-        ex.MergedWithoutScale,
-        ex.MergedAlone,
+        lambda attn, x: attention_by_hand(attn, x, scale=1),
+        lambda attn, x: attention_by_hand(attn, x, scale=x.shape[2] ** 0.5),
+        lambda attn, x: attention_by_hand(attn, x, scale=attn.head_dim),
+        lambda attn, x: attention_by_hand(attn, x, softmax=lambda s: s.softmax(2)),
+        lambda attn, x: attention_by_hand(attn, x, scores="bkhc,bqhc->bhqk"),
+        lambda attn, x: attention_by_hand(attn, x, softmax=lambda s: s),
+        lambda attn, x: attention_by_hand(attn, x, merge=lambda m: m.transpose(1, 2).reshape(x.shape)),
+        lambda attn, x: attention_by_hand(attn, x, split=parts_as_heads_of_tokens),
+        lambda attn, x: attention_by_hand(attn, x, split=lambda s, h: s.unflatten(2, (h, 3, -1)).unbind(3)),
+        lambda attn, x: attention_by_hand(attn, x, heads=1),
+        lambda attn, x: attention_by_hand(attn, x, proj=lambda mixed: mixed),
+        lambda attn, x: attention_by_hand(attn, x, qkv=lambda x: x @ attn.qkv.weight.T),
+        lambda attn, x: attention_by_hand(attn, x, proj=lambda mixed: mixed @ attn.proj.weight.T),
     ],
     "build.2": [
+        lora.NoScale,
+        lora.NoBias,
+        lora.AllScaled,
+        lora.BothRandom,
+        lora.BothZero,
+        lora.NotFrozen,
+        lora.MergedWithoutScale,
+        lora.MergedAlone,
+    ],
+    "build.3": [
+        lambda x, prompts, n, before: torch.cat([x[:, :n], x[:, n + before :], each(prompts, x)], 1),
+        lambda x, prompts, n, before: torch.cat([each(prompts, x), x[:, before:]], 1),
+        lambda x, prompts, n, before: torch.cat([x[:, :1], each(prompts, x), x[:, 1 + before :]], 1),
+        lambda x, prompts, n, before: torch.cat([x[:, :n], each(prompts, x), x[:, n + len(prompts) :]], 1),
+        lambda x, prompts, n, before: x.index_add(1, n + torch.arange(len(prompts)), each(prompts, x)),
+        lambda x, prompts, n, before: torch.cat([x[:, :n], each(prompts, x), x[:, n:]], 1),
+        lambda x, prompts, n, before: torch.cat([x[:, :n], each(prompts, x), x[:, n : x.shape[1] - before]], 1),
+        lambda x, prompts, n, before: torch.cat([x[:, before : before + n], each(prompts, x), x[:, before + n :]], 1),
+        lambda x, prompts, n, before: x if before else torch.cat([x[:, :n], each(prompts, x), x[:, n:]], 1),
+        lambda x, prompts, n, before: torch.cat([x[:, :n], each(prompts.detach(), x), x[:, n + before :]], 1),
+    ],
+    "build.4": [
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, lambda s: (s / T).softmax(1).log()),
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, half=1),
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, back=0),
@@ -228,7 +258,7 @@ MISTAKES = {
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, there=0.75 / 4, back=0.75 / 4),
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, there=0.75 * T**2, back=0.75 * T**2),
     ],
-    "build.3": [
+    "build.5": [
         lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).softmax(1), q, k, v, proj),
         lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U), q, k, v, proj),
         lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, proj, norm=lambda z: z),
@@ -237,23 +267,45 @@ MISTAKES = {
         lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, proj, axis=0),
         lambda U, cluster, q, k, v, proj: paca_by_hand(U, cluster(U).sigmoid(), q, k, v, lambda x: x),
     ],
-    "build.4": [
-        lambda vit, x, y: ex.taylor(vit, x, y) / len(x),
-        ex.other_taylor(lambda h, g: torch.einsum("bnd,bnd->bnd", h, g).abs().mean(0).sum(0)),
-        ex.other_taylor(lambda h, g: torch.einsum("bnd,bnd->d", h, g) / len(h)),
-        ex.other_taylor(lambda h, g: (torch.einsum("bnd,bnd->d", h, g) / len(h)).abs()),
-        ex.other_taylor(lambda h, g: torch.einsum("bnd->bd", g).abs().mean(0)),
-        ex.other_taylor(ex.first_order, late=True),
+    "build.6": [
+        lambda vit, x, y: taylor.taylor(vit, x, y) / len(x),
+        taylor.other_taylor(lambda h, g: torch.einsum("bnd,bnd->bnd", h, g).abs().mean(0).sum(0)),
+        taylor.other_taylor(lambda h, g: torch.einsum("bnd,bnd->d", h, g) / len(h)),
+        taylor.other_taylor(lambda h, g: (torch.einsum("bnd,bnd->d", h, g) / len(h)).abs()),
+        taylor.other_taylor(lambda h, g: torch.einsum("bnd->bd", g).abs().mean(0)),
+        taylor.other_taylor(taylor.first_order, late=True),
     ],
-    "build.5": [
+    "build.7": [
         lambda x, A, B, c: sum(x @ a.T @ b.T for a, b in zip(A, B, strict=True)),
         lambda x, A, B, c: x @ A[0].T @ B[0].T,
-        lambda x, A, B, c: ex.masked(x, A, B, 1 - c),
-        lambda x, A, B, c: ex.masked(x, A, B, c) / 2,
+        lambda x, A, B, c: masked.masked(x, A, B, 1 - c),
+        lambda x, A, B, c: masked.masked(x, A, B, c) / 2,
         lambda x, A, B, c: torch.stack([x[:, t] @ A[i].T @ B.sum(0).T for t, i in enumerate(c)], 1),
-        lambda x, A, B, c: x + ex.masked(x, A, B, c),
+        lambda x, A, B, c: x + masked.masked(x, A, B, c),
     ],
 }
+
+
+def attention_by_hand(
+    attn, x, scale=None, scores="bqhc,bkhc->bhqk", softmax=lambda s: s.softmax(3), split=None, merge=None, **other
+):
+    """Heads stay behind their tokens, unlike in the package. other: heads, qkv, proj."""
+    heads = other.get("heads", attn.num_heads)
+    split = split or (lambda s, heads: (part.unflatten(2, (heads, -1)) for part in s.chunk(3, 2)))
+    q, k, v = split(other.get("qkv", attn.qkv)(x), heads)
+    weights = softmax(torch.einsum(scores, q, k) / (scale or q.shape[3] ** 0.5))
+    mixed = torch.einsum("bhqk,bkhc->bqhc", weights, v)
+    return other.get("proj", attn.proj)(merge(mixed) if merge else mixed.flatten(2))
+
+
+def parts_as_heads_of_tokens(s, heads):
+    B, N, _ = s.shape
+    return [part.reshape(B, heads, N, -1).transpose(1, 2) for part in s.chunk(3, 2)]
+
+
+def each(prompts, x):
+    """The prompts for each image."""
+    return prompts[None].repeat(len(x), 1, 1)
 
 
 def gist_by_hand(cls, gist, labels, T, log_p=None, half=0.5, there=0.75, back=0.75, teacher=lambda s: s):
@@ -320,6 +372,37 @@ def test_each_known_mistake_gets_its_own_hint(name, capsys):
     for answer, hint in zip(MISTAKES[name], hints, strict=True):
         assert check(name, answer) is False
         assert hint in capsys.readouterr().out
+
+
+def test_what_stands_in_for_a_build_is_right(capsys):
+    for number, right in ((1, attention.attention), (2, lora.LoRALinear), (3, vpt.put), (6, taylor.taylor)):
+        assert check(f"build.{number}", right)
+
+
+def test_the_prompts_of_build_3_give_what_vpt_gives():
+    vit = VisionTransformer(16, 8, embed_dim=12, depth=2, num_heads=2, reg_tokens=1, num_classes=0).eval()
+    tuned, x = attach(vit, "vpt", num_classes=3, prompts=4).vit, torch.randn(2, 3, 16, 16)
+    tokens, before = run_stages(vit, x, stop=1), 0
+    for plain, block in zip(vit.blocks, tuned.blocks, strict=True):
+        tokens, before = plain(vpt.put(tokens, block.prompts.tokens, 2, before)), 4
+    mine = vit.forward_head(vit.norm(vpt.put(tokens, torch.empty(0, 12), 2, before)))
+    torch.testing.assert_close(tuned.head(mine), tuned(x))
+
+
+@torch.no_grad()
+def test_the_vit_of_build_1_equals_timms(capsys):
+    """The notebook's own lines with its solution: registers and scaled channels, too."""
+    vit, strong = load_backbone("peftlab_vit_mini"), load_backbone("peftlab_vit_small", img_size=56).double()
+    x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    solution = next(p.values[2] for p in exercise_cells() if p.id == "build.1")
+    scope = TORCH | {"vit": vit, "x": x, "build": build, "attention_is_right": True}
+    parts = re.compile(r"^def (embed|mlp|attention|run_block|vit_from_scratch)\(", re.M)
+    cells = [c.source for c in nbformat.read(NOTEBOOKS[-1], as_version=4).cells if c.cell_type == "code"]
+    for source in filter(parts.search, cells):
+        exec(solution if "check(" in source else source, scope)
+    for model, images, most in ((vit, x, 1e-6), (strong, x[..., :56, :56].double(), 1e-12)):
+        mine = scope["vit_from_scratch"](model, images)[-1][:, 0]
+        assert (mine - model(images)).norm() < most * mine.norm()
 
 
 def test_a_mean_is_known_whether_repeated_or_not(capsys):
@@ -446,31 +529,42 @@ def not_yet(*case):
     raise NotImplementedError
 
 
-for number, kind in enumerate(["class", *["function"] * 4], 1):
+for number, kind in enumerate(["function", "class", *["function"] * 5], 1):
     WRONG[f"build.{number}"] = [
         (None, f"yours is None, expected a {kind}"),
         (3, f"yours is 3 (a number), expected a {kind}"),
         (not_yet, "not built yet: write what stands for `raise NotImplementedError`"),
         (odd, "your answer raised OddError: so odd, when tried on small tensors"),
     ]
-WRONG["build.1"].append((Bare, "AttributeError: 'Bare' object has no attribute 'A'"))
-WRONG["build.2"].append((lambda *case: case[0].sum() + case[1].sum(), "loss: yours "))
+WRONG["build.1"] += [
+    (lambda attn, x: None, "output: yours is None, expected a tensor of shape [2, 5, 12]"),
+    (lambda attn, x: x[:1], "output: wrong shape: yours [1, 5, 12], expected [2, 5, 12]"),
+]
 WRONG["build.3"] += [
+    (lambda *case: None, "tokens of block 1: yours is None, expected a tensor of shape [2, 9, 12]"),
+    (lambda x, *rest: x, "tokens of block 1: wrong shape: yours [2, 6, 12], expected [2, 9, 12]"),
+]
+WRONG["build.2"].append((Bare, "AttributeError: 'Bare' object has no attribute 'A'"))
+WRONG["build.4"].append((lambda *case: case[0].sum() + case[1].sum(), "loss: yours "))
+WRONG["build.5"] += [
     (lambda U, *layers: (U, U, U, U), "C: wrong shape: yours [7, 6], expected [7, 3]"),
     (lambda U, *layers: U, "ValueError"),
     (lambda U, cluster, *layers: (cluster(U).sigmoid(), "x", U, U), "Z: yours is 'x' (a text), expected a tensor of"),
     (lambda U, cluster, *layers: (cluster(U).sigmoid() / 0, U, U, U), "C: yours inf at [0, 0], expected "),
 ]
-WRONG["build.4"].append((lambda vit, x, y: 2 * ex.taylor(vit, x, y), "(shape [2, 24], largest error "))
-WRONG["build.5"].append((lambda x, *rest: None, "output: yours is None, expected a tensor of shape [2, 5, 4]"))
+WRONG["build.6"].append((lambda vit, x, y: 2 * taylor.taylor(vit, x, y), "(shape [2, 24], largest error "))
+WRONG["build.7"].append((lambda x, *rest: None, "output: yours is None, expected a tensor of shape [2, 5, 4]"))
 FUNCTIONS = [p for p in exercise_cells() if p.id not in WRONG]
 
 
 def test_how_to_begin_is_said_on_request(capsys):
-    assert check("build.1", ..., hint=True) is False
+    assert check("build.2", ..., hint=True) is False
     assert "[.., rank], and that @ B.T" in capsys.readouterr().out
-    check("tour.1", 2010, hint=True)
-    assert "no further hint" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_exercise_says_how_to_begin(name):
+    assert EXERCISES[name].help
 
 
 def said(name, answer, capsys):

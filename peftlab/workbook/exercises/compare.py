@@ -61,6 +61,7 @@ EXERCISES = {
                 "a group's tasks are averaged, too, not added",
             ),
         ),
+        help="`groups.values()` gives the lists of accuracies; take the mean of each list first.",
     ),
     "compare.2": Exercise(
         agrees(holm, *_P),
@@ -81,6 +82,7 @@ EXERCISES = {
                 "a larger p must not become smaller than one before it: take the running maximum",
             ),
         ),
+        help="np.argsort(p) sorts, np.maximum.accumulate is a running maximum; argsort once more gives the old order.",
     ),
     "compare.3": Exercise(
         _points(_front),
@@ -103,6 +105,7 @@ EXERCISES = {
                 "a point of the same cost is beaten by a better one, and one of the same accuracy by a cheaper one",
             ),
         ),
+        help="First a function beats(a, b) of two pairs (cost, value); a point is on the front if no pair beats it.",
     ),
     "compare.4": Exercise(
         _reports(_honest),
@@ -125,5 +128,6 @@ EXERCISES = {
                 "that is the accuracy on val, which the choice has made too good; report the test split's",
             ),
         ),
+        help="Decide on the learning rate with `val` alone; open `test` after that, for this one rate.",
     ),
 }

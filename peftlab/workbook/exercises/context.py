@@ -48,6 +48,7 @@ EXERCISES = {
                 "the other way round: image tokens have number 0, text has 1",
             ),
         ),
+        help="Write the list for image = 3, words = 2 by hand first; `[0] * 3` is a list of three zeros.",
     ),
     "context.2": Exercise(
         agrees(lambda x, A, B, c, rank: _own(x, A, B, c, rank), *_TOKENS),
@@ -66,6 +67,7 @@ EXERCISES = {
                 "a context has `rank` inner values, not one",
             ),
         ),
+        help="A @ x has C rank inner values; which `rank` of them belong to context c? Set the others to 0.",
     ),
     "context.3": Exercise(
         agrees(lambda rank, contexts, layers: contexts * rank * sum(i + o for i, o in layers), *_COUNTS),
@@ -84,6 +86,7 @@ EXERCISES = {
                 "that is A alone; B has rank values for each output",
             ),
         ),
+        help="Count one layer with one context first: how many rows and columns have A and B?",
     ),
     "context.4": Exercise(
         agrees(lambda captions: np.exp(-_tokens(captions).mean()), *_CAPTIONS),
@@ -106,5 +109,6 @@ EXERCISES = {
                 "that is below 1: log-probabilities are negative, the loss is minus their mean",
             ),
         ),
+        help="Perplexity is exp of the mean loss of a token, and the loss of a token is minus its log-probability.",
     ),
 }

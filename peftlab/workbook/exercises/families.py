@@ -58,7 +58,7 @@ def _explain(answer: Any) -> str:
 EXERCISES = {
     "families.1": Exercise(
         entries(lora=True, ssf=True, adapter=False, adaptformer=False, vpt=False),
-        "What is linear in the layer's input or output folds into its weight; a nonlinearity or a token does not.",
+        "What is linear in the layer's input or output merges into its weight; a nonlinearity or a token does not.",
         (
             (
                 lambda a: a["adapter"] is True or a["adaptformer"] is True,
@@ -71,6 +71,7 @@ EXERCISES = {
                 "scaling an output scales the rows of W and the bias; a shift goes into the bias",
             ),
         ),
+        help="Ask of each: is it a change of a layer, and is it linear in what that layer reads or gives?",
     ),
     "families.2": Exercise(
         agrees(lambda W, b, scale, shift: (scale[:, None] * W, scale * b + shift), _AFFINE),
@@ -93,6 +94,7 @@ EXERCISES = {
                 "each output channel is a row of W [out, in]: give scale the shape [out, 1] to reach whole rows",
             ),
         ),
+        help="Write gamma * (W x + b) + beta without brackets: what stands before x, and what is left?",
     ),
     "families.3": Exercise(
         Test(_explain),
@@ -123,5 +125,6 @@ EXERCISES = {
                 "count should give what apply trains: 3 times the width for each of self.blocks(backbone)",
             ),
         ),
+        help="Begin with `apply`: unfreeze takes the name of a tensor after the module. Then count its entries.",
     ),
 }

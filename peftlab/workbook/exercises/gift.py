@@ -30,6 +30,7 @@ EXERCISES = {
                 "the matrices are thin: one of their sides is the rank",
             ),
         ),
+        help="Write down the shapes of phi and psi, then ask how many such pairs the model has.",
     ),
     "gift.2": Exercise(
         agrees(lambda W, phi, psi: W + W @ phi @ psi, *_WEIGHTS),
@@ -48,6 +49,7 @@ EXERCISES = {
                 "that is the change alone; the frozen weight is still needed",
             ),
         ),
+        help="Multiply out W (I + phi psi).",
     ),
     "gift.3": Exercise(
         agrees(lambda f: f - f.mean(axis=1, keepdims=True), *_FEATURES),
@@ -66,6 +68,7 @@ EXERCISES = {
                 "that is what all channels share; take it away",
             ),
         ),
+        help="Take the mean over the channels of each patch, and keep its axis so that it can be subtracted.",
     ),
     "gift.4": Exercise(
         agrees(lambda a, b: (a & b).sum() / (a | b).sum(), *_REGIONS),
@@ -88,5 +91,6 @@ EXERCISES = {
                 "that counts the background, too: an empty region would score well on a small object",
             ),
         ),
+        help="`a & b` is True where both are, `a | b` where at least one is; `.sum()` counts.",
     ),
 }

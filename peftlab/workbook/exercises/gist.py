@@ -23,6 +23,7 @@ EXERCISES = {
             (equals(197), "that is the plain ViT; the gist is one token more"),
             (equals(209, 210), "one gist at the input serves all layers; it is not one for each layer"),
         ),
+        help="Count the patches in one row first: 224 pixels in steps of 16. Then add the tokens that are no patches.",
     ),
     "gist.2": Exercise(
         agrees(lambda p, q: _kl(p, q) + _kl(q, p), *_PAIRS),
@@ -39,6 +40,7 @@ EXERCISES = {
                 "sum over classes; a mean would divide by their number",
             ),
         ),
+        help="Begin with one direction: a sum over classes, each weighed by p. Then exchange p and q, and add.",
     ),
     "gist.3": Exercise(
         agrees(lambda row, prefix, patches: row[prefix:] / row[prefix:].sum(), *_ROWS),
@@ -57,5 +59,6 @@ EXERCISES = {
                 "prefix tokens come first, so the patches are the last ones",
             ),
         ),
+        help="First cut off what is no patch: the prefix tokens come first. Then divide by the sum of what is left.",
     ),
 }

@@ -25,6 +25,7 @@ EXERCISES = {
                 "that is chance for balanced classes; here the classes may be unbalanced",
             ),
         ),
+        help="np.bincount(train).argmax() is the most frequent class; how often is it right in `test`?",
     ),
     "tasks.2": Exercise(
         agrees(lambda x: x // 2, *_POSITIONS),
@@ -40,6 +41,7 @@ EXERCISES = {
                 "round down, not to the nearest: otherwise 17 labels appear",
             ),
         ),
+        help="32 positions get 16 labels: how many neighbouring positions share one?",
     ),
     "tasks.3": Exercise(
         equals("val200"),
@@ -51,5 +53,6 @@ EXERCISES = {
                 "the model has seen these images: more training always looks better",
             ),
         ),
+        help="Which images has the model not been trained on, and which ones are kept for the very end?",
     ),
 }

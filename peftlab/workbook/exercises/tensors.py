@@ -10,7 +10,7 @@ _ACCURACIES = ((0.5, 100), (0.9, 500), (0.25, 64))
 EXERCISES = {
     "tensors.1": Exercise(
         agrees(lambda depth, width, hidden: depth * (7 * width + hidden) + 2 * width, *_LAYERS),
-        "About a thousandth of the weights.",
+        "Half a percent of the weights of the embedded ViT; about a thousandth of those of a ViT-B.",
         (
             (
                 agrees(lambda depth, width, hidden: depth * (7 * width + hidden), *_LAYERS),
@@ -29,6 +29,7 @@ EXERCISES = {
                 "the bias of fc1 is as long as the hidden layer, not as the width",
             ),
         ),
+        help="Add up the lengths of the biases in one block; that of qkv is 3 * width. LayerNorms have one, too.",
     ),
     "tensors.2": Exercise(
         entries(linear=6, lora_last=5, bitfit=0),
@@ -42,6 +43,7 @@ EXERCISES = {
                 "BitFit trains the bias of the patch embedding, before the first block",
             ),
         ),
+        help="Find the first trained tensor, from the input on. Only the blocks before it stay the same.",
     ),
     "tensors.3": Exercise(
         agrees(lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy) / images), *_ACCURACIES),
@@ -57,8 +59,9 @@ EXERCISES = {
             ),
             (
                 agrees(lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy)), *_ACCURACIES),
-                "that is the spread of a single image; the mean over more images is steadier",
+                "that is the spread of a single image; the mean over many images varies less",
             ),
         ),
+        help="One image is right or wrong, with variance accuracy * (1 - accuracy). And the mean of many?",
     ),
 }

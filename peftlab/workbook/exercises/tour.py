@@ -17,6 +17,7 @@ EXERCISES = {
             (equals(192 + 10), "every class has its own vector of 192 weights"),
             (lambda n: n > 2_000_000, "the backbone is frozen: count the head alone"),
         ),
+        help="A linear layer computes W x + b: how many numbers are in W, and how many in b?",
     ),
     "tour.2": Exercise(
         agrees(lambda depth, width, rank: depth * 2 * 2 * width * rank, *_VITS),
@@ -39,6 +40,7 @@ EXERCISES = {
                 "that is one block; there are `depth` of them",
             ),
         ),
+        help="Count A [rank, width] and B [width, rank] for one target, then the targets and the blocks.",
     ),
     "tour.3": Exercise(
         agrees(lambda W, A, B, scale: W + scale * B @ A, *_LORA),
@@ -55,5 +57,6 @@ EXERCISES = {
                 "look at the shapes: B is [D, rank], A is [rank, D]; which order?",
             ),
         ),
+        help="Both paths read the same x: W x + scale * B (A x). Take x out of the sum.",
     ),
 }

@@ -9,7 +9,12 @@ from .base import Exercise, Test, agrees
 
 _rng = np.random.default_rng(0)
 _PAIRS = tuple((_rng.normal(size=(5, 3)), _rng.normal(size=(5, 3))) for _ in range(3))
-_SCORES = ((np.array([0.3, 0.9, 0.1, 0.5]), 2), (np.array([5.0, 1, 4, 2, 3, 0]), 3), (np.array([2.0, 2, 1]), 1))
+_SCORES = (
+    (np.array([0.3, 0.9, 0.1, 0.5]), 2),
+    (np.array([5.0, 1, 4, 2, 3, 0]), 3),
+    (np.array([2.0, 2, 1]), 1),
+    (np.tile([1.0, 2.0], 20), 5),  # long enough for an unstable sort to mix ties up
+)
 _SETS = (({1, 2, 3}, {2, 3, 4}), ({0, 5}, {1, 2}), ({1, 2, 3, 4}, {1}))
 _SIZES = ((12, 768, 96), (6, 192, 24), (24, 1024, 64))
 
@@ -40,6 +45,7 @@ EXERCISES = {
                 "that is the gradient alone; removing a channel moves it by -h, so h belongs into the product",
             ),
         ),
+        help="Multiply h and g first; then decide which axis to sum over, and when to take the absolute value.",
     ),
     "two_stage.2": Exercise(
         _chooses(lambda scores, k: (-scores).argsort(kind="stable")[:k]),
@@ -58,6 +64,7 @@ EXERCISES = {
                 "those are the scores; their channels' indices are wanted",
             ),
         ),
+        help="`argsort` gives the indices in rising order; look up how it treats ties.",
     ),
     "two_stage.3": Exercise(
         agrees(lambda depth, width, k: (2 * depth + 1) * 2 * width + depth * (k**2 + k), *_SIZES),
@@ -80,6 +87,7 @@ EXERCISES = {
                 "each LayerNorm has a gamma and a beta",
             ),
         ),
+        help="Count the stages one by one: how many LayerNorms are there, and how many numbers has one map?",
     ),
     "two_stage.4": Exercise(
         agrees(lambda a, b: len(a & b) / len(a | b), *_SETS),
@@ -95,5 +103,6 @@ EXERCISES = {
                 "the sum counts what both chose twice; divide by the union",
             ),
         ),
+        help="Python's sets have `a & b` and `a | b`.",
     ),
 }

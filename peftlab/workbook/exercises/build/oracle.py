@@ -1,0 +1,55 @@
+"""How a build is judged: it gives the same named tensors in a small experiment as a right one."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base import Test
+from ..explain import described, raised
+
+Found = dict[str, Any]  # tensors, if all is right
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in double precision, the same each time."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def unlike(yours: Any, expected: Tensor) -> str:
+    """How a tensor differs from the one expected: in kind, shape, or by more than 1e-5; "" where it does not."""
+    if not isinstance(yours, Tensor):
+        return f"yours is {described(yours)}, expected a tensor of shape {list(expected.shape)}"
+    yours, expected = yours.detach().double(), expected.detach().double()
+    if yours.shape != expected.shape:
+        return f"wrong shape: yours {list(yours.shape)}, expected {list(expected.shape)}"
+    error = (yours - expected).abs().nan_to_num(math.inf, math.inf, math.inf)
+    if (error <= 1e-5 * (1 + expected.abs())).all():
+        return ""
+    worst = tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape)) if error.ndim else ()
+    where = f" at {list(worst)}" if worst else ""
+    size = f" (shape {list(expected.shape)}, largest error {error.max():.2g})" if expected.ndim else ""
+    return f"yours {yours[worst]:.6g}{where}, expected {expected[worst]:.6g}{size}"
+
+
+def built(experiment: Callable[[Any], Found], right: Any) -> Test:
+    """The answer gives the same named tensors in an experiment as a right build; the first that differs is named.
+
+    An experiment may end after a tensor with which it cannot go on.
+    """
+
+    def explain(answer: Any) -> str:
+        if not callable(answer):
+            return f"yours is {described(answer)}, expected a {'class' if isinstance(right, type) else 'function'}"
+        try:
+            found = experiment(answer)
+        except NotImplementedError:
+            return "not built yet: write what stands for `raise NotImplementedError`"
+        except Exception as error:
+            return raised(error, answer, "when tried on small tensors")
+        wrong = {name: unlike(found.get(name), tensor) for name, tensor in experiment(right).items()}
+        return next((f"{name}: {what}" for name, what in wrong.items() if what), "")
+
+    return Test(explain)

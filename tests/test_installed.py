@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from peftlab.common.paths import REPOSITORY
-from peftlab.workbook.lint import KERNELSPEC
+from peftlab.workbook.lint.cleanliness import KERNELSPEC
 
 PARAMETERS = 'profile = "fast"\nbackbone = "peftlab_vit_mini"\ntask = "dsprites_loc"\ndata_root = None\nseed = 0'
 

@@ -1,11 +1,15 @@
 """House rules over the workbook's notebooks, and each rule seen to fire on a notebook broken on purpose."""
 
+import copy
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from peftlab.common.paths import REPOSITORY
-from peftlab.workbook.lint import CHECKED, KERNELSPEC, main, problems
+from peftlab.workbook.lint import problems
+from peftlab.workbook.lint.__main__ import main
+from peftlab.workbook.lint.cleanliness import CHECKED, KERNELSPEC
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
@@ -22,13 +26,12 @@ def test_notebook_keeps_the_house_rules(path):
 # --- the linter itself -----------------------------------------------------------------------------------------------
 
 PARAMETERS = 'profile = "fast"  # or "full"\nbackbone = "mini"\ntask: str = "dsprites_ori"\ndata_root = None\nseed = 0'
-TEXT = r"""# 03 A clean one
+OPENING = r"""# 03 A clean one
 
 **Objectives.** See $\frac{\alpha}{r}BA$.
 
-**Time budget:** 10 minutes.
-
-## Summary
+**Time budget:** 10 minutes."""
+END = r"""## Summary
 
 Done. `$\nomath$` is code.
 
@@ -37,14 +40,31 @@ Done. `$\nomath$` is code.
 - [LoRA](https://arxiv.org/abs/2106.09685)"""
 
 
+SLIDE, FRAGMENT = ({"slideshow": {"slide_type": kind}} for kind in ("slide", "fragment"))
+
+
+def exercise(number):
+    """The question and the cell to answer it."""
+    text = f"### Exercise {number}: count\n\n*Easy, 2 minutes.* How many?"
+    return [new_markdown_cell(text), new_code_cell(f'%matplotlib inline\npl.check("lora.{number}", {number})')]
+
+
 def clean_notebook():
-    """A notebook without problems: cell 0 prose, 1 parameters, 2-4 exercises, 5 a cell that nbval compares."""
-    cells = [new_markdown_cell(TEXT), new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-    cells += [new_code_cell(f'%matplotlib inline\npl.check("lora.{i}", {i})') for i in range(3)]
+    """No problems: 0 prose, 1 parameters, 2 prediction, 3 picture, 4 checked by nbval, then exercises and the end."""
     output = new_output("stream", text="2\n")
-    cells += [new_code_cell(f"{CHECKED}\nprint(2)", outputs=[output], execution_count=5)]
+    cells = [
+        new_markdown_cell(OPENING, metadata=SLIDE),
+        new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        new_markdown_cell("## 1 Pictures\n\nA line.\n\n> **Predict**: will it rise?", metadata=SLIDE),
+        new_code_cell("pl.views.show(figure, 'It rises.')", metadata=SLIDE),
+        new_code_cell(f"{CHECKED}\nprint(2)", outputs=[output], execution_count=5),
+        *exercise(1),
+        *exercise(2),
+        *exercise(3),
+        new_markdown_cell(END, metadata=SLIDE),
+    ]
     metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
-    return new_notebook(cells=cells, metadata=metadata)
+    return new_notebook(cells=copy.deepcopy(cells), metadata=metadata)
 
 
 def lint(nb, folder, name="03_clean.ipynb"):
@@ -74,36 +94,54 @@ BROKEN = {
     "parameter missing": (replace(1, "seed = 0", ""), "must set exactly"),
     "parameter too many": (replace(1, "seed = 0", "seed = 0\nrank = 8"), "must set exactly"),
     "long cell": (append(new_code_cell("x = 1\n" * 26)), "26 lines of code, at most 25"),
-    "long median": (lambda nb: [append(new_code_cell("x = 1\n" * 9))(nb) for _ in range(6)], "median code cell has 9"),
+    "long median": (lambda nb: [append(new_code_cell("x = 1\n" * 9))(nb) for _ in range(7)], "median code cell has 9"),
     "long def": (append(new_code_cell(LONG_DEF)), "`def long` has 13 lines"),
     "long method under a cell magic": (append(new_code_cell("%%budget 30s\n" + LONG_DEF)), "`def long` has 13 lines"),
-    "syntax error": (append(new_code_cell("x = = 1")), "cell 6: not Python"),
+    "syntax error": (append(new_code_cell("x = = 1")), "cell 12: not Python"),
     "mute axes": (
         append(new_code_cell("fig, ax = plt.subplots()\nax.plot(x)")),
-        "cell 6: a picture without",
+        "cell 12: a picture without",
     ),
-    "mute view": (append(new_code_cell("pl.views.costs(card);")), "cell 6: a picture without"),
-    "few exercises": (replace(4, "pl.check(", "print("), "2 check(...) exercises"),
+    "mute view": (append(new_code_cell("pl.views.costs(card);")), "cell 12: a picture without"),
+    "few exercises": (lambda nb: nb.cells.__delitem__(slice(9, 11)), "2 check(...) exercises"),
     "no objectives": (replace(0, "Objectives", "Aims"), "no heading or bold word for: objectives"),
     "no time budget": (replace(0, "Time budget", "Long"), "no heading or bold word for: time budget"),
-    "no summary": (replace(0, "## Summary", "The summary"), "no heading or bold word for: summary"),
-    "no references": (replace(0, "## References", ""), "no heading or bold word for: references"),
+    "no summary": (replace(11, "## Summary", "The end"), "no heading or bold word for: summary"),
+    "no references": (replace(11, "## References", ""), "no heading or bold word for: references"),
     "wrong number": (replace(0, "# 03", "# 04"), "must open with a title `# 03"),
     "no title": (replace(0, "# 03 ", ""), "must open with a title"),
     "endless title": (replace(0, "A clean one", "A clean one " * 9), "at most 70 characters"),
     "picture": (append(new_markdown_cell("![x](https://x.example/a.png)")), "network: https://x.example/a.png"),
     "picture in HTML": (append(new_markdown_cell('<img src="//x.example/a.png">')), "network: //x.example/a.png"),
     "formula": (append(new_markdown_cell(r"$$ a\nosuchmacro b $$")), r"because of \nosuchmacro"),
-    "stored output": (
-        lambda nb: nb.cells[2].update(outputs=[new_output("stream", text="x")]),
-        "cell 2: stored output",
+    "heading that jumps": (append(new_markdown_cell("#### Deep")), "'Deep' jumps from level 2 to 4"),
+    "section out of order": (replace(2, "## 1", "## 2"), "expected `## 1 ...`"),
+    "nothing predicted": (replace(2, "> **Predict**: will it rise?", ""), "nobody was asked to **Predict**"),
+    "result before prediction": (
+        replace(2, "> **Predict**: will it rise?", "> **Predict**: will it?\n\nIt will."),
+        "cell 2: a prediction ends its cell",
     ),
-    "stored count": (lambda nb: nb.cells[2].update(execution_count=1), "cell 2: stored output or count"),
-    "unrun checked cell": (lambda nb: nb.cells[5].update(execution_count=None), "nbval would compare nothing"),
-    "empty checked cell": (lambda nb: nb.cells[5].update(outputs=[]), "nbval would compare nothing"),
+    "prediction of nothing": (append(new_markdown_cell("> **Predict**: what comes?")), "comes the code that answers"),
+    "exercise without minutes": (replace(5, "*Easy, 2 minutes.* ", ""), "cell 5: exercise 1 begins without"),
+    "exercises out of order": (replace(5, "Exercise 1", "Exercise 2"), "headed [2, 2, 3] and checked ['1', '2', '3']"),
+    "long exercises": (replace(5, "2 minutes", "7 minutes"), "take 11 minutes, and the time budget is 10"),
+    "long prose": (append(new_markdown_cell("word " * 201)), "201 words of prose"),
+    "long folded prose": (append(new_markdown_cell(f"<details>{'word ' * 201}</details>")), "words of prose"),
+    "few slides": (lambda nb: nb.cells[3].metadata.clear(), "3 cells begin a slide"),
+    "slide in the air": (
+        lambda nb: (nb.cells[0].metadata.update(FRAGMENT), nb.cells[4].metadata.update(SLIDE)),
+        "it must begin a slide",
+    ),
+    "stored output": (
+        lambda nb: nb.cells[3].update(outputs=[new_output("stream", text="x")]),
+        "cell 3: stored output",
+    ),
+    "stored count": (lambda nb: nb.cells[3].update(execution_count=1), "cell 3: stored output or count"),
+    "unrun checked cell": (lambda nb: nb.cells[4].update(execution_count=None), "nbval would compare nothing"),
+    "empty checked cell": (lambda nb: nb.cells[4].update(outputs=[]), "nbval would compare nothing"),
     "widget state": (lambda nb: nb.metadata.update(widgets={}), "notebook metadata widgets"),
     "papermill": (lambda nb: nb.metadata.update(papermill={}), "notebook metadata papermill"),
-    "papermill in a cell": (lambda nb: nb.cells[2].metadata.update(papermill={}), "cell 2: metadata papermill"),
+    "papermill in a cell": (lambda nb: nb.cells[3].metadata.update(papermill={}), "cell 3: metadata papermill"),
     "own kernel": (lambda nb: nb.metadata.kernelspec.update(name="venv"), "kernelspec must be"),
     "named kernel": (lambda nb: nb.metadata.kernelspec.update(display_name="venv"), "kernelspec must be"),
     "python version": (lambda nb: nb.metadata.language_info.update(version="3.11"), "one machine's Python version"),
@@ -138,10 +176,10 @@ def test_clean_fixes_what_an_editor_leaves_and_keeps_what_nbval_compares(tmp_pat
         BROKEN[name][0](nb)
     assert len(lint(nb, tmp_path)) == 5
     assert main([str(tmp_path)]) == 1
-    assert "03_clean.ipynb: cell 2" in capsys.readouterr().out
+    assert "03_clean.ipynb: cell 3" in capsys.readouterr().out
     assert main(["--clean", str(tmp_path)]) == 0
     fixed = nbformat.read(tmp_path / "03_clean.ipynb", 4)
-    assert fixed.cells[5].outputs and fixed.cells[5].execution_count == 5
+    assert fixed.cells[4].outputs and fixed.cells[4].execution_count == 5
     assert fixed.cells[1].metadata.tags == ["parameters"]
     assert capsys.readouterr().out.endswith("cleaned\n")
     assert main(["--clean", str(tmp_path)]) == 0

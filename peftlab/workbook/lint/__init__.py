@@ -1,0 +1,36 @@
+"""The workbook's house rules for notebooks, as a list of problems.
+
+python -m peftlab.workbook.lint notebooks/            # list the problems, exit 1 if there are any
+python -m peftlab.workbook.lint --clean notebooks/    # strip outputs, counts and editors' metadata first
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+
+from .cleanliness import cleanliness_problems
+from .code import code_problems, figure_problems, parameter_problems
+from .course import course_problems
+from .prose import prose_problems
+
+
+def problems(path: str | Path) -> list[str]:
+    """Every house rule that the notebook breaks, in words; an empty list is a clean notebook."""
+    path = Path(path)
+    number = re.match(r"(\d\d)_\w+\.ipynb$", path.name)
+    if not number:
+        return ["the file must be named NN_words.ipynb"]
+    try:
+        nb = nbformat.read(path, as_version=4)
+        nbformat.validate(nb)
+    except (ValueError, nbformat.ValidationError) as error:
+        return [f"not a valid notebook: {str(error).splitlines()[0]}"]
+    return (
+        parameter_problems(nb)[0]
+        + code_problems(nb)
+        + figure_problems(nb)
+        + prose_problems(nb, number[1])
+        + course_problems(nb)
+        + cleanliness_problems(nb)
+    )

@@ -46,7 +46,7 @@ def perplexities(measured: pd.DataFrame, blind: float, floor: float, ax: Axes | 
         ax.plot(values, [y] * len(values), "o", color="0.75", markersize=4)
         ax.plot(mean, y, "D", color=color, markersize=7)
         ax.text(1.01, y, f"{mean:.2f}", transform=ax.get_yaxis_transform(), va="center")
-    for name, value in {f"perfect reader\n{floor:.2f}": floor, f"never looks\n{blind:.2f}": blind}.items():
+    for name, value in {f"lower bound\n{floor:.2f}": floor, f"image-blind\n{blind:.2f}": blind}.items():
         ax.axvline(value, color="0.4", linestyle=":")
         ax.annotate(name, (value, -0.8), ha="center", va="bottom", annotation_clip=False)
     names = [re.sub(", [0-9]+ scenes$", "", label) for label in means.index]

@@ -45,7 +45,7 @@ def rank_shifts(tables: Mapping[str, pd.DataFrame], by: str = "method", ax: Axes
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     agree = " and ".join(f"{t:.2f}" for t in tau)
-    moving = [f"{name} takes places {table.loc[name].min()} to {table.loc[name].max()}" for name in moved[:1]]
+    moving = [f"{name} has ranks {table.loc[name].min()} to {table.loc[name].max()}" for name in moved[:1]]
     ax.set_title("; ".join([f"τ = {agree}", *moving]))
     return ax
 

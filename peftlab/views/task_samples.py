@@ -37,7 +37,8 @@ def samples(
     figure, grid = plt.subplots(rows, columns, figsize=(1.2 * columns, 1.45 * rows), layout="constrained")
     for ax, image, i in zip(grid.flat, pixels, chosen, strict=False):
         ax.imshow(image.numpy())
-        bare(ax, textwrap.shorten(task.classes[labels[i]].replace("_", " "), 18, placeholder="…"))
+        name = textwrap.shorten(task.classes[labels[i]].replace("_", " "), 24, placeholder="…")
+        bare(ax, textwrap.fill(name, 12))
     for ax in grid.flat[len(chosen) :]:
         ax.set_axis_off()
     figure.suptitle(f"{task.title}: {task.about}")

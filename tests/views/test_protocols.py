@@ -28,7 +28,7 @@ TABLES = {
 def test_rank_shifts_show_ranks_and_their_agreement():
     ax = protocols.rank_shifts(TABLES, "label")
     assert [t.get_text() for t in ax.get_xticklabels()] == ["ours", "theirs"]
-    assert ax.get_title() == "τ = 0.33; lora takes places 1 to 2"  # 2 of 3 pairs agree
+    assert ax.get_title() == "τ = 0.33; lora has ranks 1 to 2"  # 2 of 3 pairs agree
     assert {line.get_linewidth() for line in ax.lines if line.get_ydata()[0] == 3} == {0.8}  # ssf does not move
     assert {tuple(line.get_ydata()) for line in ax.lines} == {(1, 2), (2, 1), (3, 3)}
     assert {"lora  1", "2  lora", "norm  2", "1  norm"} <= {t.get_text() for t in ax.texts}

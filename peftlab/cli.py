@@ -257,8 +257,14 @@ def workbook(args: argparse.Namespace) -> int:
     from .workbook.lessons import LESSONS
     from .workbook.run import build_workbook
 
-    pages = build_workbook(LESSONS, args.out, profile=args.profile, only=args.only, jobs=args.jobs)
+    pages = build_workbook(LESSONS, args.out, profile=args.profile, only=args.only, jobs=args.jobs, reader=args.reader)
     return 0 if all(page.ok for page in pages) else 1
+
+
+def class_build(args: argparse.Namespace) -> None:
+    from .workbook.classroom import build_class
+
+    build_class(args.folder, only=args.only, reports=args.reports, repository=args.repository)
 
 
 def init(args: argparse.Namespace) -> None:
@@ -398,7 +404,16 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--profile", choices=["fast", "full"], default="fast")
     new.add_argument("--only", help="only notebooks whose name begins so, as 02")
     new.add_argument("--jobs", type=int, default=1, help="notebooks at a time; they share the cores")
+    new.add_argument("--reader", action="store_true", help="pages without exercises, for readers who do none")
     new.add_argument("--out", type=_folder, default=Path("reports"))
+
+    classes = commands.add_parser("class", help="make what a class needs").add_subparsers(dest="what", required=True)
+    about = "student and instructor notebooks, slides and tests that grade, from the lessons"
+    new = command("build", class_build, about, classes)
+    new.add_argument("folder", type=_folder, metavar="OUT", help="what you changed there is never written over")
+    new.add_argument("--only", help="only lessons whose name begins so, as 00 or 00,03")
+    new.add_argument("--reports", type=_folder, default=Path("reports"), help="of peftlab workbook; default: reports")
+    new.add_argument("--repository", metavar="OWNER/NAME", help="of your fork on GitHub, for Binder and Colab")
 
     new = command("init", init, "copy the lessons into a folder of your own; what you changed there stays")
     new.add_argument("folder", type=_folder, metavar="DIR")

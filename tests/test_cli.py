@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,20 @@ def test_lab_opens_the_copied_lessons(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("peftlab.workbook.lessons.open_lab", opened.append)
     assert main(["lab", str(tmp_path)]) == 0
     assert opened == ["drawn", tmp_path] and (tmp_path / "start.md").exists()
+
+
+def test_class_build_hands_on_what_it_is_given(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "peftlab.workbook.classroom.build_class", lambda *args, **options: asked.append((args, options))
+    )
+    line = ["class", "build", str(tmp_path), "--only", "00,03", "--reports", "site", "--repository", "me/peftlab"]
+    assert main(line) == 0 and main(["class", "build", str(tmp_path)]) == 0
+    given = {"only": "00,03", "reports": Path("site"), "repository": "me/peftlab"}
+    assert asked == [
+        ((tmp_path,), given),
+        ((tmp_path,), {"only": None, "reports": Path("reports"), "repository": None}),
+    ]
 
 
 @pytest.mark.parametrize("command", [["lab"], ["init"], ["workbook"]])
@@ -284,6 +299,14 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "workbook --out file": "file: is not a folder",
     "workbook --out fifo": "fifo: is not a folder",
     "workbook --out ~": "names no",
+    "class": "required: what",
+    "class build": "required: OUT",
+    "class build file": "file: is not a folder",
+    "class build folder --only 99": "no notebook starts with '99'",
+    "class build new --repository me": "repository 'me' is not OWNER/NAME",
+    "class build new --reports file": "file: is not a folder",
+    "class build thesis": "thesis: holds files that no build wrote",
+    "class build ~": "names no",
     "init": "required: DIR",
     "init file": "file: is not a folder",
     "init ~": "names no",

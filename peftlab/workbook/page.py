@@ -6,12 +6,9 @@ Cells are nbconvert's, by its template `basic`. What stands around them is ours 
 load scripts and styles from the network, and its template environment would not escape what we put into ours.
 """
 
-import base64
 import copy
-import io
-import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from html.parser import HTMLParser
@@ -23,9 +20,16 @@ from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.filters.ansi import strip_ansi
 from nbformat import NotebookNode
-from PIL import Image
 
+from .contents import link_headings
+from .downloads import notebook_link, offer_tables
+from .figures import number_figures
 from .math import markdown_to_html, math_in_html
+from .provenance import read_commit, read_parameters
+from .reader import without_exercises
+
+LARGEST = 5_900_000  # bytes of a page: it is mailed, and opened on phones
+FRAME = 40_000  # bytes of it around the cells: styles, contents, parameters
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -58,7 +62,7 @@ class _Exporter(HTMLExporter):
 
 
 @cache
-def _exporter() -> HTMLExporter:  # one for all pages: it compiles its templates
+def exporter() -> HTMLExporter:  # one for all pages: it compiles its templates
     return _Exporter(
         template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True
     )
@@ -70,6 +74,7 @@ def _exporter() -> HTMLExporter:  # one for all pages: it compiles its templates
 _PROGRESS_BAR = re.compile(
     r"[^\r\n|]*\d+%\|[^|\r\n]*\|[^\[\r\n]*\[[^\]\r\n]*\]"  # "fit:  40%|####      | 2/5 [00:01<00:02, 1.9it/s]"
     r"|(?:[^\r\n:]*: )?\d+\w*\s?\[\d+:\d\d, [^\]\r\n]*\]"  # "12it [00:01, 9.8it/s]", total unknown
+    r"|\x1b\[A"  # the cursor goes up a line, to the bar around a bar
 )
 
 
@@ -88,30 +93,10 @@ def strip_progress(text: str) -> str:
     return "\n".join(kept)
 
 
-_PICTURE = re.compile(r'<img alt="([^"]*)"[^>]* src="data:image/png;base64,[^"]*"[^>]*>')
-
-
-def number_figures(html: str) -> str:
-    """Every picture of an output with the sentence that says what it shows as its numbered caption.
-
-    >>> print(number_figures('<img alt="A rises." src="data:image/png;base64,iVBO"/>'))
-    <figure id="figure-1"><img alt="A rises." src="data:image/png;base64,iVBO"/>
-    <figcaption><a href="#figure-1">Figure 1.</a> A rises.</figcaption></figure>
-    """
-    numbers = itertools.count(1)
-
-    def framed(found: re.Match[str]) -> str:
-        name = f"figure-{(n := next(numbers))}"
-        caption = f'<figcaption><a href="#{name}">Figure {n}.</a> {found[1]}</figcaption>'
-        return f'<figure id="{name}">{found[0]}\n{caption}</figure>'
-
-    return _PICTURE.sub(framed, html)
-
-
 _NEEDS_SCRIPT = ("application/vnd.jupyter.widget-view+json", "application/javascript")
 
 
-def _clean_output(output: NotebookNode) -> NotebookNode | None:
+def clean_output(output: NotebookNode) -> NotebookNode | None:
     """The output as a page can show it, or None when nothing of it is left."""
     if output.output_type == "stream":
         output.text = strip_progress(output.text)
@@ -146,7 +131,7 @@ def _for_paper(nb: NotebookNode) -> NotebookNode:
             if not titled and cell.source.startswith("# "):  # the page's header shows it
                 cell.source, titled = cell.source.partition("\n")[2], True
         elif cell.cell_type == "code":
-            cell.outputs = [o for o in map(_clean_output, cell.outputs) if o]
+            cell.outputs = [o for o in map(clean_output, cell.outputs) if o]
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     output.metadata.setdefault("image/png", {}).setdefault("alt", f"Figure: {section or 'output'}")
@@ -154,7 +139,7 @@ def _for_paper(nb: NotebookNode) -> NotebookNode:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What the index shows of a notebook.
+# What is said of a notebook.
 
 
 def title(nb: NotebookNode, otherwise: str = "") -> str:
@@ -163,36 +148,6 @@ def title(nb: NotebookNode, otherwise: str = "") -> str:
         if cell.cell_type == "markdown" and (m := re.search(r"^# +(.+)", cell.source, re.M)):
             return re.sub(r"[`*_]", "", m[1]).strip()
     return otherwise
-
-
-def objective(nb: NotebookNode) -> str:
-    """The first paragraph of prose, with the list it may introduce (Markdown): by convention, what we are here for."""
-    for cell in nb.cells:
-        if cell.cell_type == "markdown":
-            blocks = re.split(r"\n\s*\n", re.sub(r"^#.*\n?", "", cell.source, flags=re.M).strip())
-            for block, after in zip(blocks, [*blocks[1:], ""], strict=True):
-                if block and block[0] not in "<!|-`>$":
-                    return f"{block}\n\n{after}" if re.match(r"\s*([-*]|1\.)\s", after) else block
-    return ""
-
-
-def thumbnail(nb: NotebookNode, size: tuple[int, int] = (720, 420)) -> str | None:
-    """The last picture of a cell tagged `thumbnail`, else of the notebook, made small: base64 PNG or None."""
-    pictures = [
-        (("thumbnail" in tags(cell)), output.data["image/png"])
-        for cell in nb.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    ]
-    if not pictures:
-        return None
-    chosen = next((png for tagged, png in reversed(pictures) if tagged), pictures[-1][1])
-    image = Image.open(io.BytesIO(base64.b64decode(chosen))).convert("RGB")
-    image.thumbnail(size)
-    small = io.BytesIO()
-    image.save(small, "PNG", optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
 
 
 def failure(nb: NotebookNode, lines: int = 14) -> tuple[str | None, str]:
@@ -216,13 +171,25 @@ def render_page(
     previous: tuple[str, str] | None = None,
     following: tuple[str, str] | None = None,
     folder: str | Path = "",
+    reader: bool = False,
 ) -> str:
-    """The HTML page of an executed notebook. `previous` and `following` are (name, title) or None."""
-    body, _ = _exporter().from_notebook_node(_for_paper(nb), {"metadata": {"path": str(folder)}})
+    """The HTML page of an executed notebook. `previous` and `following` are (name, title) or None.
+
+    reader: without exercises. The notebook that the page carries to be saved has them in any case: it is the record.
+    """
+    shown = _for_paper(without_exercises(nb) if reader else nb)
+    body, _ = exporter().from_notebook_node(shown, {"metadata": {"path": str(folder)}})
+    body, headings = link_headings(offer_tables(number_figures(body), record["name"]))
     failed_cell, traceback = failure(nb)
+    notebook, lacks = notebook_link(nb, LARGEST - len(body.encode()) - FRAME)
     return TEMPLATES.get_template("page.html").render(
-        body=number_figures(body),
+        body=body,
+        headings=headings,
         record=record,
+        commit=read_commit(record.get("commit", "")),
+        parameters=read_parameters(nb),
+        notebook=notebook,
+        lacks=lacks,
         previous=previous,
         following=following,
         failed_cell=failed_cell,
@@ -246,33 +213,6 @@ def own_pages(name: str, nb: NotebookNode) -> dict[str, str]:
                     heading=heading, body=number_figures(body), name=name, title=title(nb, name)
                 )
     return found
-
-
-def card(name: str, nb: NotebookNode, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What `index.html` shows of one notebook; without a record it was not run."""
-    return {
-        "name": name,
-        "title": title(nb, name),
-        "objective": markdown_to_html(objective(nb)),
-        "record": record,
-        "thumbnail": record and thumbnail(nb),
-        "pages": own_pages(name, nb) if record else {},
-    }
-
-
-def render_index(cards: Sequence[Mapping[str, Any]], environment: str, command: str, api: bool = False) -> str:
-    """The HTML of the index page. api: whether there is an API reference to link to, at api/index.html."""
-    records = [c["record"] for c in cards if c["record"]]
-    return TEMPLATES.get_template("index.html").render(
-        cards=cards,
-        seconds=sum(r["seconds"] for r in records),
-        ok=sum(r["status"] == "ok" for r in records),
-        failed=sum(r["status"] == "failed" for r in records),
-        fast=any(r["profile"] == "fast" for r in records),
-        environment=environment,
-        command=command,
-        api=api,
-    )
 
 
 class _References(HTMLParser):

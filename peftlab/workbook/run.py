@@ -6,15 +6,14 @@ keeps what an earlier build left for the others.
 """
 
 import os
-import platform
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,20 @@ from nbformat import NotebookNode
 from ..common.errors import PeftlabError, check_at_least, near
 from ..common.files import sweep_parts, write_text
 from ..common.paths import INSTALLED, REPOSITORY, runs_folder
-from .lint import parameter_problems
-from .page import card, duration, external_references, own_pages, render_index, render_page, title
+from .index import card, render_index
+from .lint.code import parameter_problems
+from .page import duration, external_references, own_pages, render_page, title
+from .provenance import describe_commit, describe_environment, read_fingerprints, read_parameters
 
 PROFILES = ("fast", "full")
-LIBRARIES = ("peftlab", "torch", "timm", "numpy", "pandas", "matplotlib", "seaborn")
 
 
 @dataclass(frozen=True)
 class PageResult:
-    """How the run of one notebook went. `error` is empty unless `status` is "failed"."""
+    """How the run of one notebook went. `error` is empty unless `status` is "failed".
+
+    commit: of the code, empty where it is no clone. fingerprints: {name: hash} of the task and the backbone.
+    """
 
     name: str
     title: str
@@ -48,6 +51,8 @@ class PageResult:
     date: str
     environment: str
     error: str = ""
+    commit: str = ""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -83,20 +88,21 @@ def build_workbook(
     only: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     jobs: int = 1,
+    reader: bool = False,
 ) -> list[PageResult]:
     """Execute the notebooks in the order of their numbers and write the site. Returns a PageResult for each one run.
 
     Notebooks run in their own folder, as in JupyterLab. One that fails gets a page with its traceback, and the others
     go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07".
     `parameters` replaces values of the notebooks' parameters cells. jobs: how many notebooks run at a time, sharing
-    the cores among them. On Ctrl-C the running notebooks are dropped, what is finished is published, and
-    KeyboardInterrupt goes on to the caller. Raises PeftlabError, before anything runs, for parameters and choices that
-    mean nothing, and where `out` holds notebooks that no build wrote.
+    the cores among them. reader: pages leave exercises out. On Ctrl-C the running notebooks are dropped, what is
+    finished is published, and KeyboardInterrupt goes on to the caller. Raises PeftlabError, before anything runs, for
+    parameters and choices that mean nothing, and where `out` holds notebooks that no build wrote.
     """
     check_at_least("the number of notebooks at a time (--jobs)", jobs, 1)
     out = Path(out).resolve()  # papermill changes the working directory while it runs
     notebooks = find_notebooks(notebooks_folder)
-    selected = _select(notebooks, only)
+    selected = select(notebooks, only)
     values = {"profile": profile, **(parameters or {})}
     for path in selected:
         check_parameters(path, values)
@@ -121,7 +127,7 @@ def build_workbook(
         _say("stopped by Ctrl-C; the notebooks finished so far are published")
         raise
     finally:
-        publish(notebooks, out, environment, values["profile"])
+        publish(notebooks, out, environment, values["profile"], reader)
         failed = sum(not r.ok for r in results)
         _say(f"{len(results)} run, {failed} failed, {duration(time.perf_counter() - start)}: {out / 'index.html'}")
     return sorted(results, key=lambda r: r.name)
@@ -144,7 +150,8 @@ def find_notebooks(folder: str | Path) -> list[Path]:
     return found
 
 
-def _select(notebooks: list[Path], only: str | None) -> list[Path]:
+def select(notebooks: list[Path], only: str | None) -> list[Path]:
+    """Those whose names begin with a word of `only`, "04" or "04,07", or all. Raises PeftlabError for other words."""
     if only is None:
         return notebooks
     wanted = [w.strip().removesuffix(".ipynb") for w in only.split(",") if w.strip()]
@@ -177,6 +184,7 @@ def check_parameters(path: Path, values: Mapping[str, Any]) -> None:
 def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -> tuple[NotebookNode, PageResult]:
     """Execute one notebook -> (the executed notebook, its PageResult). An error in it is a result, not raised."""
     date, start, error = datetime.now().astimezone(), time.perf_counter(), ""
+    commit = describe_commit()  # as it is now: a long run outlasts changes
     with tempfile.TemporaryDirectory() as scratch:
         executed = Path(scratch) / path.name
         try:
@@ -198,6 +206,9 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
         except Exception as e:  # a kernel that does not start, say: the workbook goes on all the same
             error = f"{type(e).__name__}: {e}"
         nb = nbformat.read(executed if executed.exists() else path, as_version=4)
+    fingerprints: dict[str, str] = {}
+    with suppress(PeftlabError):  # a ledger that cannot be read: the notebook will have said so
+        fingerprints = read_fingerprints(read_parameters(nb))
     result = PageResult(
         name=path.stem,
         title=title(nb, path.stem),
@@ -207,18 +218,25 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
         date=f"{date:%Y-%m-%d %H:%M %Z}",
         environment=environment,
         error=error,
+        commit=commit,
+        fingerprints=fingerprints,
     )
     nb.metadata["peftlab"] = asdict(result)
     return nb, result
 
 
-def publish(notebooks: Sequence[Path], out: Path, environment: str, profile: str = "fast") -> None:
-    """Write the page of each notebook that `out` holds an executed copy of, and the index over all notebooks."""
+def publish(
+    notebooks: Sequence[Path], out: Path, environment: str, profile: str = "fast", reader: bool = False
+) -> None:
+    """Write the page of each notebook that `out` holds an executed copy of, and the index over all notebooks.
+
+    reader: pages leave exercises out.
+    """
     done = {p.stem: nb for p in notebooks if (nb := _executed(out / p.name))}
     links = [(name, nb.metadata["peftlab"]["title"]) for name, nb in done.items()]
     for previous, (name, _), following in zip([None, *links], links, [*links[1:], None], strict=False):
         nb = done[name]
-        html = render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent)
+        html = render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent, reader)
         for reference in external_references(html):
             _say(f"note: {name}.html is not self-contained, it loads {reference}")
         write_text(out / f"{name}.html", html)
@@ -230,7 +248,7 @@ def publish(notebooks: Sequence[Path], out: Path, environment: str, profile: str
         else card(p.stem, nbformat.read(p, as_version=4))
         for p in notebooks
     ]
-    command = f"peftlab workbook --profile {profile} --out {out.name}/"
+    command = f"peftlab workbook --profile {profile} --out {out.name}/{' --reader' if reader else ''}"
     api = (out / "api" / "index.html").exists()
     write_text(out / "index.html", render_index(cards, environment, command, api))
 
@@ -244,26 +262,9 @@ def _executed(file: Path) -> NotebookNode | None:
         if file.exists():
             nb = nbformat.read(file, as_version=4)
             return nb if nb.metadata["peftlab"]["title"] else None
-    except (ValueError, KeyError, TypeError, AttributeError):  # ValueError: neither text nor JSON
+    except (ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError):  # text, JSON, another
         raise PeftlabError(f"{file}: is there, but no build wrote it. Move it away, or name another folder") from None
     return None
-
-
-def describe_environment() -> str:
-    """One line: library versions, Python, platform, processor or GPU."""
-    import torch
-
-    versions = [f"{name} {v}" for name in LIBRARIES if (v := _version(name))]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores, no GPU"
-    system = f"{platform.system()} {platform.machine()}"
-    return " · ".join([*versions, f"Python {platform.python_version()}", system, device])
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _say(line: str) -> None:

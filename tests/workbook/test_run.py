@@ -20,19 +20,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from peftlab.common import files
 from peftlab.common.errors import PeftlabError
-from peftlab.workbook.lint import KERNELSPEC
+from peftlab.workbook.index import card, objective, render_index, thumbnail
+from peftlab.workbook.lint.cleanliness import KERNELSPEC
 from peftlab.workbook.math import markdown_to_html, unknown_math
-from peftlab.workbook.page import (
-    card,
-    duration,
-    external_references,
-    objective,
-    own_pages,
-    render_index,
-    render_page,
-    strip_progress,
-    thumbnail,
-)
+from peftlab.workbook.page import duration, external_references, own_pages, render_page, strip_progress
+from peftlab.workbook.provenance import describe_commit, read_commit
 from peftlab.workbook.run import PageResult, _ThisPython, build_workbook, check_parameters, find_notebooks, publish
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
@@ -245,7 +237,7 @@ def test_bars_and_widgets_are_gone_and_warnings_stay(site):
     assert "it/s" not in text and "0%" not in text
     assert "UserWarning: a real warning" in text
     assert "IntSlider" not in text.replace("ipywidgets.IntSlider(", "")
-    assert "widget-view" not in page(site, "00_good")
+    assert "widget-view" not in re.sub('href="data:[^"]*"', "", page(site, "00_good"))
 
 
 @pytest.mark.parametrize(
@@ -253,6 +245,7 @@ def test_bars_and_widgets_are_gone_and_warnings_stay(site):
     [
         ("\r  0%|          | 0/5 [00:00<?, ?it/s]\r100%|####| 5/5 [00:01<00:00, 3.1it/s, loss=0.3]\r      \r", ""),
         (" 50%|#####     | 5/10 [00:00<00:00]/x.py:3: UserWarning: foo\nnext\n", "/x.py:3: UserWarning: foo\nnext\n"),
+        ("\r  0%|          | 0/2 [00:00<?, ?run/s]\n\x1b[A\r   \r", ""),
         ("steps: 12it [00:01, 9.8it/s]\nhello\n", "hello\n"),
         ("accuracy 50% | table | 3\n\n[12:30] fine\n", "accuracy 50% | table | 3\n\n[12:30] fine\n"),
     ],
@@ -265,6 +258,8 @@ def test_parameters_reach_the_notebook_and_the_page_says_fast(site):
     text = visible_text(page(site, "00_good"))
     assert "headless: 1 profile: fast seed: 7" in text
     assert "small runs for teaching, not results to cite" in text
+    assert site[1][0].commit == describe_commit() and read_commit(describe_commit()) in text
+    assert "<code>seed</code></th><td><code>7</code>" in page(site, "00_good")
     assert 'profile = "full"' not in text, "the defaults that were not used are not shown"
 
 
@@ -489,6 +484,16 @@ def test_the_index_leads_to_the_reference_where_there_is_one(tmp_path):
     assert 'href="api/index.html"' in (site / "index.html").read_text()
 
 
+def test_a_site_for_readers_has_no_exercises_and_says_how_it_was_made(tmp_path, no_kernels):
+    exercise = new_markdown_cell("### Exercise 1: count\n\n*Easy, 3 minutes.* How many?")
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"), exercise, 'pl.check("a.1", ...);')
+    for reader in (False, True):
+        build_workbook(tmp_path, tmp_path / "site", reader=reader)
+        text = visible_text((tmp_path / "site" / "00_a.html").read_text())
+        assert ("How many?" in text, "pl.check" in text) == (not reader, not reader)
+        assert ("--reader" in (tmp_path / "site" / "index.html").read_text()) == reader
+
+
 @pytest.mark.parametrize("only", ["", " , "])
 def test_a_choice_of_nothing_is_refused(only, tmp_path):
     notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"))
@@ -541,7 +546,7 @@ def test_a_build_stopped_before_any_file_operation_goes_on_to_the_same_bytes(how
     assert stopped_everywhere(lambda: build_workbook(folder, site), site, how, whole_pages) > 10
 
 
-@pytest.mark.parametrize("content", ["", "{", "binary", "a reader's own"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "binary", "a reader's own"])
 def test_a_build_never_writes_over_what_no_build_has_written(content, tmp_path, no_kernels):
     """The lessons themselves, or a reader's copy of them with all answers, in the folder that was named."""
     folder, mine = tmp_path / "notebooks", tmp_path / "mine"

@@ -10,6 +10,7 @@ import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 
 from peftlab.common.paths import REPOSITORY
 from peftlab.workbook.page import external_references
+from peftlab.workbook.provenance import read_commit
 from peftlab.workbook.run import find_notebooks
 
 SITE = Path(os.environ.get("PEFTLAB_REPORTS", "")).resolve()
@@ -111,12 +113,29 @@ class Links(HTMLParser):
 def test_links_within_the_site_lead_somewhere(name):
     links = Links(html(name))
     for href in links.hrefs:
-        if not re.match(r"(https?|mailto):", href):
+        if not re.match(r"(https?|mailto|data):", href):
             file, _, target = href.partition("#")
             assert not file or (SITE / file).is_file(), href
             assert not target or target in (Links((SITE / file).read_text()) if file else links).ids, href
     if name == "index":
         assert {f"{n}.html" for n in NOTEBOOKS} <= links.hrefs
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_page_says_where_it_comes_from_and_carries_its_notebook(name):
+    text, record = html(name), executed(name).metadata["peftlab"]
+    assert read_commit(record["commit"]) in text and record["environment"] in text
+    carried = nbformat.reads(
+        unquote(re.search(r'href="data:application/x-ipynb\+json;charset=utf-8,([^"]*)"', text)[1]), 4
+    )
+    assert [cell.source for cell in carried.cells] == [cell.source for cell in executed(name).cells]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_section_of_a_page_is_in_its_contents(name):
+    sections = [line for cell in executed(name).cells for line in re.findall(r"^## .+", cell.source, re.M)]
+    contents = re.search(r'<nav class="contents".*?</nav>', html(name), re.S)[0]
+    assert contents.count('class="level-2"') == len(sections) + 1  # and what is said about the page
 
 
 # --- as Chromium shows it ------------------------------------------------------------------------------------------

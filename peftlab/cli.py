@@ -261,6 +261,24 @@ def workbook(args: argparse.Namespace) -> int:
     return 0 if all(page.ok for page in pages) else 1
 
 
+def report(args: argparse.Namespace) -> int:
+    from .workbook.report import METHODS, build_report
+
+    page, ok = build_report(
+        args.folder,
+        args.out,
+        backbone=args.backbone,
+        img_size=args.img_size,
+        methods=args.methods.split(",") if args.methods else METHODS,
+        seeds=args.seeds,
+        minutes=args.minutes,
+        budget=args.budget,
+        epochs=args.epochs,
+    )
+    print(page)
+    return 0 if ok else 1
+
+
 def class_build(args: argparse.Namespace) -> None:
     from .workbook.classroom import build_class
 
@@ -406,6 +424,17 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--jobs", type=int, default=1, help="notebooks at a time; they share the cores")
     new.add_argument("--reader", action="store_true", help="pages without exercises, for readers who do none")
     new.add_argument("--out", type=_folder, default=Path("reports"))
+
+    new = command("report", report, "compare methods on your own images: one page, and the recommended model for timm")
+    new.add_argument("folder", metavar="FOLDER", help="of class folders, or a CSV file with columns path and label")
+    new.add_argument("--backbone", default="peftlab_vit_small", help="name, timm id with tag, or weights file")
+    new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")
+    new.add_argument("--methods", metavar="NAME,NAME", help="default: linear,lora,norm,gist,full")
+    new.add_argument("--seeds", type=int, default=2, help="trainings of each method")
+    new.add_argument("--minutes", type=float, default=30, help="for training; what does not fit is left out")
+    new.add_argument("--budget", type=int, help="at most so many images to train and choose on")
+    new.add_argument("--epochs", type=int, default=10)
+    new.add_argument("--out", type=_folder, default=Path("reports"), help="folder of the page; default: reports")
 
     classes = commands.add_parser("class", help="make what a class needs").add_subparsers(dest="what", required=True)
     about = "student and instructor notebooks, slides and tests that grade, from the lessons"

@@ -68,7 +68,7 @@ def image_folder(place: str | Path, budget: int | None = None, seed: int = 0) ->
     state = hashlib.sha256(json.dumps([states, budget, seed]).encode()).hexdigest()[:12]
     folder = cache_folder() / "folders" / state / place.stem
     made_once(folder, lambda part: _write(part, entries, classes, budget, seed))
-    return Task(place.stem, "yours", f"{len(classes)} classes of {place.name}", classes, folder, synthetic=False)
+    return Task(place.stem, "yours", f"{len(classes)} classes", classes, folder, synthetic=False)
 
 
 def _read_folder(root: Path) -> list[Entry]:

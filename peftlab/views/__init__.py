@@ -1,6 +1,7 @@
 """Pictures: axes in, Axes out; pictures of many axes return their Figure."""
 
 from . import (
+    answers,
     captioning,
     claims,
     comparison,
@@ -10,6 +11,7 @@ from . import (
     importance,
     inside,
     logit_lens,
+    own_images,
     protocols,
     two_stage,
 )
@@ -25,6 +27,7 @@ from .tokens import feature_plane, patch_pca
 
 __all__ = [
     "PALETTE",
+    "answers",
     "attention",
     "attention_grid",
     "block",
@@ -47,6 +50,7 @@ __all__ = [
     "logit_lens",
     "method_color",
     "method_style",
+    "own_images",
     "parameters_accuracy",
     "patch_pca",
     "protocols",

@@ -38,7 +38,7 @@ def attention(
     maps = patch_attention(model, pixels, query, layer, head)
     axes = [ax] if ax is not None else list(image_grid(pixels, 0)[1][0])
     for each, image, map_ in zip(axes, pixels, maps, strict=True):
-        _glow(each, image, map_)
+        glow(each, image, map_)
     return axes[-1]
 
 
@@ -62,13 +62,13 @@ def attention_grid(
     for column, (title, (model, query)) in enumerate(sources.items(), start=1):
         maps = patch_attention(model, pixels, query, layer)
         for ax, image, map_, share in zip(axes[:, column], pixels, maps, share_inside(maps, masks), strict=True):
-            _glow(ax, image, map_)
+            glow(ax, image, map_)
             ax.set_xlabel(f"{share:.0%} on it")
         axes[0, column].set_title(title)
     return figure
 
 
-def _glow(ax: Axes, image: Image, map_: Float[Tensor, "rows columns"]) -> None:
+def glow(ax: Axes, image: Image, map_: Float[Tensor, "rows columns"]) -> None:
     """The image in dark grey, the map in colours on it, from 0 to its 99.5th percentile, enlarged bicubically."""
     size = (image.shape[1], image.shape[0])
     large = np.asarray(PillowImage.fromarray(map_.float().numpy()).resize(size, PillowImage.Resampling.BICUBIC))

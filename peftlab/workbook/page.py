@@ -172,10 +172,12 @@ def render_page(
     following: tuple[str, str] | None = None,
     folder: str | Path = "",
     reader: bool = False,
+    alone: bool = False,
 ) -> str:
     """The HTML page of an executed notebook. `previous` and `following` are (name, title) or None.
 
     reader: without exercises. The notebook that the page carries to be saved has them in any case: it is the record.
+    alone: no links to other pages, and its code hidden until it is asked for.
     """
     shown = _for_paper(without_exercises(nb) if reader else nb)
     body, _ = exporter().from_notebook_node(shown, {"metadata": {"path": str(folder)}})
@@ -194,6 +196,7 @@ def render_page(
         following=following,
         failed_cell=failed_cell,
         traceback=traceback,
+        alone=alone,
     )
 
 

@@ -18,6 +18,7 @@ from peftlab.common.errors import PeftlabError
 from peftlab.workbook.first_cells import ADVICE, load_ipython_extension
 from peftlab.workbook.lessons import LESSONS, START_PAGE, copy_lessons, draw_data, lesson_folder, open_lab
 from peftlab.workbook.page import title
+from peftlab.workbook.run import find_notebooks
 
 
 def lesson(folder, source, name="00_a.ipynb", **cell):
@@ -42,7 +43,7 @@ def source(file):
 def test_the_start_page_leads_through_all_lessons():
     rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \| (\d+) \| .+ \|$", (LESSONS / START_PAGE).read_text(), re.M)
     wanted = []
-    for file in sorted(LESSONS.glob("*.ipynb")):
+    for file in find_notebooks(LESSONS):
         nb = nbformat.read(file, 4)
         minutes = re.search(r"Time budget\W+(\d+) minutes", nb.cells[0].source)
         wanted.append((title(nb), file.name, minutes[1]))

@@ -352,3 +352,10 @@ def test_text_has_the_contrast_of_wcag_aa(file, scheme):
         if (ratio := (light + 0.05) / (dark + 0.05)) < 4.5:
             low[ink, ground] = round(ratio, 2)
     assert low == {}
+
+
+def test_a_page_alone_leads_nowhere_and_hides_its_code():
+    nb = new_notebook(cells=[new_markdown_cell("# A"), new_code_cell("1")])
+    html, usual = (render_page(nb, RECORD | {"profile": "full"}, alone=alone) for alone in (True, False))
+    assert 'href="index.html"' in usual and "profile: full" in usual and 'id="hide-code">' in usual
+    assert 'href="index.html"' not in html and "profile:" not in html and 'id="hide-code" checked>' in html

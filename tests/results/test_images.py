@@ -1,0 +1,54 @@
+"""Intervals over test images and seeds, and methods against the best."""
+
+import numpy as np
+import pytest
+
+from peftlab.results.images import against_best, interval
+
+
+def test_intervals_of_differences_cover_the_truth():
+    """200 tests of two methods that are right on 80 and on 75 % of images, two seeds, 95 %."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        hard = rng.random(300)  # images that are hard for one are hard for the other
+        draws = [(hard + 0.2 * rng.standard_normal((2, 300))) for _ in range(2)]
+        first, second = draws[0] < 0.8, draws[1] < 0.75
+        _, low, high = interval(first.astype(float) - second, (-1, 1), 1, 0.95)
+        truth = truth_of(0.8) - truth_of(0.75)
+        hits += low <= truth <= high
+    assert hits >= 184
+
+
+def truth_of(level, n=400_000):
+    rng = np.random.default_rng(1)
+    return np.mean(rng.random(n) + 0.2 * rng.standard_normal(n) < level)
+
+
+def test_seeds_that_differ_widen_the_interval():
+    alike, apart = np.full((2, 100), 0.5), np.stack([np.full(100, 0.3), np.full(100, 0.7)])
+    widths = [np.ptp(interval(values, (0, 1), 2, 0.95)[1:]) for values in (alike, apart)]
+    assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize(("images", "behind"), [(4, False), (40, True)])
+def test_few_images_prove_nothing_though_all_agree(images, behind):
+    right = {"lora": np.ones((1, images), bool), "linear": np.zeros((1, images), bool)}
+    right["linear"][:, 0] = True
+    table = against_best(right)
+    assert table.index.tolist() == ["lora", "linear"]
+    assert table.loc["linear", "behind"] == behind
+    assert table.loc["linear", "below"] == pytest.approx(1 - 1 / images)
+
+
+def test_more_methods_make_each_difference_harder_to_show():
+    rng = np.random.default_rng(0)
+    best, other = rng.random((2, 200)) < 0.9, rng.random((2, 200)) < 0.8
+    two = against_best({"best": best, "other": other})
+    more = against_best({"best": best, "other": other} | {f"m{i}": other for i in range(8)})
+    assert more.loc["other", "below low"] < two.loc["other", "below low"]
+    assert more.loc["other", "low"] == two.loc["other", "low"], "accuracies stand for themselves"
+
+
+def test_one_method_alone_is_the_best():
+    table = against_best({"lora": np.ones((1, 5), bool)})
+    assert table.index.tolist() == ["lora"] and not table["behind"].any()

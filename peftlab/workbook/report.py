@@ -21,6 +21,7 @@ from ..training.compare import Comparison, forecast, trained
 from ..training.time_budget import outlook
 from .lessons import LESSONS
 from .page import render_page
+from .provenance import read_fingerprints
 from .run import _say, describe_environment, run_notebook
 
 NOTEBOOK = LESSONS / "your_images.ipynb"
@@ -78,8 +79,12 @@ def build_report(
             shutil.rmtree(model, ignore_errors=True)
             os.replace(made, model)
     nb = nbformat.reads(nbformat.writes(nb).replace(json.dumps(scratch)[1:-1], str(out)), as_version=4)
-    said = {"title": f"{task.name}: which method, and how sure?", "seconds": round(time.perf_counter() - began, 2)}
-    nb.metadata["peftlab"] |= {"name": task.name} | said
+    nb.metadata["peftlab"] |= {
+        "name": task.name,
+        "title": f"{task.name}: which method, and how sure?",
+        "seconds": round(time.perf_counter() - began, 2),
+        "fingerprints": read_fingerprints({"task": task.name, "backbone": vit.peftlab_name}),
+    }
     write_text(page, render_page(nb, nb.metadata["peftlab"], folder=NOTEBOOK.parent, alone=True))
     return page, result.ok
 

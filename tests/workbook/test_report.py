@@ -57,6 +57,7 @@ def test_the_page_needs_nothing_else_and_answers_first(made):
     assert "<strong>Take <code>" in html and html.count("<figure") >= 5
     assert 'id="hide-code" checked' in html and 'href="index.html"' not in html
     assert "part-" not in html, "no name of a temporary folder"
+    assert re.findall(r"Fingerprint of <code>(\w+)</code>", html) == ["beetles", "peftlab_vit_mini"]
 
 
 def test_timm_loads_the_model_with_the_names_of_its_classes(made):

@@ -8,7 +8,6 @@ import math
 import re
 import runpy
 from dataclasses import dataclass
-from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -20,11 +19,13 @@ from torch import nn
 
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.stages import run_stages
+from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS, Method, attach, unfreeze
 from peftlab.workbook.exercises import EXERCISES, build, check
 from peftlab.workbook.exercises.build import attention, lora, masked, taylor, vpt
+from peftlab.workbook.run import find_notebooks
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = find_notebooks(REPOSITORY / "notebooks")
 
 MERGES = {"lora": True, "ssf": True, "adapter": False, "adaptformer": False, "vpt": False}
 

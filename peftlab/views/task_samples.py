@@ -38,7 +38,7 @@ def samples(
     for ax, image, i in zip(grid.flat, pixels, chosen, strict=False):
         ax.imshow(image.numpy())
         name = textwrap.shorten(task.classes[labels[i]].replace("_", " "), 24, placeholder="…")
-        bare(ax, textwrap.fill(name, 12))
+        bare(ax, textwrap.fill(name, 12, break_long_words=False))
     for ax in grid.flat[len(chosen) :]:
         ax.set_axis_off()
     figure.suptitle(f"{task.title}: {task.about}")

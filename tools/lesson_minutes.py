@@ -19,12 +19,12 @@ from nbformat import NotebookNode
 from peftlab.common.files import write_text
 from peftlab.common.paths import REPOSITORY
 from peftlab.workbook.classroom.questions import find_questions
+from peftlab.workbook.lint.course import EFFORT
 
 NOTEBOOKS, COURSE = REPOSITORY / "notebooks", REPOSITORY / "docs" / "course"
 WORDS_A_MINUTE, FIGURE_MINUTES, VIEW_MINUTES = 130, 1, 3
 _FOLDED = re.compile(r"<details>.*?</details>", re.S)
 _EXERCISE = re.compile(r"^###+ (?:Exercise|Build) \d+: (.+)$", re.M)
-_EFFORT = re.compile(r"\s*\*(Easy|Medium|Hard), (\d+) minutes?\.\*")
 _INTERACTIVE = re.compile(r"\b(explore|walk|inside\.\w+)\(")
 
 
@@ -98,7 +98,7 @@ def tasks(lesson: str, nb: NotebookNode) -> list[Task]:
     for question in find_questions(nb, lesson):
         above = [cell.source for cell in nb.cells[: question.stub] if cell.cell_type == "markdown"]
         *_, heading = _EXERCISE.finditer(next(text for text in reversed(above) if _EXERCISE.search(text)))
-        effort = _EFFORT.match(heading.string, heading.end())
+        effort = EFFORT.match(heading.string[heading.end() :].lstrip())
         difficulty, minutes = (effort[1].lower(), int(effort[2])) if effort else ("not said", None)
         found.append(Task(question.name, lesson, heading[1].strip(), kind(question.solution), difficulty, minutes))
     return found

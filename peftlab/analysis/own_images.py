@@ -7,10 +7,9 @@ import joblib
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image
 
 from ..tasks.image_folder import SUFFIXES
-from ..tasks.split import copies
+from ..tasks.split import copies, thumbnail
 from ..tasks.task import Task, load_image
 from ..tasks.vtab1k import SPLITS
 from .probes import knn_accuracy, linear_probe_accuracy
@@ -47,7 +46,7 @@ the test images: a model has to beat that.'
 
 def near_copies(task: Task) -> list[list[Path]]:
     """Groups of images whose thumbnails hardly differ, the largest group first; images left out of all lists, too."""
-    paths = sorted(p for p in task.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = _images(task)
     made = joblib.Parallel(n_jobs=-1, prefer="threads")(joblib.delayed(_thumbnail)(path) for path in paths)
     groups: dict[int, list[Path]] = defaultdict(list)
     for path, number in zip(paths, copies(np.array(made)), strict=True):
@@ -55,8 +54,13 @@ def near_copies(task: Task) -> list[list[Path]]:
     return sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)
 
 
+def _images(task: Task) -> list[Path]:
+    """All that a task's folder holds, whether a list names them or not."""
+    return sorted(p for p in task.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+
+
 def _thumbnail(path: Path) -> UInt8[np.ndarray, "16 16 3"]:
-    return np.asarray(load_image(path).resize((16, 16), Image.Resampling.BOX))
+    return thumbnail(load_image(path))
 
 
 def what_was_found(task: Task, groups: list[list[Path]]) -> pd.Series:
@@ -65,7 +69,7 @@ def what_was_found(task: Task, groups: list[list[Path]]) -> pd.Series:
     Copies of test images are left out only where the folder was split already.
     """
     labels = {path: label for split in SPLITS for path, label in zip(*task.split(split), strict=True)}
-    images = sum(p.suffix.lower() in SUFFIXES for p in task.folder.rglob("*"))
+    images = len(_images(task))
     two = sum(len(Counter(labels[p] for p in group if p in labels)) > 1 for group in groups)
     counts = {
         "images read": images,

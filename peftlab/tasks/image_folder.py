@@ -26,7 +26,7 @@ from ..common.paths import cache_folder
 from ..common.progress import progress
 from .files import read_text, regular
 from .once import made_once
-from .split import copies, split
+from .split import copies, split, thumbnail
 from .task import Task, open_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
@@ -140,7 +140,7 @@ def _copy(entry: Entry, stem: Path) -> UInt8[np.ndarray, "16 16 3"]:
     else:
         image.thumbnail((image.width, SIDE) if image.width > image.height else (SIDE, image.height))
         image.save(stem.with_suffix(".jpg"), quality=95, subsampling=0)
-    return np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX))
+    return thumbnail(image)
 
 
 def _write(folder: Path, entries: Sequence[Entry], classes: Sequence[str], budget: int | None, seed: int) -> None:

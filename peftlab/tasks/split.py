@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
+from PIL import Image
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.neighbors import radius_neighbors_graph
@@ -15,6 +16,11 @@ from ..common.errors import DataError
 ALIKE = 0.3
 NOISE = 1.0  # grey levels of 255; keeps the thumbnail of an empty picture from being all noise
 FOLDS = 5  # one for the test, one of the rest to choose on
+
+
+def thumbnail(image: Image.Image) -> UInt8[np.ndarray, "16 16 3"]:
+    """An image as `copies` compares it."""
+    return np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX))
 
 
 def copies(thumbnails: UInt8[np.ndarray, "images height width 3"]) -> Int64[np.ndarray, " images"]:

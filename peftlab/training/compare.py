@@ -4,7 +4,6 @@ How long runs take is measured once and kept beside the ledger, so that an inter
 """
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +22,7 @@ from ..common.progress import progress
 from ..methods import attach, create_method
 from ..results.ledger import run_id
 from ..tasks.task import Task
-from .estimate import QUIET, STEPS, Noise
-from .evaluate import EVAL_BATCH, features
+from .estimate import QUIET, STEPS, noise_like, timed_look
 from .fit import fit
 from .precision import pick_device
 from .run import Run
@@ -79,7 +77,7 @@ def forecast(comparison: Comparison, runs: str | Path | None = None) -> Plan:
     task = comparison.task
     file = Path(runs or runs_folder()) / "forecasts" / f"{run_id(_identity(comparison))}.json"
     if not file.exists():
-        look = seconds_a_look(comparison)
+        look = timed_look(comparison.backbone, comparison.task)
         images, test = task.size("train800val200"), task.size("test")
         bar = progress(comparison.methods, desc="how long each method takes", unit="method")
         found = {
@@ -105,22 +103,12 @@ def seconds_a_step_image(comparison: Comparison, name: str) -> float:
     """Of training, for each time that an image is seen: the faster of two epochs on a few random images."""
     task = comparison.task
     images = min(task.size("train800val200"), STEPS * comparison.batch_size)
-    noise = Noise(task.name, task.group, task.about, task.classes, task.folder, task.synthetic, images)
+    noise = noise_like(task, images)
     model = attach(comparison.backbone, name, task.num_classes)
     with TemporaryDirectory() as folder:
         run = fit(model, noise, runs=folder, epochs=3, batch_size=comparison.batch_size, lr=QUIET)
         stages = [run, run.before] if run.before else [run]
         return sum(float(stage.curves["seconds"].iloc[1:].min()) for stage in stages) / images
-
-
-def seconds_a_look(comparison: Comparison) -> float:
-    """Of reading an image and a forward pass, the second of two times."""
-    images = min(EVAL_BATCH, comparison.task.size("train800"))
-    began = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        features(comparison.backbone, comparison.task, "train800", limit=images)
-    return (time.perf_counter() - began) / images
 
 
 def trained(comparison: Comparison, plan: Plan, runs: str | Path | None = None) -> pd.DataFrame:

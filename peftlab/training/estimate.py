@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from jaxtyping import Int64
 
-from ..backbones.protocols import get_protocol
-from ..backbones.types import Pixels
+from ..backbones.protocols import Protocol, get_protocol
+from ..backbones.types import Pixels, ViT
 from ..common.errors import check_at_least
 from ..common.paths import runs_folder
 from ..common.progress import progress
@@ -74,6 +74,11 @@ class Noise(Task):
 
     def check_disjoint(self, train_split: str) -> None:
         """Random images are."""
+
+
+def noise_like(task: Task, images: int) -> Noise:
+    """Random images with the classes of a task."""
+    return Noise(task.name, task.group, task.about, task.classes, task.folder, task.synthetic, images)
 
 
 def estimate(
@@ -141,7 +146,7 @@ def measured(grid: Grid, planned: Planned, task: Task) -> float:
     """The same, timed in a few steps of both stages on random images."""
     job, spec = planned.job, planned.spec
     images = min(spec.train_images, STEPS * spec.protocol.recipe.batch_size)
-    noise = Noise(task.name, task.group, task.about, task.classes, task.folder, task.synthetic, images)
+    noise = noise_like(task, images)
     how = settings(grid, job) | {"evaluate_each_epoch": [], "epochs": 3, "lr": QUIET}
     if spec.before:
         how |= {"first_epochs": 3, "first_lr": QUIET}
@@ -155,11 +160,15 @@ def measured(grid: Grid, planned: Planned, task: Task) -> float:
 
 
 def seconds_a_look(grid: Grid, task: Task) -> float:
-    """Of reading an image and a forward pass, timed on training images."""
-    protocol = get_protocol(grid.protocol).with_recipe(precision=grid.recipe.precision)
+    """Of reading an image and a forward pass of a grid's backbone."""
+    return timed_look(backbone(grid), task, get_protocol(grid.protocol).with_recipe(precision=grid.recipe.precision))
+
+
+def timed_look(vit: ViT, task: Task, protocol: str | Protocol = "peftlab") -> float:
+    """Seconds of reading an image and a forward pass, timed on training images."""
     images = min(EVAL_BATCH, task.size("train800"))
     began = 0.0
     for _ in range(2):  # the first time is to warm up
         began = time.perf_counter()
-        features(backbone(grid), task, "train800", protocol, limit=images)
+        features(vit, task, "train800", protocol, limit=images)
     return (time.perf_counter() - began) / images

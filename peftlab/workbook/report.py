@@ -22,7 +22,7 @@ from ..training.time_budget import outlook
 from .lessons import LESSONS
 from .page import render_page
 from .provenance import read_fingerprints
-from .run import _say, describe_environment, run_notebook
+from .run import describe_environment, run_notebook, say
 
 NOTEBOOK = LESSONS / "your_images.ipynb"
 METHODS = ("linear", "lora", "norm", "gist", "full")
@@ -54,11 +54,11 @@ def build_report(
     vit = load_backbone(_absolute(backbone), img_size=img_size)
     comparison = Comparison(vit, task, tuple(methods), seeds, minutes, epochs)
     train, test = task.size("train800val200"), task.size("test")
-    _say(f"{task.name}: {task.num_classes} classes, {train} images to train, {test} to test")
+    say(f"{task.name}: {task.num_classes} classes, {train} images to train, {test} to test")
     plan = forecast(comparison)
-    _say(outlook(plan))
+    say(outlook(plan))
     trained(comparison, plan)
-    _say("trained; writing the page")
+    say("trained; writing the page")
     values = {
         "profile": "full",
         "backbone": _absolute(backbone),

@@ -124,20 +124,20 @@ def build_workbook(
             write_text(out / f"{result.name}.ipynb", nbformat.writes(nb) + "\n")
             results.append(result)
     except KeyboardInterrupt:
-        _say("stopped by Ctrl-C; the notebooks finished so far are published")
+        say("stopped by Ctrl-C; the notebooks finished so far are published")
         raise
     finally:
         publish(notebooks, out, environment, values["profile"], reader)
         failed = sum(not r.ok for r in results)
-        _say(f"{len(results)} run, {failed} failed, {duration(time.perf_counter() - start)}: {out / 'index.html'}")
+        say(f"{len(results)} run, {failed} failed, {duration(time.perf_counter() - start)}: {out / 'index.html'}")
     return sorted(results, key=lambda r: r.name)
 
 
 def _run(name: str, path: Path, values: Mapping[str, Any], environment: str) -> tuple[NotebookNode, PageResult]:
     """`run_notebook` with its two lines of progress."""
-    _say(f"{name}: running")
+    say(f"{name}: running")
     nb, result = run_notebook(path, values, environment)
-    _say(f"{name}: {'ok' if result.ok else f'FAILED ({result.error})'}, {duration(result.seconds)}")
+    say(f"{name}: {'ok' if result.ok else f'FAILED ({result.error})'}, {duration(result.seconds)}")
     return nb, result
 
 
@@ -238,7 +238,7 @@ def publish(
         nb = done[name]
         html = render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent, reader)
         for reference in external_references(html):
-            _say(f"note: {name}.html is not self-contained, it loads {reference}")
+            say(f"note: {name}.html is not self-contained, it loads {reference}")
         write_text(out / f"{name}.html", html)
         for page, own in own_pages(name, nb).items():
             write_text(out / f"{page}.html", own)
@@ -267,6 +267,6 @@ def _executed(file: Path) -> NotebookNode | None:
     return None
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """A line of progress, at once also where standard output is a pipe."""
     print(line, flush=True)

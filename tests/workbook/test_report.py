@@ -36,7 +36,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PEFTLAB_CACHE", str(root / "cache"))
         patch.setenv("PEFTLAB_RUNS", str(root / "runs"))
-        patch.setattr(report, "_say", lines.append)
+        patch.setattr(report, "say", lines.append)
         page, ok = build_report(photos(root / "beetles"), root / "out", minutes=10, **FAST)
     assert page == root / "out" / "beetles.html"
     return root, ok, lines

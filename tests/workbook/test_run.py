@@ -99,7 +99,7 @@ def site(tmp_path_factory):
     lines = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "Agg")  # as CI sets it; the pages must have their pictures all the same
-        patch.setattr("peftlab.workbook.run._say", lines.append)
+        patch.setattr("peftlab.workbook.run.say", lines.append)
         results = build_workbook(folder, root / "site", parameters={"seed": 7})
     return root / "site", results, lines
 

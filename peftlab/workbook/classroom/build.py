@@ -19,7 +19,7 @@ from ...common.errors import PeftlabError
 from ...common.paths import REPOSITORY
 from ..lessons import LESSONS, START_PAGE
 from ..page import TEMPLATES, title
-from ..run import build_workbook, find_notebooks, select
+from ..run import build_workbook, find_notebooks, say, select
 from .copies import instructor_copy, student_copy, student_start
 from .deck import render_deck, render_decks
 from .grading import grading_test
@@ -60,10 +60,10 @@ def build_class(
         slides = find_slides(lessons[path], executed, source)
         if slides:
             texts[f"slides/{path.stem}.html"] = render_deck(titles[path.stem], slides)
-        _say(f"{path.stem}: {len(slides)} slides, {len(find_questions(lessons[path], path.name))} exercises")
+        say(f"{path.stem}: {len(slides)} slides, {len(find_questions(lessons[path], path.name))} exercises")
     texts["slides/index.html"] = render_decks(_there(folder, texts, "slides", titles))
     write_files(folder, texts, written)
-    _say(f"the class is in {folder}")
+    say(f"the class is in {folder}")
 
 
 def _there(folder: Path, texts: Mapping[str, str], kind: str, titles: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -89,32 +89,27 @@ def _copies(lessons: Mapping[Path, NotebookNode], repository: str | None) -> dic
 
 def _executed(lessons: Mapping[Path, NotebookNode], reports: Path) -> dict[Path, NotebookNode]:
     """Every lesson as it ran. Those without an executed copy of the same code in `reports` are run first."""
-    missing = [path for path, lesson in lessons.items() if not _ran(lesson, reports / path.name)]
+    found = {path: _ran(lesson, reports / path.name) for path, lesson in lessons.items()}
+    missing = [path for path, executed in found.items() if executed is None]
     if missing:
-        _say(f"{len(missing)} of {len(lessons)} lessons have no pictures in {reports} yet and are run first")
+        say(f"{len(missing)} of {len(lessons)} lessons have no pictures in {reports} yet and are run first")
         for result in build_workbook(missing[0].parent, reports, only=",".join(path.stem for path in missing)):
             if not result.ok:
                 raise PeftlabError(f"{result.name} failed, so it has no slides ({result.error})")
-    return {path: nbformat.read(reports / path.name, as_version=4) for path in lessons}
+    return {path: executed or nbformat.read(reports / path.name, as_version=4) for path, executed in found.items()}
 
 
-def _ran(lesson: NotebookNode, file: Path) -> bool:
-    """Whether the file is the lesson, executed without an error, with the code that it has now."""
+def _ran(lesson: NotebookNode, file: Path) -> NotebookNode | None:
+    """The file, if it is the lesson, executed without an error, with the code that it has now."""
     try:
         executed = nbformat.read(file, as_version=4)
         code = {cell.id: cell.source for cell in executed.cells}
-        return executed.metadata["peftlab"]["status"] == "ok" and all(
-            code.get(cell.id) == cell.source for cell in lesson.cells if cell.cell_type == "code"
-        )
+        same = all(code.get(cell.id) == cell.source for cell in lesson.cells if cell.cell_type == "code")
+        return executed if same and executed.metadata["peftlab"]["status"] == "ok" else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError):  # none, or damaged
-        return False
+        return None
 
 
 def _place(folder: Path) -> str:
     """Where the class stands in the repository: where it is in this clone, else at the top under its own name."""
     return folder.relative_to(REPOSITORY).as_posix() if folder.is_relative_to(REPOSITORY) else folder.name
-
-
-def _say(line: str) -> None:
-    """A line of progress, at once also where standard output is a pipe."""
-    print(line, flush=True)

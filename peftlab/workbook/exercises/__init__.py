@@ -29,7 +29,7 @@ def check(name: str, answer: Any, hint: bool = False) -> bool:
     Of a wrong one it says which known mistake it is; of any other the exception, the arguments, the type or the shape,
     or what it gives beside what is expected.
 
-    hint: say first how one may begin, where the exercise has such a hint.
+    hint: say first how one may begin.
 
     Raises KeyError for an unknown exercise, naming the known ones.
 
@@ -41,7 +41,7 @@ def check(name: str, answer: Any, hint: bool = False) -> bool:
         raise KeyError(f"no exercise {name!r}; known: {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
     if hint:
-        print(f"{name}: {exercise.help or 'no further hint.'}")
+        print(f"{name}: {exercise.help}")
     if answer is ... or (isinstance(answer, dict) and any(value is ... for value in answer.values())):
         print(f"{name}: not answered yet. Replace the ... by your answer and run the cell again.")
         return False

@@ -4,7 +4,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .explain import described, difference, named, raised, returned, wrong_arguments
@@ -35,7 +35,7 @@ class Exercise:
     correct: Test
     praise: str
     mistakes: tuple[tuple[Callable[[Any], bool], str], ...] = ()
-    help: str = ""
+    help: str = field(kw_only=True)
 
 
 def equals(*expected: float | str) -> Test:

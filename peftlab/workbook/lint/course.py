@@ -9,7 +9,7 @@ from .prose import without_code
 
 UNNUMBERED = ("Summary", "References")
 MAX_WORDS, MIN_SLIDES = 200, 4
-_LINE = re.compile(r"\*(Easy|Medium|Hard), (\d+) minutes?\.\*")
+EFFORT = re.compile(r"\*(Easy|Medium|Hard), (\d+) minutes?\.\*")
 _EXERCISE = re.compile(r"^### (?:Exercise|Build) (\d+):.*\n+(.*)", re.M)
 
 
@@ -70,7 +70,7 @@ def exercise_problems(nb: NotebookNode) -> list[str]:
     for cell, text in _markdown(nb):
         for number, line in _EXERCISE.findall(text):
             numbers.append(int(number))
-            if effort := _LINE.match(line):
+            if effort := EFFORT.match(line):
                 minutes += int(effort[2])
             else:
                 found.append(f"cell {cell}: exercise {number} begins without `*Easy, 3 minutes.*` (or Medium, Hard)")

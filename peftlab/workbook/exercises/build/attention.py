@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..base import Exercise
-from .oracle import Found, built, random
+from .oracle import Found, built, random, seeded
 
 
 def split(qkv: Tensor, heads: int) -> Tensor:
@@ -70,8 +70,7 @@ def without_bias(layer: nn.Linear, x: Tensor) -> Tensor:
 
 def try_attention(function: Any) -> Found:
     """Five tokens of width 12 in three heads; then a random ViT of two blocks, each with this attention."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         attn = Attention(12, num_heads=3, qkv_bias=True).double()
         vit: Any = VisionTransformer(16, 8, embed_dim=24, depth=2, num_heads=2, num_classes=0).double().eval()
     found = {"output": function(attn, 3 * random(2, 5, 12))}

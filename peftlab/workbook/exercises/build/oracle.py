@@ -1,7 +1,8 @@
 """How a build is judged: it gives the same named tensors in a small experiment as a right one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,14 @@ Found = dict[str, Any]  # tensors, if all is right
 def random(*shape: int, seed: int = 0) -> Tensor:
     """Normal numbers in double precision, the same each time."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Layers made within start alike each time; the reader's own random numbers go on as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def unlike(yours: Any, expected: Tensor) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ....methods.gift import PaCa
 from ..base import Exercise
-from .oracle import Found, built, random
+from .oracle import Found, built, random, seeded
 
 
 def paca(
@@ -43,8 +43,7 @@ def other_paca(
 
 def try_paca(function: Any) -> Found:
     """Seven tokens of width 6 and three clusters, with the layers of the package's own PaCa."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         own = PaCa(6, 3, 1, "sigmoid").double()
     found = function(random(7, 6), own.cluster, own.q, own.k, own.v, own.proj)
     return dict(zip(("C", "Z", "A", "output"), found, strict=True))

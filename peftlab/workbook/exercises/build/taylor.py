@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....methods.core.importance import channel_scores
 from ..base import Exercise
-from .oracle import Found, built, random
+from .oracle import Found, built, random, seeded
 
 
 def taylor(vit: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -46,8 +46,7 @@ def first_order(h: Tensor, g: Tensor) -> Tensor:
 
 def try_taylor(function: Any) -> Found:
     """A random ViT of two blocks and width 24 on four images of three classes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         vit = VisionTransformer(32, 8, embed_dim=24, depth=2, num_heads=2, num_classes=3).eval()
     return {"scores": function(vit, random(4, 3, 32, 32).float(), torch.tensor([0, 1, 2, 0]))}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....backbones.stages import run_stages
 from ..base import Exercise
-from .oracle import Found, built, random
+from .oracle import Found, built, random, seeded
 
 
 def insert(x: Tensor, prompts: Tensor, at: int) -> Tensor:
@@ -91,8 +91,7 @@ def try_vpt(function: Any) -> Found:
 
 def images() -> tuple[Any, Tensor]:
     """-> (a random ViT of two blocks and width 12, its embedded tokens [2, 6, 12])."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         vit = VisionTransformer(16, 8, embed_dim=12, depth=2, num_heads=2, reg_tokens=1, num_classes=0)
     vit = vit.double().eval()
     return vit, run_stages(vit, random(2, 3, 16, 16), stop=1)

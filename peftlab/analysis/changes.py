@@ -69,7 +69,7 @@ def norm_change(model: PeftModel) -> pd.DataFrame:
 
     "3.1" is the first norm of block 3, "3.2" its second.
     """
-    before, after = (norm_layers([vit], vit.embed_dim) for vit in (model.backbone, model.vit))
+    before, after = (norm_layers([vit], {vit.embed_dim}) for vit in (model.backbone, model.vit))
     rows = []
     for old, new in zip(before, after, strict=True):
         pairs = {"gamma": (old.weight, new.weight), "beta": (old.bias, new.bias)}

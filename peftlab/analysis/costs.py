@@ -7,6 +7,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
@@ -20,10 +21,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.preprocess import input_size
-from ..backbones.types import ViT
-from ..common.errors import PeftlabError
+from ..backbones.types import Merged, ViT
+from ..common.errors import NotMergeable, PeftlabError
 from ..common.progress import progress
 from ..methods import FAMILIES, METHODS, Method, PeftModel, attach, create_method
+from ..training.checkpointing import checkpointing
 from ..training.loop import parameter_groups
 from ..training.precision import computing, explicit_attention, pick_device, pick_precision
 
@@ -179,13 +181,20 @@ def trained_stages(model: PeftModel, x: Inputs, y: Int64[Tensor, " batch"]) -> l
     in the second is frozen.
     """
     first = model.method.first()
-    if first is None:
-        return [model]
-    before = attach(model.backbone, first, model.num_classes)
-    model.method, still_frozen = model.method.begin(model.vit, before.vit, [(x, y)])
+    earlier = [] if first is None else [attach(model.backbone, first, model.num_classes)]
+    before = earlier[0].vit if earlier else model.backbone
+    model.method, still_frozen = model.method.begin(model.vit, before, [(x, y)])
     for p in still_frozen:
         p.requires_grad_(False)
-    return [before, model]
+    return [*earlier, model]
+
+
+def plainest(model: PeftModel) -> Merged:
+    """The merged model; the tuned one where its method, or its backbone without some biases, makes that impossible."""
+    try:
+        return model.merge()
+    except NotMergeable:
+        return model.vit
 
 
 def costs(
@@ -195,6 +204,7 @@ def costs(
     batch_size: int = 32,
     device: str | torch.device | None = None,
     precision: str = "auto",
+    gradient_checkpointing: bool = False,
 ) -> dict[str, Any]:
     """One row of the cost card as a dict; see `cost_card`. Raises PeftlabError for sizes that mean nothing."""
     where = pick_device(device)
@@ -206,24 +216,38 @@ def costs(
     y = torch.arange(batch_size, device=where) % num_classes
     parameters, head_parameters = model.method_parameters, model.head_parameters
     trained = trained_stages(model, x, y)
-    arithmetic = [flops(each, x[:1]) for each in trained]
-    final = model.vit if method.not_mergeable else model.merge()
-    steps = [training_step(each, x, y, precision=precision)[0] for each in trained]
+    final = plainest(model)
     with torch.inference_mode(), computing(final, where, precision):
         latency = seconds(lambda: final(x[:1]), where)
+    with ExitStack() as checkpointed:
+        for each in trained:
+            checkpointed.enter_context(checkpointing(each.vit, gradient_checkpointing))
+        training = training_costs(trained, x, y, precision)
     return {
         "family": method.family,
         "parameters": parameters,
         "head_parameters": head_parameters,
         "disk_kib": disk_bytes(model) / 1024,
+        **training,
+        "latency_ms": 1000 * latency,
+        "merged": final is not model.vit,
+        "precision": precision,
+        **({"gradient_checkpointing": True} if gradient_checkpointing else {}),
+    }
+
+
+def training_costs(
+    trained: list[PeftModel], x: Inputs, y: Int64[Tensor, " batch"], precision: str
+) -> dict[str, float]:
+    """What a step of training costs, over the models that training passes through; see `cost_card`."""
+    arithmetic = [flops(each, x[:1]) for each in trained]
+    steps = [training_step(each, x, y, precision=precision)[0] for each in trained]
+    return {
         "gflops_forward": arithmetic[-1][0] / 1e9,
         "gflops_training": statistics.mean(both for _, both in arithmetic) / 1e9,
         "activation_mib": max(activation_bytes(each, x, y, precision) for each in trained) / MIB,
         "peak_mib": max(peak_bytes(each, x, y, precision) for each in trained) / MIB,
-        "step_ms": 1000 * statistics.mean(seconds(step, where) for step in steps),
-        "latency_ms": 1000 * latency,
-        "merged": not method.not_mergeable,
-        "precision": precision,
+        "step_ms": 1000 * statistics.mean(seconds(step, x.device) for step in steps),
     }
 
 
@@ -234,11 +258,13 @@ def cost_card(
     batch_size: int = 32,
     device: str | torch.device | None = None,
     precision: str = "auto",
+    gradient_checkpointing: bool = False,
 ) -> pd.DataFrame:
     """What each method costs on a backbone; a row a method, ordered by family.
 
     methods: names, or {label: Method} for options other than the defaults; None: all. precision: of times and memory,
-    "auto", "fp32" or "bf16"; see `Recipe`. GFLOPs are for one image, steps and memory for a batch, nothing cached.
+    "auto", "fp32" or "bf16", and gradient_checkpointing: of the training step; see `Recipe`. GFLOPs are for one image,
+    steps and memory for a batch, nothing cached.
     Where a method has two stages, parameters count the tensors of both, memory is that of the larger one, and
     gflops_training and step_ms are the mean over both, as if they were equally long. latency_ms: one image through the
     merged model, or through the tuned one where merging is impossible. Times are medians taken one method after
@@ -248,5 +274,6 @@ def cost_card(
         methods = {name: create_method(name) for name in methods or METHODS}
     ordered = sorted(methods.items(), key=lambda item: FAMILIES.index(item[1].family))
     with progress(ordered, desc="costs", unit="method") as bar:  # which goes before an error is printed
-        rows = [{"method": label} | costs(backbone, m, num_classes, batch_size, device, precision) for label, m in bar]
+        how = (num_classes, batch_size, device, precision, gradient_checkpointing)
+        rows = [{"method": label} | costs(backbone, m, *how) for label, m in bar]
     return pd.DataFrame(rows).set_index("method")

@@ -56,7 +56,7 @@ def norm_steps(model: PeftModel) -> pd.DataFrame:
     in one unit there: deviations of what is read.
     """
     table = norm_change(model).rename(columns={"gamma": "gamma / its size", "beta": "beta / its size"})
-    norms = norm_layers([model.backbone], model.backbone.embed_dim)
+    norms = norm_layers([model.backbone], {model.backbone.embed_dim})
     ratio = [(norm.bias.norm() / norm.weight.norm()).item() for norm in norms]
     return table.assign(**{"beta / gamma's size": table["beta / its size"] * ratio})
 

@@ -8,12 +8,16 @@ from typing import Any
 
 import torch
 from timm.layers import DropPath
+from timm.models.eva import Eva
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..common.errors import PeftlabError
+from .eva import from_eva, settings, without_positions
 from .preprocess import input_size, normalisation
 from .stages import run_stages, stages
+from .swin import SwinViT, from_swin
 from .types import ViT
 
 LARGEST_SIDE = 4096  # pixels; more than any ViT was trained on
@@ -69,23 +73,27 @@ def resample(vit: ViT, size: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def probe(vit: ViT) -> str:
-    """12 hex digits over what a ViT without head makes of fixed tokens, whatever its input size.
+    """12 hex digits over what a ViT without head makes of fixed tokens, whatever its input size (but a Swin's).
 
     Weights alone are blind to the number of heads, activations, epsilons, pooling and dropout. In double precision and
     rounded, so that machines agree.
     """
     numbers = torch.Generator().manual_seed(0)
-    x = torch.randn(1, vit.num_prefix_tokens + 4, vit.embed_dim, generator=numbers, dtype=torch.float64)
+    windows = isinstance(vit, SwinViT)  # whose blocks are made for one grid of patches, and grow in width
+    tokens = vit.patch_embed.num_patches if windows else vit.num_prefix_tokens + 4
+    width = vit.patch_embed.proj.out_channels if windows else vit.embed_dim
+    x = torch.randn(1, tokens, width, generator=numbers, dtype=torch.float64)
     directions = torch.randn(vit.embed_dim, 8, generator=numbers, dtype=torch.float64) / vit.embed_dim**0.5
     bare = in_double(vit, {id(vit.blocks): nn.Sequential()})
     with torch.autocast("cpu", enabled=False):
         x = bare.norm_pre(x)
         for block in vit.blocks:  # one at a time, so that no second copy of a large model is made
-            x = in_double(block)(x)
+            x = without_positions(in_double(block))(x)
         pooled = bare.forward_head(bare.norm(x), pre_logits=True)
     values = [f"{value:.7f}" for value in (pooled @ directions)[0].tolist()]
     rates = {name: p for name, m in vit.named_modules() if (p := _dropout(m))}
-    return digest({}, [values, rates, repr(vit.patch_embed.proj), vit.num_prefix_tokens, vit.no_embed_class])
+    seen = [values, rates, repr(vit.patch_embed.proj), vit.num_prefix_tokens, vit.no_embed_class]
+    return digest({}, [*seen, positions] if (positions := settings(vit)) else seen)
 
 
 def in_double(module: Any, memo: dict[int, Any] | None = None) -> Any:
@@ -123,6 +131,17 @@ def described_once(vit: ViT) -> Iterator[None]:
         yield
     finally:
         del vit.peftlab_description
+
+
+def as_vit(model: Any) -> ViT:
+    """A timm Eva or SwinTransformer written as a VisionTransformer; any other model as it is.
+
+    Raises PeftlabError unless that is plain.
+    """
+    if isinstance(model, Eva | SwinTransformer):
+        model = from_eva(model) if isinstance(model, Eva) else from_swin(model)
+    check_plain(model)
+    return model
 
 
 def check_plain(vit: Any) -> None:

@@ -1,18 +1,20 @@
 """Frozen timm VisionTransformers by name: the embedded ones, hub ids with their tag, local files."""
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
 
 import timm
 from timm.models import load_checkpoint
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from ..common.errors import PeftlabError, located, near
 from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
-from .identity import check_plain, check_stages, resample
+from ..common.used import note_use
+from .identity import as_vit, check_stages, fingerprint, resample
 from .protocols import NORMALISATIONS
 from .types import ViT
 
@@ -47,16 +49,16 @@ def load_backbone(
     is_file = name in EMBEDDED or path.suffix in (".safetensors", ".npz")
     loaded = _from_file(path, pretrained, architecture) if is_file else _from_timm(name, pretrained)
     with located(repr(name)):
-        check_plain(loaded)
-    vit: ViT = loaded.requires_grad_(False).eval()
+        vit: ViT = as_vit(loaded).requires_grad_(False).eval()
     img_size = SIDES.get(name) if img_size is None else img_size
     if img_size is not None:
         resample(vit, (img_size, img_size) if isinstance(img_size, int) else img_size)
-    if not vit.patch_embed.proj.weight.is_meta:
-        check_stages(vit)
     vit.peftlab_name = path.stem if is_file else name.removeprefix("timm/")
     if not pretrained:
         vit.peftlab_name += " (random weights)"
+    if not vit.patch_embed.proj.weight.is_meta:
+        check_stages(vit)
+        note_use("backbone", vit.peftlab_name, lambda: fingerprint(vit))
     return vit
 
 
@@ -84,7 +86,8 @@ def _from_file(path: Path, pretrained: bool, architecture: str | None) -> nn.Mod
             load_checkpoint(vit, str(path))
         else:
             tensors = {key: t.float() for key, t in tensors.items() if not key.startswith("head.")}
-            vit.load_state_dict(checkpoint_filter_fn(tensors, vit))
+            family: Any = inspect.getmodule(type(vit))  # timm's file of this class knows its checkpoints' layouts
+            vit.load_state_dict(family.checkpoint_filter_fn(tensors, vit))
     except (RuntimeError, KeyError) as error:
         raise PeftlabError(f"{path}: these weights do not fit the architecture: {error}") from None
     return vit
@@ -94,7 +97,8 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
     model = name.removeprefix("timm/")
     base = model.split(".")[0]
     if not timm.is_model(base):
-        raise PeftlabError(f"unknown backbone {name!r}{near(base, [*EMBEDDED, *timm.list_models('vit_*')])[:600]}")
+        known = [*EMBEDDED, *timm.list_models(["vit_*", "eva*", "swin_*"])]
+        raise PeftlabError(f"unknown backbone {name!r}{near(base, known)[:600]}")
     tags = timm.list_pretrained(f"{base}.*")
     if pretrained and model not in tags:
         raise PeftlabError(

@@ -6,26 +6,26 @@ from torch import Tensor
 
 from ..common.errors import PeftlabError
 from .protocols import NORMALISATIONS, Preprocessing
-from .types import Images, Pixels, ViT
+from .types import Images, Merged, Pixels
 
 
-def prepare(pixels: Pixels, vit: ViT, preprocessing: Preprocessing, device: torch.device) -> Images:
+def prepare(pixels: Pixels, vit: Merged, preprocessing: Preprocessing, device: torch.device) -> Images:
     """Pixels 0 to 255 -> normalised images on the device."""
     mean, std = (t.to(device) for t in normalisation(vit, preprocessing.normalisation))
     return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
-def prepare_for(vit: ViT, pixels: Pixels) -> Images:
+def prepare_for(vit: Merged, pixels: Pixels) -> Images:
     """Pixels 0 to 255 -> images as this ViT was pre-trained to read them, on its device."""
     return prepare(pixels, vit, Preprocessing(), next(vit.parameters()).device)
 
 
-def input_size(vit: ViT) -> tuple[int, int]:
+def input_size(vit: Merged) -> tuple[int, int]:
     """(height, width) in pixels."""
     return tuple(vit.patch_embed.img_size)
 
 
-def normalisation(vit: ViT, kind: str = "backbone") -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+def normalisation(vit: Merged, kind: str = "backbone") -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
     """(mean, std) of the channels, for a kind of protocols.NORMALISATIONS or the backbone's own.
 
     Raises PeftlabError where the backbone does not say.

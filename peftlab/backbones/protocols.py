@@ -7,10 +7,10 @@ differences between methods. So a protocol has a name, a source and a hash, and 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from ..common.errors import Range, check_choice
+from ..common.errors import PeftlabError, Range, check_choice
 
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -32,6 +32,17 @@ class Preprocessing:
 
 
 PRECISIONS = ("auto", "fp32", "bf16")
+AUGMENTATIONS = {  # what becomes of a training image in each epoch, after it was resized; see training/augmentation.py
+    "none": "nothing",
+    "crop": "a crop of 8 to 100 % of its area, resized, then a flip or none",
+    "shift": "a crop of 7/8 of its sides, resized, then a flip or none",
+    "randaugment": "a flip or none, then two random changes of geometry or colour (timm's rand-m9-mstd0.5-inc1)",
+}
+
+
+def _later(default: Any) -> Any:
+    """A field that recipes did not have at first: at its default it stands in no hash and in no record."""
+    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,12 @@ class Recipe:
 
     precision: of forward and backward passes. "bf16" is autocast, where losses and norms stay in fp32; "auto" is bf16
     on devices that have its arithmetic, and fp32 elsewhere.
+    cooldown_epochs: so many more at min_lr, after the `epochs` of warm-up and decay; as in timm, they are not among
+    those. label_smoothing: s of the targets (1 - s) onehot + s / classes; what is measured on a split is the plain
+    cross-entropy. augmentation: of training images, a key of AUGMENTATIONS; nothing is computed once then.
+    gradient_checkpointing: blocks keep only their input for the backward pass and are computed a second time there,
+    which takes less memory and more time. No result depends on it, so it stands in no hash: a run that was begun
+    without it goes on with it, where memory is short.
     """
 
     epochs: int = 20
@@ -50,6 +67,28 @@ class Recipe:
     min_lr: float = 1e-5
     drop_path: float = 0.0  # rate at the last block, growing linearly from 0
     precision: str = "auto"  # one of PRECISIONS
+    cooldown_epochs: int = _later(0)
+    label_smoothing: float = _later(0.0)
+    augmentation: str = _later("none")
+    gradient_checkpointing: bool = field(default=False, compare=False)
+
+    @property
+    def total_epochs(self) -> int:
+        """All epochs, with those of the cooldown."""
+        return self.epochs + self.cooldown_epochs
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What influences a result, for hashes and records.
+
+        Later fields are left out at their default, so that runs from before they came keep their names.
+
+        >>> sorted(Recipe(label_smoothing=0.1).content.keys() - Recipe().content.keys())
+        ['label_smoothing']
+        """
+        compared = [f for f in fields(self) if f.compare]
+        kept = [f.name for f in compared if "later" not in f.metadata or getattr(self, f.name) != f.default]
+        return {name: getattr(self, name) for name in kept}
 
 
 RANGES = {  # what a recipe's values may be
@@ -60,6 +99,8 @@ RANGES = {  # what a recipe's values may be
     "warmup_epochs": Range(at_least=0),
     "min_lr": Range(at_least=0),
     "drop_path": Range(at_least=0, below=1),
+    "cooldown_epochs": Range(at_least=0, below=2**31),
+    "label_smoothing": Range(at_least=0, below=1),
 }
 
 
@@ -79,7 +120,7 @@ class Protocol:
 
         Nor do `rates`: the one that a run used stands in its recipe.
         """
-        content = [asdict(self.preprocessing), asdict(self.recipe)]
+        content = [asdict(self.preprocessing), self.recipe.content]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def learning_rate(self, method: Any) -> float:
@@ -95,14 +136,23 @@ class Protocol:
         for name in changes:
             check_choice("setting", name, asdict(self.recipe))
         changes = {key: value for key, value in changes.items() if value is not None}
+        wanted = changes.get("gradient_checkpointing", False)
+        if not isinstance(wanted, bool):
+            raise PeftlabError(f"gradient_checkpointing is {wanted!r}; give True or False")
         recipe = replace(self.recipe, **changes)
         for name, values in RANGES.items():
             values.check(name, getattr(recipe, name))
         check_choice("precision", recipe.precision, PRECISIONS)
+        check_choice("augmentation", recipe.augmentation, AUGMENTATIONS)
         return replace(self, recipe=recipe)
 
 
 _HUNDRED = Recipe(epochs=100, lr=1e-3, warmup_epochs=10, drop_path=0.1)
+
+# Of a released script that has values for each task, here are those of most tasks. min_lr and cooldown are timm's.
+_SSF_VTAB = Recipe(
+    epochs=100, lr=5e-3, weight_decay=5e-5, warmup_epochs=10, min_lr=1e-8, drop_path=0.0, cooldown_epochs=10
+)
 
 _SHORT = Recipe(epochs=4, batch_size=16, warmup_epochs=1)
 
@@ -140,6 +190,43 @@ PROTOCOLS = {
             "GIFT v2: its public code; lr from its val200 grid",
             Preprocessing("bilinear", "half"),
             replace(_HUNDRED, lr=None, min_lr=1e-6),
+        ),
+        Protocol(
+            "gift_fgvc",
+            "GIFT v2 on FGVC: as gift, with its crops of 224 of 256 pixels; lr from its validation grid. Ours: test "
+            "images are not cropped",
+            Preprocessing("bilinear", "half"),
+            replace(_HUNDRED, lr=None, min_lr=1e-6, augmentation="shift"),
+        ),
+        Protocol(
+            "gist",
+            "GIST: github.com/JCruan519/GIST, train_scripts/vit/train_vtab.sh and defaults of train.py; lr, weight "
+            "decay and drop path of most of its tasks. Ours: bf16 or fp32, not fp16; the cosine begins after the "
+            "warm-up; the last epoch counts, not the best on test",
+            Preprocessing("bicubic", "half"),
+            _SSF_VTAB,
+        ),
+        Protocol(
+            "ssf",
+            "SSF on VTAB-1K: github.com/dongzelian/SSF, train_scripts/vit/vtab: task by task what GIST has",
+            Preprocessing("bicubic", "half"),
+            _SSF_VTAB,
+        ),
+        Protocol(
+            "ssf_fgvc",
+            "SSF on FGVC: github.com/dongzelian/SSF, train_scripts/vit/fgvc; lr of CUB and Flowers. Ours: without its "
+            "mixup 0.8, cutmix 1, random erasing 0.25 and moving average of weights; test images are not cropped",
+            Preprocessing("bicubic", "half"),
+            replace(_SSF_VTAB, lr=1e-2, weight_decay=0.05, augmentation="crop", label_smoothing=0.1),
+        ),
+        Protocol(
+            "sct",
+            "SCT: github.com/showlab/SCT, run_model_sct.sh, configs/model_sct/vtab and vtab.py; lr and weight decay: "
+            "medians over its tasks; smoothing and augmentation: those of most. It augments nothing on cifar, "
+            "caltech101, oxford_flowers102, sun397, dsprites and smallnorb, and smooths on no structured task but "
+            "kitti. Ours: no decay of biases; the last epoch counts, not the best on test",
+            Preprocessing("bicubic", "imagenet"),
+            replace(_HUNDRED, lr=6.2e-3, weight_decay=0.01, label_smoothing=0.1, augmentation="randaugment"),
         ),
         Protocol("osu", "OSU-MLB re-evaluation: un-normalised inputs", Preprocessing("bicubic", "none"), _HUNDRED),
     )

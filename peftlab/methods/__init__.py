@@ -6,6 +6,8 @@ from pkgutil import iter_modules
 from .core.base import FAMILIES, METHODS, Method, create_method, register, unfreeze
 from .core.load import load_adapter
 from .core.model import PeftModel, attach
+from .core.official import load_official
+from .core.resident import Adapters
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
@@ -13,11 +15,13 @@ for _module in iter_modules(__path__):
 __all__ = [
     "FAMILIES",
     "METHODS",
+    "Adapters",
     "Method",
     "PeftModel",
     "attach",
     "create_method",
     "load_adapter",
+    "load_official",
     "register",
     "unfreeze",
 ]

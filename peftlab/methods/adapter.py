@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..backbones.types import ViT
 from .core.base import Method, check_size, option, register
-from .core.layers import NOT_LINEAR, After, Bottleneck
+from .core.layers import NOT_LINEAR, After, Bottleneck, bottleneck_size, width
 
 PLACEMENTS = {"houlsby": ("attn.proj", "mlp"), "pfeiffer": ("mlp",)}
 
@@ -50,9 +50,8 @@ class Adapter(Method):
         check_size("bottleneck", self.bottleneck, vit.embed_dim)
         for block in self.blocks(vit, *self.paths()):
             for path in self.paths():
-                correction = Correction(vit.embed_dim, self.bottleneck, nn.GELU())
+                correction = Correction(width(block), self.bottleneck, nn.GELU())
                 block.set_submodule(path, After(block.get_submodule(path), correction))
 
     def count(self, backbone: ViT) -> int:
-        D, h = backbone.embed_dim, self.bottleneck
-        return len(self.blocks(backbone)) * len(self.paths()) * (2 * D * h + h + D)
+        return len(self.paths()) * sum(bottleneck_size(block, self.bottleneck) for block in self.blocks(backbone))

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..backbones.types import ViT
 from .core.base import Method, check_size, option, register
-from .core.layers import NOT_LINEAR, Bottleneck, ParallelBranch
+from .core.layers import NOT_LINEAR, Bottleneck, ParallelBranch, bottleneck_size, width
 
 
 @register("adaptformer")
@@ -37,8 +37,7 @@ class AdaptFormer(Method):
     def apply(self, vit: ViT) -> None:
         check_size("bottleneck", self.bottleneck, vit.embed_dim)
         for block in self.blocks(vit, "mlp"):
-            block.mlp = ParallelBranch(block.mlp, Bottleneck(vit.embed_dim, self.bottleneck, nn.ReLU()), self.scale)
+            block.mlp = ParallelBranch(block.mlp, Bottleneck(width(block), self.bottleneck, nn.ReLU()), self.scale)
 
     def count(self, backbone: ViT) -> int:
-        D, h = backbone.embed_dim, self.bottleneck
-        return len(self.blocks(backbone)) * (2 * D * h + h + D)
+        return sum(bottleneck_size(block, self.bottleneck) for block in self.blocks(backbone))

@@ -16,7 +16,7 @@ from typing import Any
 from ..backbones.types import ViT
 from .core.base import Method, check_targets, option, register, unfreeze
 from .core.layers import LINEARS
-from .norm import norm_layers
+from .norm import norm_layers, token_widths
 
 TARGETS = ("patch", "norm", *LINEARS)
 
@@ -38,7 +38,7 @@ class BitFit(Method):
         paths = [LINEARS[t] for t in self.targets if t in LINEARS]
         layers = [block.get_submodule(path) for block in self.blocks(vit, *paths) for path in paths]
         if "norm" in self.targets:
-            layers += norm_layers(self.trunk(vit), vit.embed_dim)
+            layers += norm_layers(self.trunk(vit), token_widths(vit))
         if "patch" in self.targets and self.last_blocks is None:
             layers.append(vit.patch_embed.proj)
         return [layer for layer in layers if getattr(layer, "bias", None) is not None]

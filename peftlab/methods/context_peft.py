@@ -73,6 +73,7 @@ class ContextPEFT(Method):
     idea = "give prefix tokens and patches adapters of their own"
     family = "reparametrised"
     source = "Hadji-Kyriacou & Arandjelovic 2023"
+    not_on_windows = "it knows tokens by their place in one sequence"
     lr = 5e-3
 
     @property

@@ -68,6 +68,7 @@ class Convpass(Method):
     idea = "run a convolutional bottleneck parallel to attention and MLP"
     family = "additive"
     source = "Jie & Deng 2022"
+    not_on_windows = "its convolution is laid over one grid of patches"
     lr = 2e-3
     not_mergeable = "it is nonlinear and mixes neighbouring tokens, which no weight of the block does"
 

@@ -80,6 +80,7 @@ class FacT(Method):
     idea = "factorise the weight changes of all layers together"
     family = "reparametrised"
     source = "Jie & Deng 2023"
+    not_on_windows = "one factorisation holds all weights, which must have one width"
     lr = 5e-3
 
     def pieces(self, backbone: ViT) -> int:

@@ -93,6 +93,7 @@ class GiftLinear(Method):
     idea = "generate all weight changes from the weights by one shared pair of matrices"
     family = "reparametrised"
     source = "Savadikar et al. 2024"
+    not_on_windows = "one generator makes the changes of all layers, which must have one shape"
     lr = 5e-3
 
     def generator(self, linear: nn.Linear) -> Generator:

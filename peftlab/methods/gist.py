@@ -15,7 +15,8 @@ are constants; here they are options. The base method is any registered method; 
 Where a backbone has no CLS token its pooled tokens stand in for it, the gist apart (our choice).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -82,6 +83,7 @@ class Gist(Method):
     idea = "add a token that gathers what a base method learns, and let both exchange it"
     family = "prompt"
     source = "Ruan et al. 2023"
+    not_on_windows = "its token stands in one sequence, and a window has none"
     identity_at_start = False
     not_mergeable = "its token belongs to the sequence, and weights cannot hold tokens"
 
@@ -101,6 +103,10 @@ class Gist(Method):
         vit.blocks[0].register_forward_pre_hook(gist.enter, prepend=True)
         vit.blocks[-1].register_forward_hook(gist.leave)
 
+    def begin(self, vit: ViT, before: ViT, batches: Iterable, seed: int = 0) -> tuple[Method, list[nn.Parameter]]:
+        base, frozen = self.base_method.begin(vit, before, batches, seed)
+        return replace(self, base_method=base), frozen
+
     def count(self, backbone: ViT) -> int:
         return self.base_method.count(backbone) + backbone.embed_dim
 
@@ -108,11 +114,11 @@ class Gist(Method):
         """s_g [B, K] of the batch that last went through the blocks."""
         return vit.head(vit.head_drop(vit.fc_norm(vit.norm(vit.blocks[0].gist.output))))
 
-    def loss(self, vit: ViT, logits: Logits, labels: Labels) -> dict[str, Any]:
+    def loss(self, vit: ViT, logits: Logits, labels: Labels, label_smoothing: float = 0.0) -> dict[str, Any]:
         cls, gist = logits.float(), self.gist_logits(vit).float()
         terms = {
-            "ce_cls": F.cross_entropy(cls, labels),
-            "ce_gist": F.cross_entropy(gist, labels),
+            "ce_cls": F.cross_entropy(cls, labels, label_smoothing=label_smoothing),
+            "ce_gist": F.cross_entropy(gist, labels, label_smoothing=label_smoothing),
             "kl_cls_gist": kl(cls, gist, self.temperature),
             "kl_gist_cls": kl(gist, cls, self.temperature),
         }

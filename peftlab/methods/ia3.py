@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..backbones.types import ViT
 from .core.base import Method, check_targets, option, register
-from .core.layers import QKV, After, Before
+from .core.layers import QKV, After, Before, width
 
 TARGETS = (*QKV, "o", "ff")
 
@@ -64,8 +64,7 @@ class IA3(Method):
 
     def count(self, backbone: ViT) -> int:
         blocks = self.blocks(backbone, "mlp.fc2")
-        D, H = backbone.embed_dim, blocks[0].mlp.fc2.in_features
-        return len(blocks) * sum(H if t == "ff" else D for t in self.targets)
+        return sum(block.mlp.fc2.in_features if t == "ff" else width(block) for block in blocks for t in self.targets)
 
     def merge(self, vit: ViT) -> None:
         for block in self.blocks(vit):

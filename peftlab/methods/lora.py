@@ -42,6 +42,13 @@ def rows(target: str, linear: nn.Linear) -> slice:
     return slice(QKV.index(target) * width, (QKV.index(target) + 1) * width)
 
 
+def targeted(method: Method, targets: Sequence[str], vit: ViT) -> list[tuple[Any, str, list[str]]]:
+    """(block, path, targets in that layer) for every layer that a method changes."""
+    check_targets(targets, PATHS)
+    paths = {PATHS[t]: [s for s in targets if PATHS[s] == PATHS[t]] for t in targets}
+    return [(block, path, names) for block in method.blocks(vit, *paths) for path, names in paths.items()]
+
+
 class LoRALinear(nn.Module):
     """A frozen Linear plus one low-rank product for each target among its rows."""
 
@@ -96,9 +103,7 @@ class LoRA(Method):
 
     def layers(self, vit: ViT) -> list[tuple[Any, str, list[str]]]:
         """(block, path, targets in that layer) for every changed layer."""
-        check_targets(self.targets, PATHS)
-        paths = {PATHS[t]: [s for s in self.targets if PATHS[s] == PATHS[t]] for t in self.targets}
-        return [(block, path, names) for block in self.blocks(vit, *paths) for path, names in paths.items()]
+        return targeted(self, self.targets, vit)
 
     def apply(self, vit: ViT) -> None:
         check_size("rank", self.rank, vit.embed_dim)

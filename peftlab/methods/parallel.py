@@ -42,6 +42,7 @@ class Parallel(Method):
     idea = "run one small bottleneck network twice in each block"
     family = "additive"
     source = "GIST's released code"
+    not_on_windows = "it opens timm's plain Block, and some of these merge tokens first"
     lr = 5e-3
     identity_at_start = False
     not_mergeable = NOT_LINEAR

@@ -35,6 +35,13 @@ class ScaleShift(nn.Module):
         return torch.addcmul(self.shift, y, self.scale)
 
 
+def width(layer: Any, of_patches: int) -> int:
+    """Channels that a layer gives: a Linear, a norm, or the Identity behind the patch embedding."""
+    if isinstance(layer, nn.Identity):
+        return of_patches
+    return getattr(layer, "out_features", len(layer.weight))
+
+
 def fold(layer: Any, affine: ScaleShift) -> None:
     """Write a scale and shift of a layer's output into its own weight and bias. Raises NotMergeable without a bias."""
     if getattr(layer, "bias", None) is None:
@@ -65,7 +72,7 @@ class SSF(Method):
         return found + ([(vit.patch_embed, "norm")] if self.last_blocks is None else [])
 
     def widths(self, vit: ViT) -> list[int]:
-        return [getattr(getattr(parent, name), "out_features", vit.embed_dim) for parent, name in self.places(vit)]
+        return [width(getattr(parent, name), vit.embed_dim) for parent, name in self.places(vit)]
 
     def apply(self, vit: ViT) -> None:
         for (parent, name), width in zip(self.places(vit), self.widths(vit), strict=True):

@@ -10,9 +10,8 @@ Start: U = 0, u = 0, so stage 2 starts exactly at the model of stage 1, and that
 Merging: impossible on the residual stream, where U also acts on what skips all weights; "mlp" and "qv" merge.
 Source: Zhao et al. 2023, arXiv 2303.07910, of which we know the abstract alone: two stages, LayerNorm, Taylor scores,
 few channels. A reconstruction: the score's formula (Molchanov et al. 2017), counting all tokens, placement, K, U's
-shape, U = 0 and a head that goes on are ours or from the first author's later SCT (arXiv 2309.08513, code read). SCT's
-own choices are align=False, criterion "sct" and init "normal": it scores the plain backbone. `fit` runs both stages;
-trained without it, norms and U of the first K channels are trained together.
+shape, U = 0 and a head that goes on are ours or from the first author's later SCT (code read), here "sct". `fit` runs
+both stages; trained without it, norms and U of the first K channels are trained together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -74,6 +73,7 @@ class TwoStage(Method):
     idea = "align by LayerNorm, then tune the channels with the highest Taylor importance"
     family = "selective"
     source = "Zhao et al. 2023 (reconstructed)"
+    not_on_windows = "it chooses as many channels of one width in each block"
     lr = 5e-3
 
     @property
@@ -97,7 +97,7 @@ class TwoStage(Method):
         return self.sizes or (K,) * places
 
     def norms(self, vit: ViT) -> list[Any]:  # those that stage 1 trains
-        return norm_layers(self.trunk(vit), vit.embed_dim) if self.align else []
+        return norm_layers(self.trunk(vit), {vit.embed_dim}) if self.align else []
 
     def apply(self, vit: ViT) -> None:
         check_size("channels", max(self.counts(vit)), vit.embed_dim)

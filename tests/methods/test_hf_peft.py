@@ -1,6 +1,9 @@
 """HF peft as an oracle (same weights in: same logits, same gradients), and adapters that go there and back."""
 
+import copy
+
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
@@ -8,7 +11,6 @@ from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import attach
 from peftlab.methods.core.hf_peft import export_hf, import_hf
-from peftlab.methods.core.model import share
 
 peft = pytest.importorskip("peft", reason="HF peft is not installed; pip install 'peftlab[hf]'")
 CLASSES = 3
@@ -25,6 +27,25 @@ CONFIGS = {
         target_modules=["qkv", "fc2"], feedforward_modules=["fc2"], modules_to_save=["head"]
     ),
     "norm": lambda vit: peft.LNTuningConfig(target_modules=norms(vit), modules_to_save=["head"]),
+    "dora": lambda vit: peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=["qkv", "fc1"], modules_to_save=["head"], use_dora=True
+    ),
+    "pissa": lambda vit: peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=["qkv", "fc1"], modules_to_save=["head"], init_lora_weights="pissa"
+    ),
+    "vera": lambda vit: peft.VeraConfig(r=12, target_modules=["qkv", "attn.proj", "fc2"], modules_to_save=["head"]),
+    "oft": lambda vit: peft.OFTConfig(
+        oft_block_size=8, target_modules=["qkv", "fc2"], modules_to_save=["head"], use_cayley_neumann=False
+    ),
+}
+# {HF peft's name of a tensor: ours}
+RENAMED = {
+    "lora_A.default.weight": "A",
+    "lora_B.default.weight": "B",
+    "lora_magnitude_vector.default.weight": "m",
+    "vera_lambda_d.default": "d",
+    "vera_lambda_b.default": "b",
+    "oft_R.default.weight": "before.upper",
 }
 CASES = [
     ("lora", {}),
@@ -34,13 +55,32 @@ CASES = [
     ("ia3", {"targets": ("q", "o"), "last_blocks": 1}),
     ("norm", {}),
     ("norm", {"last_blocks": 2}),
+    ("fact", {"rank": 4, "scale": 1.5}),
+    ("fact", {"rank": 5, "form": "tk", "last_blocks": 2}),
+    ("gift", {"rank": 4, "clusters": 6, "targets": ("o", "fc2")}),
+    ("gift_linear", {"targets": ("qkv", "o", "fc1", "fc2"), "last_blocks": 2}),
+    ("dora", {}),
+    ("dora", {"alpha": 3.0, "targets": ("q", "k", "o", "fc2"), "last_blocks": 2}),
+    ("pissa", {"rank": 3}),
+    ("pissa", {"alpha": 3.0, "targets": ("qkv", "o"), "last_blocks": 1}),
+    ("vera", {"targets": ("qkv", "o", "fc1", "fc2"), "rank": 80, "key": 5}),
+    ("vera", {"targets": ("fc2",), "last_blocks": 2}),
+    ("oft", {}),
+    ("oft", {"targets": ("qkv", "o", "fc1", "fc2"), "block_size": 8, "last_blocks": 2}),
 ]
 
 
 @pytest.fixture(params=["test_vit", "test_vit2"])
 def backbone(request):
+    return shallow(request.param)
+
+
+def shallow(name):
+    """Its first three blocks."""
     torch.manual_seed(0)
-    return load_backbone(request.param, pretrained=False, img_size=64)
+    vit = load_backbone(name, pretrained=False, img_size=64)
+    del vit.blocks[3:]
+    return vit
 
 
 @pytest.fixture
@@ -57,7 +97,7 @@ def randomise(module):
 
 
 def headed(backbone):
-    vit = share(backbone)
+    vit = copy.deepcopy(backbone)  # HF peft's PiSSA writes into the frozen weights
     vit.reset_classifier(CLASSES)
     return vit
 
@@ -88,19 +128,77 @@ def test_same_weights_same_logits_and_gradients(name, backbone, x, tmp_path):
         key = key.removeprefix("vit.")
         if key.startswith("head."):
             reference = expected[key.replace("head.", "head.modules_to_save.default.")]
-        elif name == "lora":  # blocks.0.attn.qkv.A.qkv
-            layer, matrix, _ = key.rsplit(".", 2)
-            reference = expected[f"{layer}.lora_{matrix}.default.weight"]
         elif name == "ia3":  # blocks.0.attn.qkv.after.l.k
             layer, _, _, part = key.rsplit(".", 3)
             reference = expected[f"{layer}.ia3_l.default"].flatten()
             reference = reference if part == "ff" else reference.chunk(3)["qkv".index(part)]
-        else:
+        elif name == "norm":
             layer, parameter = key.rsplit(".", 1)
             reference = expected[f"{layer}.ln_tuning_layers.default.{parameter}"]
+        else:  # blocks.0.attn.qkv.A.qkv, blocks.0.attn.qkv.before.upper
+            reference = next(
+                expected[f"{layer}.{theirs}"]
+                for theirs, ours in RENAMED.items()
+                for layer, separator, _ in (key.rpartition(f".{ours}"),)
+                if separator and f"{layer}.{theirs}" in expected
+            )
         torch.testing.assert_close(g, reference, atol=1e-5, rtol=1e-4)
         compared += reference.numel()
     assert compared == sum(g.numel() for g in expected.values())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_same_steps_of_training_same_logits(name, x, tmp_path):
+    backbone = shallow("test_vit")
+    oracle = theirs(backbone, name)
+    oracle.save_pretrained(tmp_path)
+    ours, before = import_hf(backbone, tmp_path), oracle(x)
+    for model in (oracle, ours):
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01, momentum=0.9)
+        for _ in range(5):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), torch.arange(4) % CLASSES).backward()
+            optimizer.step()
+    torch.testing.assert_close(ours(x), oracle(x), atol=1e-5, rtol=1e-5)
+    assert (ours(x) - before).abs().max() > 1e-2
+
+
+def test_reading_an_adapter_leaves_the_backbone_alone(backbone, tmp_path):
+    """HF peft writes into the frozen weights where an adapter starts from them."""
+    theirs(backbone, "pissa").save_pretrained(tmp_path)
+    before = {key: t.clone() for key, t in backbone.state_dict().items()}
+    import_hf(backbone, tmp_path)
+    assert all(torch.equal(t, before[key]) for key, t in backbone.state_dict().items())
+
+
+def test_pissa_starts_where_hf_peft_starts(backbone, x):
+    """The same principal part, up to the signs of singular vectors, and the backbone's own function."""
+    ours = attach(backbone, "pissa", CLASSES, rank=4, alpha=6.0, targets=("qkv", "fc1"))
+    vit = peft.get_peft_model(headed(backbone), CONFIGS["pissa"](backbone)).base_model.model
+    for layer, other in (
+        (ours.vit.blocks[1].attn.qkv, vit.blocks[1].attn.qkv),
+        (ours.vit.blocks[2].mlp.fc1, vit.blocks[2].mlp.fc1),
+    ):
+        (A,), (B,) = layer.A.values(), layer.B.values()
+        expected = other.lora_B.default.weight @ other.lora_A.default.weight
+        torch.testing.assert_close(B @ A, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(layer.base.weight - 1.5 * B @ A, other.base_layer.weight, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vit.forward_features(x), backbone.forward_features(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("targets", [("q", "v"), ("v", "k", "fc2", "o")])
+def test_vera_of_q_and_v_works_in_hf_peft_but_does_not_come_back(targets, backbone, x, tmp_path):
+    model = randomise(attach(backbone, "vera", CLASSES, targets=targets, rank=20))
+    export_hf(model, tmp_path)
+    loaded = peft.PeftModel.from_pretrained(headed(backbone), str(tmp_path)).eval()
+    torch.testing.assert_close(loaded(x), model(x), atol=1e-5, rtol=1e-5)
+    with pytest.raises(PeftlabError, match="its random matrices are not those of projection_prng_key=0"):
+        import_hf(backbone, tmp_path)
+
+
+def test_vera_that_scales_rows_twice_is_not_exported(backbone, tmp_path):
+    with pytest.raises(PeftlabError, match="export vera with qkv or with q, k and v, not both"):
+        export_hf(attach(backbone, "vera", CLASSES, targets=("qkv", "v")), tmp_path)
 
 
 def test_ranks_and_scales_that_differ_between_layers_are_imported(backbone, x, tmp_path):
@@ -132,15 +230,41 @@ def test_exported_adapters_work_in_hf_peft_and_come_back(name, options, backbone
 
 
 def test_what_hf_peft_does_not_have_is_refused(backbone, tmp_path):
-    with pytest.raises(PeftlabError, match="ssf has no counterpart in HF peft; these have one: lora, ia3, norm"):
+    with pytest.raises(
+        PeftlabError,
+        match="ssf has no counterpart in HF peft; these have one: lora, dora, pissa, vera",
+    ):
         export_hf(attach(backbone, "ssf", CLASSES), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_families_with_other_layers_in_timm_are_refused(tmp_path):
+    eva = timm.create_model(
+        "eva02_tiny_patch14_224", img_size=28, embed_dim=48, depth=1, num_heads=2, num_classes=0
+    ).eval()
+    model = attach(eva, "lora", CLASSES)
+    for transfer in (lambda: export_hf(model, tmp_path), lambda: import_hf(eva, tmp_path)):
+        with pytest.raises(PeftlabError, match="HF peft would meet timm's Eva"):
+            transfer()
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (lambda: peft.LoraConfig(target_modules=["qkv"], use_dora=True), "use_dora"),
+        (
+            lambda: peft.LoraConfig(target_modules=["qkv"], init_lora_weights="olora"),
+            "init_lora_weights='olora' changes",
+        ),
+        (
+            lambda: peft.LoraConfig(target_modules=["qkv", "fc1"], rank_pattern={"fc1": 2}, init_lora_weights="pissa"),
+            "PiSSA start with one rank",
+        ),
+        (lambda: peft.OFTConfig(target_modules=["qkv"]), "use_cayley_neumann=False"),
+        (lambda: peft.OFTConfig(target_modules=["qkv"], coft=True), "this one has coft"),
+        (
+            lambda: peft.OFTConfig(r=4, oft_block_size=0, target_modules=["qkv", "fc2"], use_cayley_neumann=False),
+            "its block sizes are",
+        ),
         (lambda: peft.LoraConfig(target_modules=["qkv"], bias="lora_only"), "bias='lora_only'"),
         (lambda: peft.LoraConfig(target_modules=["qkv"], modules_to_save=["head", "norm"]), "stores norm"),
         (lambda: peft.LoraConfig(target_modules=["qkv", "patch_embed.proj"]), "changes patch_embed.proj"),

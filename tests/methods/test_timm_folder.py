@@ -27,6 +27,8 @@ BACKBONES = {
     "registers, layer scale": lambda: embedded(name="peftlab_vit_small", img_size=(28, 42)),
     "timm's own": lambda: embedded(name="vit_tiny_patch16_224", pretrained=False, img_size=32),
     "another shape": lambda: small_vit(init_values=1e-3, mlp_ratio=2.0, reg_tokens=2, no_embed_class=True),
+    "DINOv3": lambda: embedded(name="vit_tiny_patch16_dinov3_qkvb", pretrained=False, img_size=32),
+    "Swin, smaller images": lambda: embedded(name="swin_tiny_patch4_window7_224", pretrained=False, img_size=64),
     "mean of patches": lambda: small_vit(global_pool="avg", class_token=False),
 }
 

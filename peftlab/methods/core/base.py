@@ -46,6 +46,7 @@ class Method:
     lr: ClassVar[float]  # a usual learning rate to start from, not tuned: select yours on val200
     identity_at_start: ClassVar[bool] = True  # features equal the frozen backbone's bit for bit before training
     not_mergeable: ClassVar[str] = ""  # the reason, where merging is impossible
+    not_on_windows: ClassVar[str] = ""  # the reason, where a ViT of windows, whose blocks differ in width, is refused
     base_method: ClassVar["Method | None"] = None  # the method that this one is put around, if it is
 
     def __post_init__(self) -> None:
@@ -77,16 +78,21 @@ class Method:
         return None
 
     def begin(self, vit: ViT, before: ViT, batches: Iterable, seed: int = 0) -> tuple["Method", list[nn.Parameter]]:
-        """Start from the ViT of the stage before: change `vit` in place. Only asked of methods that have a `first`.
+        """What training begins with, once and in place, such as a choice that depends on the images; mostly nothing.
 
-        batches: (images, labels) of the training images. Returns the method as it now is and the parameters that stay
-        frozen in this stage.
+        before: the ViT of the stage before, or the plain backbone where there is none. batches: (images, labels) of
+        the training images, computed only if they are asked for. Returns the method as it now is and the parameters
+        that stay frozen in this stage.
         """
-        raise NotImplementedError
+        return self, []
 
-    def loss(self, vit: ViT, logits: Logits, labels: Labels) -> dict[str, Any]:
-        """What training minimises, {"loss": scalar, further terms for the curves}, after a forward pass of the ViT."""
-        return {"loss": F.cross_entropy(logits.float(), labels)}
+    def loss(self, vit: ViT, logits: Logits, labels: Labels, label_smoothing: float = 0.0) -> dict[str, Any]:
+        """What training minimises, {"loss": scalar, further terms for the curves}, after a forward pass of the ViT.
+
+        label_smoothing: the recipe's, for each cross-entropy with the labels. A loss without it is refused by `fit`
+        where a recipe asks for it.
+        """
+        return {"loss": F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)}
 
     def blocks(self, vit: ViT, *needs: str) -> list[Any]:
         """The blocks to change, first to last. needs: paths that each must have, as 'attn.qkv'.

@@ -46,8 +46,8 @@ def source(name: str) -> Source:
     module = import_module(method.__module__)
     own = [item for item in vars(module).values() if inspect.isclass(item) and item.__module__ == module.__name__]
     parts = [item for item in own if issubclass(item, nn.Module)]
-    # GIST's loss and the tokens' hooks are computed outside any forward.
-    wanted = ("forward", "enter", "leave", "after_attention", "delta")
+    # GIST's loss and the tokens' hooks are computed outside any forward; PiSSA changes two factors of LoRA's.
+    wanted = ("forward", "enter", "leave", "after_attention", "delta", "down", "up")
     code = [_code(part, _called(part, wanted)) for part in parts]
     code = [text for text in code if text] or [_code(method, ["apply"], whole=False)]
     if "loss" in vars(method):

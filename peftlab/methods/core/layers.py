@@ -77,6 +77,11 @@ class Bottleneck(nn.Module):
         return self.up(self.act(self.down(x)))
 
 
+def bottleneck_size(block: Any, bottleneck: int) -> int:
+    """The number of parameters of a Bottleneck beside a block of width D: 2 D h + h + D."""
+    return 2 * width(block) * bottleneck + bottleneck + width(block)
+
+
 class ResidualBlock(nn.Module):
     """timm's Block, opened where its two sub-layers join the residual stream; it takes a Block's layers over.
 
@@ -110,6 +115,11 @@ class ResidualBlock(nn.Module):
         attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
         x = self.after_attention(x, self.drop_path1(self.ls1(attended)))
         return self.after_mlp(x, self.drop_path2(self.ls2(self.mlp(self.norm2(x)))))
+
+
+def width(block: Any) -> int:
+    """D, the width of the tokens that a plain block gives; in a ViT of windows it grows from stage to stage."""
+    return block.norm2.weight.numel()
 
 
 def replace_block(vit: ViT, block: nn.Module, new: nn.Module) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...backbones.identity import check_plain, describe, digest
+from ...backbones.identity import as_vit, describe, digest
 from ...backbones.stages import stages
-from ...backbones.types import Images, Labels, Logits, ViT
-from ...common.errors import SEEDS, NotMergeable, PeftlabError
+from ...backbones.swin import SwinViT
+from ...backbones.translation import Translated
+from ...backbones.types import Images, Labels, Logits, Merged, ViT
+from ...common.errors import SEEDS, NotMergeable, PeftlabError, located
 from ...common.files import write_json, write_tensors
 from .base import Method, create_method
 
@@ -68,9 +70,10 @@ class PeftModel(nn.Module):
                 )
         return super()._apply(fn, recurse)
 
-    def loss(self, logits: Logits, labels: Labels) -> dict[str, Any]:
+    def loss(self, logits: Logits, labels: Labels, label_smoothing: float = 0.0) -> dict[str, Any]:
         """{"loss": what training minimises, further terms}, for the logits that `forward` has just given."""
-        return self.method.loss(self.vit, logits, labels)
+        smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}  # not all methods take it
+        return self.method.loss(self.vit, logits, labels, **smoothing)
 
     @property
     def backbone(self) -> ViT:
@@ -104,15 +107,16 @@ class PeftModel(nn.Module):
         """12 hex digits over `adapter_state` and which parameters are trained: changes with every step of training."""
         return digest(self.adapter_state(), [name for name, p in self.vit.named_parameters() if p.requires_grad])
 
-    def merge(self) -> ViT:
-        """-> a plain timm VisionTransformer computing the same. Raises NotMergeable with the reason."""
+    def merge(self) -> Merged:
+        """-> a plain timm VisionTransformer, or Eva, computing the same. Raises NotMergeable with the reason."""
         if self.method.not_mergeable:
             raise NotMergeable(f"{self.method.name} cannot be merged: {self.method.not_mergeable}")
         plain = copy.deepcopy(self.vit)
-        with torch.no_grad():
+        with torch.no_grad(), located(self.method.name):
             self.method.merge(plain)
-        del plain.peftlab_method
-        return plain.requires_grad_(False).eval()
+            del plain.peftlab_method
+            plain = plain.requires_grad_(False).eval()
+            return plain.timm() if isinstance(plain, Translated) else plain
 
     def detach(self) -> ViT:
         """-> the plain backbone, bit for bit as before `attach`."""
@@ -139,14 +143,19 @@ def attach(backbone: nn.Module, method: str | Method, num_classes: int, seed: in
     """Put a method around a frozen backbone -> PeftModel.
 
     method: a registered name with its options as keywords, or a Method. seed: of the head and the inserted modules.
-    Raises PeftlabError for what is no plain timm VisionTransformer, unknown names and impossible options.
+    A timm Eva is written as a VisionTransformer first, `model.backbone`.
+    Raises PeftlabError for what is neither, unknown names and impossible options.
     """
     if not 2 <= num_classes <= LARGEST_HEAD:
         raise PeftlabError(f"num_classes is {num_classes}, but a classifier has between 2 and {LARGEST_HEAD}")
     SEEDS.check("seed", seed)
-    check_plain(backbone)
+    backbone = as_vit(backbone)
     if not isinstance(method, Method):
         method = create_method(method, **options)
     elif options:
         raise PeftlabError(f"{method.name} has its options already, so {', '.join(options)} cannot be given beside it")
+    if method.not_on_windows and isinstance(backbone, SwinViT):
+        raise PeftlabError(
+            f"{method.name} cannot be put on a ViT of windows: {method.not_on_windows}; lora, adapter, ssf or norm can"
+        )
     return PeftModel(backbone, method, num_classes, seed)

@@ -13,9 +13,10 @@ from typing import Any
 import timm
 import torch
 from timm.layers import LayerScale
+from timm.models.swin_transformer import SwinTransformer
 
 from ...backbones.preprocess import input_size, normalisation
-from ...backbones.types import ViT
+from ...backbones.types import Merged
 from ...common.errors import PeftlabError
 from ...common.files import write_json, write_tensors
 
@@ -26,7 +27,7 @@ model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"""
 
 
-def export_timm(vit: ViT, folder: str | Path, classes: Sequence[str]) -> Path:
+def export_timm(vit: Merged, folder: str | Path, classes: Sequence[str]) -> Path:
     """Write a plain ViT with its head, as `merge` gives it, and the names of its classes -> the folder.
 
     Images are read as they were in training: resized to the input size without a crop, bicubically, then normalised.
@@ -49,7 +50,7 @@ def export_timm(vit: ViT, folder: str | Path, classes: Sequence[str]) -> Path:
             "std": std,
             "num_classes": vit.num_classes,
             "first_conv": "patch_embed.proj",
-            "classifier": "head",
+            "classifier": "head.fc" if isinstance(vit, SwinTransformer) else "head",
             "label_names": list(classes),
         },
     }
@@ -60,10 +61,12 @@ def export_timm(vit: ViT, folder: str | Path, classes: Sequence[str]) -> Path:
     return folder
 
 
-def _architecture(vit: ViT) -> tuple[str, dict[str, Any]]:
+def _architecture(vit: Merged) -> tuple[str, dict[str, Any]]:
     """timm's name for a ViT and what it differs in from it."""
     known = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture")
-    size = {"img_size": list(input_size(vit))}
+    resized = getattr(vit, "_model_args", {})  # where timm notes what a resized Swin must be built with
+    windows = {k: resized[k] for k in ("window_size", "always_partition") if resized.get(k) is not None}
+    size = {"img_size": list(input_size(vit))} | windows
     if known and timm.is_model(known):
         return known, size
     block = vit.blocks[0]
@@ -83,7 +86,7 @@ def _architecture(vit: ViT) -> tuple[str, dict[str, Any]]:
 
 
 @torch.no_grad()
-def _check(vit: ViT, architecture: str, arguments: dict[str, Any]) -> None:
+def _check(vit: Merged, architecture: str, arguments: dict[str, Any]) -> None:
     like = next(vit.parameters())
     x = torch.randn(1, 3, *input_size(vit), generator=torch.Generator().manual_seed(0)).to(like)
     try:

@@ -1,0 +1,120 @@
+"""timm's SwinTransformer, written as a VisionTransformer: the same function, back again, and every method on it."""
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformer
+
+from peftlab.analysis.attention import attention_maps
+from peftlab.analysis.costs import costs
+from peftlab.backbones.identity import as_vit, describe, resample
+from peftlab.backbones.load import load_backbone
+from peftlab.backbones.stages import run_stages, stages
+from peftlab.backbones.swin import SwinViT
+from peftlab.common.errors import PeftlabError
+from peftlab.methods import METHODS, attach, create_method, load_adapter
+
+ON_WINDOWS = [name for name in sorted(METHODS) if not create_method(name).not_on_windows]
+
+
+def random_swin(**options):
+    """Three stages of one, two and one blocks, windows of 4 x 4 patches, shifted where the grid is larger."""
+    torch.manual_seed(0)
+    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 2, 1), "num_heads": (1, 2, 4), "window_size": 4}
+    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, **small | options).eval()
+    with torch.no_grad():
+        for p in swin.parameters():
+            p.add_(torch.randn_like(p), alpha=0.1)
+    return swin
+
+
+@pytest.fixture(scope="module")
+def swin():
+    return random_swin()
+
+
+def images(side=64):
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(3))
+
+
+@torch.no_grad()
+def test_the_same_function_in_known_modules(swin):
+    vit = as_vit(swin)
+    assert isinstance(vit, SwinViT) and torch.allclose(vit(images()), swin(images()), atol=1e-6)
+    assert [stage.name for stage in stages(vit)] == ["embed", *(f"block {i}" for i in range(4)), "pool", "head"]
+    shapes = [tuple(run_stages(vit, images(), stop=stop).shape) for stop in (1, 2, 3, 4, 5, 6)]
+    assert shapes == [(2, 256, 16), (2, 256, 16), (2, 64, 32), (2, 64, 32), (2, 16, 64), (2, 64)]
+    assert any(any(block.attn.shift_size) for block in vit.blocks)
+
+
+@torch.no_grad()
+def test_and_back(swin):
+    again, expected = as_vit(swin).timm(), swin.state_dict()
+    assert type(again) is SwinTransformer and again.state_dict().keys() == expected.keys()
+    assert not [m for m in again.modules() if type(m).__module__.startswith("peftlab")]
+    assert all(torch.equal(t, expected[name]) for name, t in again.state_dict().items())
+    assert torch.equal(again(images()), swin(images()))
+
+
+@torch.no_grad()
+def test_at_another_size(swin):
+    vit, reference = as_vit(swin), random_swin()
+    resample(vit, (128, 128)), reference.set_input_size((128, 128))
+    assert torch.allclose(vit(images(128)), reference(images(128)), atol=1e-6)
+    assert torch.allclose(vit.timm()(images(128)), reference(images(128)), atol=1e-6)
+    assert swin.patch_embed.img_size == (64, 64) and describe(vit)["img_size"] == [128, 128]
+
+
+@pytest.mark.parametrize("name", ON_WINDOWS)
+def test_methods_keep_their_contract(swin, name, tmp_path):
+    """Start, count, what moves, saving and loading, partial depth, merging into timm's own class."""
+    before = {key: t.clone() for key, t in swin.state_dict().items()}
+    model = attach(swin, name, 3)
+    assert model.method_parameters == model.method.count(model.backbone)
+    same = torch.equal(model.vit.forward_features(images()), model.backbone.forward_features(images()))
+    assert same == model.method.identity_at_start
+    trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    start = {key: p.detach().clone() for key, p in trained.items()}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images()), torch.arange(2)).backward()
+        optimizer.step()
+    assert all(not torch.equal(p, start[key]) for key, p in trained.items())
+    assert all(torch.equal(t, before[key]) for key, t in swin.state_dict().items())
+    loaded = load_adapter(model.backbone, model.save(tmp_path / name))
+    assert torch.equal(loaded(images()), model(images()))
+    if not model.method.not_mergeable:
+        plain = model.merge()
+        assert type(plain) is SwinTransformer and (plain(images()) - model(images())).abs().max() <= 1e-5
+    if name not in ("linear",):
+        partial = attach(swin, name, 3, last_blocks=2)
+        assert partial.first_trainable_stage() == 3
+        assert partial.method_parameters == partial.method.count(partial.backbone)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - set(ON_WINDOWS)))
+def test_what_needs_one_width_or_one_sequence_says_why(swin, name):
+    with pytest.raises(
+        PeftlabError, match=f"{name} cannot be put on a ViT of windows: .*; lora, adapter, ssf or norm"
+    ):
+        attach(swin, name, 3)
+
+
+def test_maps_over_the_image_are_refused(swin):
+    with pytest.raises(PeftlabError, match="attends within windows"):
+        attention_maps(as_vit(swin), images())
+
+
+def test_loaded_by_name_with_costs():
+    vit = load_backbone("swin_tiny_patch4_window7_224", pretrained=False, img_size=64)
+    assert isinstance(vit, SwinViT) and len(vit.blocks) == 12 and vit.embed_dim == 768
+    assert costs(vit, create_method("lora", last_blocks=1), batch_size=1, device="cpu")["merged"]
+
+
+def test_what_it_cannot_follow_gets_a_sentence():
+    with pytest.raises(PeftlabError, match="dynamic_img_size=True"):
+        as_vit(random_swin(dynamic_img_size=True))
+    with pytest.raises(PeftlabError, match="needs a timm VisionTransformer"):
+        as_vit(timm.create_model("swinv2_cr_tiny_224", num_classes=0))

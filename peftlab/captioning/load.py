@@ -1,9 +1,12 @@
 """Language models by name: the embedded one, or any causal model of Hugging Face transformers."""
 
 from pathlib import Path
+from typing import Any
 
+from ..backbones.identity import fingerprint
 from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
+from ..common.used import note_use
 from .interface import CausalLM
 from .language_model import DecoderBlock, LanguageModel
 from .tokens import WordTokenizer
@@ -25,11 +28,16 @@ def load_language_model(name: str = "peftlab_lm_tiny") -> CausalLM:
     if name not in EMBEDDED:
         from .hugging_face import HFLanguageModel
 
-        return HFLanguageModel(name).requires_grad_(False).eval()
+        return _frozen(HFLanguageModel(name))
     tensors, stored = read_tensors(EMBEDDED[name])
     model = LanguageModel(WordTokenizer(stored["words"]), **stored["architecture"])
     model.load_state_dict({key: t.float() for key, t in tensors.items()})
     model.peftlab_name = name
+    return _frozen(model)
+
+
+def _frozen(model: Any) -> CausalLM:
+    note_use("language model", model.peftlab_name, lambda: fingerprint(model))
     return model.requires_grad_(False).eval()
 
 

@@ -33,6 +33,8 @@ PROTOCOL = Protocol(
 # The better of two or three each on the validation split of synthetic scenes, seed 0. Larger models want smaller ones.
 LEARNING_RATES = {"connector": 2e-2, "lora": 5e-3, "bitfit": 2e-2, "ia3": 2e-2, "full": 1e-3}
 
+NOT_TAKEN = ("drop_path", "augmentation", "gradient_checkpointing")  # of a recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionSpec(RunSpec):
@@ -75,6 +77,12 @@ def make_spec(
     (vit, lm), device = model.frozen, pick_device(device)
     lr = LEARNING_RATES[model.options.get("kind", model.method)]
     protocol = settle(PROTOCOL, lr, device, recipe)
+    for name in NOT_TAKEN:
+        if getattr(protocol.recipe, name) != getattr(PROTOCOL.recipe, name):
+            raise PeftlabError(
+                f"{name} is {getattr(protocol.recipe, name)!r}, but images of captions are encoded once, by a frozen "
+                "ViT, and a captioner is trained without it; leave it out"
+            )
     return CaptionSpec(
         task=task.name,
         synthetic=task.synthetic,
@@ -148,13 +156,15 @@ def train_captioner(run: CaptionRun) -> None:
     if model.standardise:
         model.connector[0].estimate(patches.to(device))
 
-    def step(rows: Tensor) -> dict[str, Tensor]:
+    def step(rows: Tensor, epoch: int) -> dict[str, Tensor]:
         count = first[rows + 1] - first[rows]
         chosen = first[rows] + (torch.rand(len(rows)) * count).long()
         longest = int((labels[chosen] != IGNORED).sum(1).max())  # padding costs time and changes nothing
         logits = model(patches[rows], tokens[chosen, :longest])
         wanted = labels[chosen, :longest].flatten()
-        return {"loss": F.cross_entropy(logits.float().flatten(0, 1), wanted, ignore_index=IGNORED)}
+        smoothing = spec.protocol.recipe.label_smoothing
+        logits = logits.float().flatten(0, 1)
+        return {"loss": F.cross_entropy(logits, wanted, ignore_index=IGNORED, label_smoothing=smoothing)}
 
     curves = train(model, step, spec, run.folder, device, f"{model.title} on {task.title}")
     model.eval()

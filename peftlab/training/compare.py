@@ -5,7 +5,7 @@ How long runs take is measured once and kept beside the ledger, so that an inter
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -96,7 +96,7 @@ def _identity(comparison: Comparison) -> dict[str, Any]:
     content: dict[str, Any] = {"task": comparison.task.name, "method": "forecast", "data": comparison.task.fingerprint}
     content |= of_backbone(comparison.backbone, protocol.preprocessing) | comparison.recipe
     content |= {"methods": [[name, json.dumps(create_method(name).options())] for name in comparison.methods]}
-    return content | {"recipe": asdict(protocol.recipe), "device": pick_device().type}
+    return content | {"recipe": protocol.recipe.content, "device": pick_device().type}
 
 
 def seconds_a_step_image(comparison: Comparison, name: str) -> float:

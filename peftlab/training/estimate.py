@@ -50,7 +50,7 @@ class Planned(NamedTuple):
 
         Those are what is measured, and once the training images, for what comes before the first step.
         """
-        images, epochs = self.spec.train_images, self.spec.protocol.recipe.epochs
+        images, epochs = self.spec.train_images, self.spec.protocol.recipe.total_epochs
         each_epoch = sum(task.size(split) for split in grid.evaluate_each_epoch)
         return pace * images * epochs + look * (images + each_epoch * epochs + task.size(judged_on(self.job)))
 
@@ -139,7 +139,8 @@ def plan_ahead(grid: Grid, runs: Path, kept: SweepTable) -> list[Planned]:
 
 def seconds_an_image(row: Mapping[str, str]) -> float:
     """Of training, for each time that an image was seen."""
-    return float(row["seconds"]) / (float(row["train_images"]) * float(row["epochs"]))
+    epochs = float(row["epochs"]) + float(row.get("cooldown_epochs", 0))
+    return float(row["seconds"]) / (float(row["train_images"]) * epochs)
 
 
 def measured(grid: Grid, planned: Planned, task: Task) -> float:
@@ -147,14 +148,14 @@ def measured(grid: Grid, planned: Planned, task: Task) -> float:
     job, spec = planned.job, planned.spec
     images = min(spec.train_images, STEPS * spec.protocol.recipe.batch_size)
     noise = noise_like(task, images)
-    how = settings(grid, job) | {"evaluate_each_epoch": [], "epochs": 3, "lr": QUIET}
+    how = settings(grid, job) | {"evaluate_each_epoch": [], "epochs": 3, "cooldown_epochs": 0, "lr": QUIET}
     if spec.before:
         how |= {"first_epochs": 3, "first_lr": QUIET}
     with TemporaryDirectory() as folder:
         run = fit(attached(grid, job, noise), noise, runs=folder, **how)
         seconds = run.curves["seconds"].iloc[1:].min()
         if run.before and spec.before:
-            share = spec.before.protocol.recipe.epochs / spec.protocol.recipe.epochs
+            share = spec.before.protocol.recipe.total_epochs / spec.protocol.recipe.total_epochs
             seconds += share * run.before.curves["seconds"].iloc[1:].min()
     return seconds / images
 

@@ -14,6 +14,8 @@ from ..backbones.types import Images, Labels
 from ..methods import load_adapter
 from ..methods.core.model import PeftModel, share
 from ..tasks.task import Task
+from .augmentation import augmented
+from .checkpointing import checkpointing
 from .evaluate import EVAL_BATCH, evaluate, features, pixel_batches
 from .loop import set_drop_path, train
 from .precision import pick_device
@@ -34,8 +36,8 @@ def fit(
 
     settings: what identifies the run beside model and task: protocol, train_split, train_images, seed, epochs,
     batch_size, lr and the other keywords of `make_spec`. runs: the ledger's folder. Whatever precedes the first
-    trained tensor is computed once. An interrupted fit leaves the model as it was and keeps the last complete epoch;
-    the same call goes on from there. The last epoch counts, not the best.
+    trained tensor is computed once, unless images are augmented or blocks dropped. An interrupted fit leaves the model
+    as it was and keeps the last complete epoch; the same call goes on from there. The last epoch counts, not the best.
     A finished run with an equal spec is taken from the ledger, as is that of a model which this very call has trained
     before; reuse=False trains again. A method of two stages trains both: the first is a run of its own, taken from the
     ledger where it is finished, and `run.before`. Processes that ask for the same run wait for the one that trains it.
@@ -95,9 +97,8 @@ def train_run(run: Run) -> None:
     untouched = share(model.vit, frozen=model.backbone)
     try:
         with torch.autocast(run.device.type, enabled=False):  # whatever the caller is in
-            if run.before is not None:
-                batches = labelled_batches(run)
-                model.method, still_frozen = method.begin(model.vit, run.before.model.vit, batches, run.spec.seed)
+            before = model.backbone if run.before is None else run.before.model.vit
+            model.method, still_frozen = method.begin(model.vit, before, labelled_batches(run), run.spec.seed)
             set_drop_path(model.vit, run.spec.protocol.recipe.drop_path)
             with frozen(still_frozen):
                 curves = train_classifier(run)
@@ -136,21 +137,28 @@ def train_classifier(run: Run) -> list[dict[str, float]]:
     """Train on the images, or on what the frozen stages made of them -> curves."""
     model, task, spec, device = run.model, run.task, run.spec, run.device
     split, n, preprocessing = spec.train_split, spec.train_images, spec.protocol.preprocessing
-    labels, start = training_labels(run), model.first_trainable_stage()
-    cached = start > 1 and spec.protocol.recipe.drop_path == 0  # worth it only if at least one whole block is frozen
+    recipe, labels, start = spec.protocol.recipe, training_labels(run), model.first_trainable_stage()
+    # Worth it only if a whole block is frozen at least, and right only if all epochs see the same images and blocks.
+    cached = start > 1 and recipe.drop_path == 0 and recipe.augmentation == "none"
     if cached:
         inputs = features(model.vit, task, split, spec.protocol, stop=start, limit=n, device=device).to(device)
     else:
         start, inputs = 0, task.pixels(split, input_size(model.vit), range(n), preprocessing.interpolation)
 
-    def step(rows: Tensor) -> dict[str, Tensor]:
-        x = inputs[rows] if cached else prepare(inputs[rows], model.vit, preprocessing, device)
-        logits = run_stages(model.vit, x, start)
+    def batch(rows: Tensor, epoch: int) -> Tensor:
+        x = inputs[rows]
+        if recipe.augmentation != "none":
+            x = augmented(x, rows, recipe.augmentation, spec.seed, epoch)
+        return x if cached else prepare(x, model.vit, preprocessing, device)
+
+    def step(rows: Tensor, epoch: int) -> dict[str, Tensor]:
+        logits = run_stages(model.vit, batch(rows, epoch), start)
         accuracy = (logits.argmax(1) == labels[rows]).float().mean()
-        return model.loss(logits, labels[rows]) | {"accuracy": accuracy}
+        return model.loss(logits, labels[rows], recipe.label_smoothing) | {"accuracy": accuracy}
 
     def after_epoch() -> dict[str, float]:
         splits = spec.evaluate_each_epoch
         return {f"{s}_accuracy": evaluate(model, task, s, spec.protocol, device)["accuracy"] for s in splits}
 
-    return train(model, step, spec, run.folder, device, f"{spec.method} on {task.title}", after_epoch)
+    with checkpointing(model.vit, recipe.gradient_checkpointing):
+        return train(model, step, spec, run.folder, device, f"{spec.method} on {task.title}", after_epoch)

@@ -10,8 +10,9 @@
       linear: {}
 
 Further keys: backbone, img_size, root, protocol, tune_on, evaluate_each_epoch, train_images. recipe, and each method's
-entry beside its options, may set epochs, batch_size, lr, weight_decay, drop_path, precision, first_lr and
-first_epochs; the entry's count. Numbers may be written as text, as YAML takes 1e-3 to be.
+entry beside its options, may set epochs, batch_size, lr, weight_decay, drop_path, precision, cooldown_epochs,
+label_smoothing, augmentation, gradient_checkpointing, first_lr and first_epochs; the entry's count. Numbers may be
+written as text, as YAML takes 1e-3 to be.
 
 Whoever has only one combination needs no tuning. Candidates are trained on train800 with the first seed and compared
 on val200; the best is trained on train800val200 with every seed. Each task chooses its own, unless tune_on lists
@@ -88,6 +89,10 @@ class Settings(BaseModel):
     weight_decay: Real | None = None
     drop_path: Real | None = None
     precision: str | None = None
+    cooldown_epochs: Whole | None = None
+    label_smoothing: Real | None = None
+    augmentation: str | None = None
+    gradient_checkpointing: bool | None = None
     first_lr: Real | None = None
     first_epochs: Whole | None = None
 

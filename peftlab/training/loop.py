@@ -22,7 +22,7 @@ from .state import load_state, save_state
 
 def train(
     model: Any,
-    step: Callable[[Int64[Tensor, " rows"]], dict[str, Tensor]],
+    step: Callable[[Int64[Tensor, " rows"], int], dict[str, Tensor]],
     spec: RunSpec,
     folder: Path,
     device: torch.device,
@@ -31,7 +31,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Train what is trainable in a model -> curves, one dict an epoch.
 
-    step: row numbers of a batch -> {"loss": scalar, further means for the curves}. title: of the bar and in messages.
+    step: row numbers of a batch, epoch from 0 -> {"loss": scalar, further means for the curves}. title: of the bar and
+    in messages.
     after_epoch: further entries of the curves. The folder keeps the last complete epoch, and the same call goes on
     from there. Raises FloatingPointError when the loss or a weight is no longer a number.
     """
@@ -40,8 +41,8 @@ def train(
     state = folder / "state.safetensors"
     curves = load_state(state, model, optimizer)["curves"] if state.is_file() else []
     per_epoch = math.ceil(n / recipe.batch_size)
-    epochs = range(len(curves), recipe.epochs)
-    bar = progress(epochs, desc=title, unit="epoch", initial=len(curves), total=recipe.epochs)
+    epochs = range(len(curves), recipe.total_epochs)
+    bar = progress(epochs, desc=title, unit="epoch", initial=len(curves), total=recipe.total_epochs)
     for epoch in bar:
         model.train()
         began, sums = time.perf_counter(), Counter[str]()
@@ -50,7 +51,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with computing(model, device, recipe.precision):
-                terms = step(rows)
+                terms = step(rows, epoch)
             require_finite(terms["loss"], f"{title}, epoch {epoch + 1}, step {i + 1}", rate)
             optimizer.zero_grad(set_to_none=True)
             terms["loss"].backward()
@@ -75,7 +76,7 @@ def shuffled(n: int, seed: int, epoch: int) -> Int64[Tensor, " n"]:
 
 
 def learning_rate(step: int, per_epoch: int, recipe: Any) -> float:
-    """Linear warm-up to the recipe's lr, then cosine to its min_lr. per_epoch: steps of an epoch.
+    """Linear warm-up to the recipe's lr, cosine to its min_lr, and there it stays. per_epoch: steps of an epoch.
 
     >>> from peftlab.backbones.protocols import Recipe
     >>> recipe = Recipe(epochs=4, lr=0.1, warmup_epochs=1, min_lr=0.0)
@@ -86,6 +87,8 @@ def learning_rate(step: int, per_epoch: int, recipe: Any) -> float:
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
     floor = min(recipe.min_lr, recipe.lr)
+    if step >= total:
+        return floor
     return floor + (recipe.lr - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 

@@ -4,7 +4,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -140,8 +140,11 @@ class Run:
             "timm": version("timm"),
             "finished": _now(),
         }
-        recipe = asdict(self.spec.protocol.recipe) | {"precision": self.spec.precision}
-        write_record(self.folder, self.spec.identity | facts | recipe | measured | earlier)
+        recipe = self.spec.protocol.recipe
+        how = recipe.content | {"precision": self.spec.precision}
+        if recipe.gradient_checkpointing:  # which seconds depend on
+            how["gradient_checkpointing"] = True
+        write_record(self.folder, self.spec.identity | facts | how | measured | earlier)
         self.end_state()
 
     def end_state(self) -> None:

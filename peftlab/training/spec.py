@@ -1,5 +1,6 @@
 """What a run is: everything that identifies it, and the folder that follows from it."""
 
+import inspect
 import json
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
@@ -9,10 +10,10 @@ from typing import Any
 import torch
 
 from ..backbones.identity import describe, mean_and_std
-from ..backbones.protocols import Preprocessing, Protocol, get_protocol
+from ..backbones.protocols import Preprocessing, Protocol, Recipe, get_protocol
 from ..common.errors import SEEDS, PeftlabError, check_at_least, check_choice
 from ..common.paths import runs_folder
-from ..methods import attach
+from ..methods import Method, attach
 from ..methods.core.model import PeftModel
 from ..results.ledger import run_id
 from ..tasks.task import Task
@@ -130,6 +131,7 @@ def make_spec(
         evaluate_each_epoch=tuple(evaluate_each_epoch),
     )
     first = first_stage(model)
+    check_smoothing([model.method] if first is None else [first.method, model.method], settled.recipe)
     if first is None:
         if first_lr is not None or first_epochs is not None:
             raise PeftlabError(
@@ -155,6 +157,16 @@ def settle(protocol: Protocol, lr: float, device: torch.device, recipe: dict[str
     """
     protocol = protocol.with_recipe(**recipe | {"lr": lr if recipe.get("lr") is None else recipe["lr"]})
     return protocol.with_recipe(precision=pick_precision(protocol.recipe.precision, device))
+
+
+def check_smoothing(methods: list[Method], recipe: Recipe) -> None:
+    """Raise PeftlabError for a method whose own loss knows no label smoothing, where the recipe has it."""
+    for method in methods:
+        if recipe.label_smoothing and "label_smoothing" not in inspect.signature(method.loss).parameters:
+            raise PeftlabError(
+                f"the loss of {method.name} takes no label_smoothing, but the recipe has {recipe.label_smoothing}; "
+                "give label_smoothing=0, or give the loss that argument"
+            )
 
 
 def first_stage(model: PeftModel) -> PeftModel | None:

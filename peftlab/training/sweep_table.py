@@ -23,7 +23,8 @@ from .spec import RunSpec
 
 Row: TypeAlias = dict[str, str]  # the cells of a row that are not empty, by column
 TEXT = ("label", "run", "data", "weights", "probe", "start", "adapter", "protocol_hash")  # even where all are digits
-COUNTS = {"epoch": 1, "epochs": 1, "train_images": 1, "seconds": 0}  # what is reckoned with: the least it may be
+# What is reckoned with: the least it may be.
+COUNTS = {"epoch": 1, "epochs": 1, "cooldown_epochs": 0, "train_images": 1, "seconds": 0}
 
 
 class SweepTable:
@@ -208,7 +209,7 @@ def _number(cell: str) -> float:
 def _all_epochs(rows: list[Row]) -> bool:
     """Whether rows of one run are all its epochs, each with every split that was to be looked at."""
     looked_at = [f"{split}_accuracy" for split in rows[0].get("evaluated_each_epoch", "").split()]
-    last = int(float(rows[0].get("epochs", 0)))
+    last = int(float(rows[0].get("epochs", 0)) + float(rows[0].get("cooldown_epochs", 0)))
     complete = [float(row.get("epoch", 0)) for row in rows] == list(range(1, last + 1))
     return complete and all(name in row for row in rows for name in looked_at)
 

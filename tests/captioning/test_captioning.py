@@ -416,6 +416,23 @@ def test_learns_and_records(vit, tiny_captions):
     assert math.isclose(math.exp(row["test_loss"]), row["test_perplexity"])
 
 
+def test_label_smoothing_is_of_the_loss_alone(vit, tiny_captions, tmp_path):
+    plain, smooth = (
+        fit(
+            Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1, batch_size=12, runs=tmp_path, label_smoothing=s
+        )
+        for s in (0.0, 0.5)
+    )
+    assert plain.folder != smooth.folder and plain.curves["loss"][0] != smooth.curves["loss"][0]
+
+
+@pytest.mark.parametrize("more", [{"augmentation": "crop"}, {"gradient_checkpointing": True}, {"drop_path": 0.1}])
+def test_what_a_captioner_is_not_trained_with_is_refused(more, vit, tiny_captions):
+    (name,) = more
+    with pytest.raises(PeftlabError, match=f"{name} is .*, but images of captions are encoded once"):
+        fit(Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1, **more)
+
+
 def test_perplexity_weighs_every_token_alike(vit, tiny_captions):
     """Against one caption at a time."""
     model = captioner(vit, tiny_lm())

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.scheduler import CosineLRScheduler
 
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.protocols import Recipe, get_protocol
@@ -15,6 +17,8 @@ from peftlab.training.fit import fit
 from peftlab.training.loop import learning_rate
 
 SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu"}
+EVERYTHING = {"epochs": 1, "cooldown_epochs": 2, "label_smoothing": 0.1, "augmentation": "randaugment"}
+EVERYTHING |= {"gradient_checkpointing": True}
 
 
 @pytest.fixture
@@ -60,9 +64,19 @@ def test_prefix_is_computed_once(method, options, backbone, tiny_task):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("method", ["linear", "lora", "gist"])
-def test_interrupted_run_resumes_to_the_same_weights(method, precision, backbone, tiny_task, monkeypatch, tmp_path):
-    how = SMALL | {"precision": precision}
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("linear", {}),
+        ("lora", {}),
+        ("gist", {}),
+        ("gist", EVERYTHING),
+    ],
+)
+def test_interrupted_run_resumes_to_the_same_weights(
+    method, more, precision, backbone, tiny_task, monkeypatch, tmp_path
+):
+    how = SMALL | {"precision": precision} | more
     unbroken = attach(backbone, method, 3)
     fit(unbroken, tiny_task, **how, runs=tmp_path / "a")
 
@@ -147,6 +161,76 @@ def test_learning_rate_warms_up_and_decays():
     rates = [learning_rate(step, 10, recipe) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and max(rates) == 1.0
     assert rates[100] == pytest.approx(0.1) and rates[55] == pytest.approx(0.55)
+
+
+def timms(recipe, per_epoch, warmup, first):
+    """timm's schedule from update `first` on, until `epochs` and the cooldown are over."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    decay = round((recipe.epochs - recipe.warmup_epochs) * per_epoch)
+    schedule = CosineLRScheduler(
+        optimizer,
+        t_initial=decay,
+        lr_min=recipe.min_lr,
+        warmup_t=warmup,
+        warmup_lr_init=recipe.lr / (recipe.warmup_epochs * per_epoch),
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    rates = []
+    for step in range(recipe.total_epochs * per_epoch):
+        schedule.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates[first:]
+
+
+@pytest.mark.parametrize("cooldown", [0, 1, 3])
+def test_learning_rate_is_timms_with_a_cooldown(cooldown):
+    """Which comes after `epochs`. Our warm-up ends a step earlier, so that its last step has the whole rate."""
+    recipe, per_epoch = Recipe(epochs=6, lr=0.5, warmup_epochs=2, min_lr=0.01, cooldown_epochs=cooldown), 5
+    ours = [learning_rate(step, per_epoch, recipe) for step in range(recipe.total_epochs * per_epoch)]
+    assert ours[:10] == pytest.approx(timms(recipe, per_epoch, warmup=9, first=0)[:10])
+    assert ours[10:] == pytest.approx(timms(recipe, per_epoch, warmup=10, first=10))
+    assert len(ours) == 5 * (6 + cooldown) and set(ours[30:]) <= {0.01} and ours[29] > 0.01
+
+
+@pytest.mark.parametrize("method", ["norm", "gist"])
+def test_label_smoothing_is_timms(method, backbone):
+    """Every cross-entropy with the labels has it, the KLs between two answers do not."""
+    model, x, y = attach(backbone, method, 3), torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    plain, smooth = (model.loss(model(x), y, smoothing) for smoothing in (0.0, 0.2))
+    answers = {"loss" if method == "norm" else "ce_cls": model(x)}
+    if method == "gist":
+        answers["ce_gist"] = model.method.gist_logits(model.vit)
+    for name, logits in answers.items():
+        expected = LabelSmoothingCrossEntropy(0.2)(logits, y)
+        assert smooth[name].item() == pytest.approx(expected.item()) != plain[name].item()
+    if method == "gist":
+        assert smooth["kl_cls_gist"] == plain["kl_cls_gist"]
+        more = (smooth["ce_cls"] - plain["ce_cls"]) + 0.5 * (smooth["ce_gist"] - plain["ce_gist"])
+        assert (smooth["loss"] - plain["loss"]).item() == pytest.approx(more.item(), abs=1e-6)
+
+
+def test_smoothing_is_trained_with_and_not_measured_with(backbone, tiny_task, monkeypatch):
+    model = attach(backbone, "linear", 3)
+    run = fit(model, tiny_task, label_smoothing=0.5, **SMALL | {"epochs": 40, "batch_size": 36}, lr=0.05)
+    logits, y = predict(model.vit, tiny_task, "train800val200"), torch.from_numpy(tiny_task.labels("train800val200"))
+    found = run.curves["loss"].iloc[-1]
+    assert found == pytest.approx(LabelSmoothingCrossEntropy(0.5)(logits, y).item(), rel=0.02)
+    assert found > 1.1 * evaluate(model, tiny_task, "train800val200")["loss"]
+
+
+def test_a_loss_that_takes_no_smoothing_is_refused(backbone, tiny_task, monkeypatch):
+    model = attach(backbone, "norm", 3)
+    monkeypatch.setattr(type(model.method), "loss", lambda self, vit, logits, labels: {"loss": logits.sum()})
+    with pytest.raises(PeftlabError, match="loss of norm takes no label_smoothing, but the recipe has 0.1"):
+        fit(model, tiny_task, label_smoothing=0.1, **SMALL)
+    fit(model, tiny_task, label_smoothing=0.0, lr=1e-6, **SMALL)
+
+
+def test_epochs_of_the_cooldown_come_after_the_others(backbone, tiny_task):
+    run = fit(attach(backbone, "linear", 3), tiny_task, **SMALL, cooldown_epochs=2, min_lr=1e-4)
+    assert run.curves["epoch"].tolist() == [1, 2, 3, 4, 5] and run.curves["lr"].tolist()[3:] == [1e-4, 1e-4]
+    assert run.curves["lr"][2] > 1e-4 and (run.record["epochs"], run.record["cooldown_epochs"]) == (3, 2)
 
 
 def test_drop_path_of_a_protocol_is_applied(backbone, tiny_task):

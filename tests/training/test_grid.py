@@ -54,6 +54,8 @@ BAD = [
     ({"methods": {"linear": {"rank": 2}}}, r"methods.linear: unknown key 'rank'"),
     ({"methods": {"gist": {"base_method": "vptt"}}}, r"methods.gist: gist cannot be put around 'vptt'"),
     ({"methods": {"gist": {"base_method": "vpt", "rank": 2}}}, r"methods.gist: unknown key 'rank'.*Known: .*prompts"),
+    ({"recipe": {"augmentation": "crops"}}, r"methods.linear: unknown augmentation 'crops'; did you mean 'crop'"),
+    (lora(label_smoothing=1), r"methods.lora: label_smoothing is 1.0, but must be at least 0 and below 1"),
     # kinds
     ({"tasks": "eurosat"}, r"tasks is 'eurosat', but should be a valid list"),
     ({"tasks": [1]}, r"tasks.0 is 1, but should be a valid string"),
@@ -175,6 +177,9 @@ GOOD = [
     (lora(last_blocks="2"), [({"last_blocks": 2}, {})]),
     ({"recipe": {"epochs": "5", "lr": "1e-3"}} | lora(lr="2e-3"), [({}, {"epochs": 5, "lr": 2e-3})]),
     ({"recipe": {"first_lr": 0.1, "epochs": 2}} | lora(), [({}, {"epochs": 2})]),
+    ({"recipe": {"cooldown_epochs": "1", "augmentation": "crop"}} | lora(label_smoothing=[0, "0.1"]),
+     [({}, {"cooldown_epochs": 1, "augmentation": "crop", "label_smoothing": s}) for s in (0.0, 0.1)]),
+    (lora(gradient_checkpointing=True), [({}, {"gradient_checkpointing": True})]),
     ({"methods": {"gist": {"base_method": "lora", "rank": "2", "temperature": "2"}}},
      [({"base_method": "lora", "rank": 2, "temperature": 2.0}, {})]),
     ({"methods": {"gist": {"bottleneck": "4"}}}, [({"base_method": "adaptformer", "bottleneck": 4}, {})]),

@@ -5,10 +5,10 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from peftlab.backbones.load import load_backbone
-from peftlab.backbones.protocols import get_protocol
+from peftlab.backbones.protocols import Recipe, get_protocol
 from peftlab.common.errors import PeftlabError
-from peftlab.methods import attach
-from peftlab.training.spec import make_spec
+from peftlab.methods import METHODS, attach, create_method
+from peftlab.training.spec import check_smoothing, make_spec
 
 OTHER = {
     "synthetic": False,
@@ -44,6 +44,22 @@ def test_the_recipe_is_the_one_that_is_used(model, tiny_task):
         make_spec(model, tiny_task, epoch=3)
 
 
+def test_later_fields_tell_runs_apart_unless_they_are_at_their_default(model, tiny_task):
+    spec, default = make_spec(model, tiny_task, epochs=2), Recipe()
+    later = {"cooldown_epochs": 1, "label_smoothing": 0.1, "augmentation": "crop"}
+    at_default = {name: getattr(default, name) for name in later}
+    assert make_spec(model, tiny_task, epochs=2, **at_default) == spec
+    assert not later.keys() & spec.protocol.recipe.content.keys()
+    others = [make_spec(model, tiny_task, epochs=2, **{name: value}) for name, value in later.items()]
+    assert len({s.name for s in [spec, *others]}) == 4
+    same = make_spec(model, tiny_task, epochs=2, gradient_checkpointing=True)
+    assert same == spec and same.name == spec.name and same.protocol.recipe.gradient_checkpointing
+
+
+def test_every_method_takes_label_smoothing():
+    check_smoothing([create_method(name) for name in METHODS], Recipe(label_smoothing=0.1))
+
+
 @pytest.mark.parametrize("split", ["test", "val200", "train"])
 def test_training_is_on_training_splits_only(split, model, tiny_task):
     with pytest.raises(PeftlabError, match=f"unknown training split '{split}'.*train800val200"):
@@ -59,6 +75,11 @@ def test_training_is_on_training_splits_only(split, model, tiny_task):
         ({"weight_decay": float("nan")}, "weight_decay is nan"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"drop_path": 1.5}, "drop_path is 1.5"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0, but must be at least 0 and below 1"),
+        ({"label_smoothing": float("nan")}, "label_smoothing is nan"),
+        ({"cooldown_epochs": -1}, "cooldown_epochs is -1"),
+        ({"augmentation": "crops"}, "unknown augmentation 'crops'; did you mean 'crop'"),
+        ({"gradient_checkpointing": "yes"}, "gradient_checkpointing is 'yes'; give True or False"),
         ({"train_images": 0}, "train_images is 0"),
         ({"train_images": -5}, "train_images is -5"),
         ({"seed": -1}, "seed is -1"),

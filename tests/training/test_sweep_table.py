@@ -20,7 +20,7 @@ from peftlab.cli import main
 from peftlab.common.errors import DataError, PeftlabError
 from peftlab.results.ledger import read_ledger
 from peftlab.results.predictions import correct, table_file
-from peftlab.training.estimate import estimate
+from peftlab.training.estimate import estimate, seconds_an_image
 from peftlab.training.grid import read_grid
 from peftlab.training.sweep import sweep
 from peftlab.training.sweep_table import SweepTable, read_cells
@@ -315,6 +315,21 @@ def test_a_row_an_epoch(grid, trained, tmp_path):
         assert comparable(file)["epoch"].tolist() == 2 * ["1", "2", "3"]
 
 
+def test_epochs_of_a_cooldown_count(grid, trained, tmp_path):
+    file, runs, recipe = tmp_path / "all.csv", tmp_path / "runs", {"epochs": 1, "cooldown_epochs": 2, "batch_size": 4}
+    looking = grid(methods=LINEAR, seeds=[0], evaluate_each_epoch=["test"], recipe=recipe)
+    frame, _ = sweep(looking, runs, table=file)
+    assert frame["epoch"].tolist() == [1, 2, 3]
+    trained.clear()
+    sweep(looking, tmp_path / "other", table=file)
+    assert not trained
+    (row,) = {row["run"]: row for row in read_cells(file)[1]}.values()
+    assert seconds_an_image(row | {"seconds": "6", "train_images": "10"}) == pytest.approx(0.2)
+    file.write_text("\n".join(lines(file)[:3]) + "\n")  # without the last
+    sweep(looking, tmp_path / "other", table=file)
+    assert trained and len(lines(file)) == 4
+
+
 def edited(rows, line, column, value):
     """The rows with one cell replaced."""
     cells = list(csv.reader(rows))
@@ -428,7 +443,8 @@ def test_estimate_takes_the_median_image_for_image(table, grid, tmp_path, monkey
     assert found.loc["linear", "minutes a run"] == pytest.approx((10 * 4 * 3 + 1000 * (4 + 3 * (2 + 2) + 2)) / 60)
 
 
-def test_estimate_measures_both_stages(grid, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cooldown", [0, 1])
+def test_estimate_measures_both_stages(cooldown, grid, tmp_path, monkeypatch):
     """Seconds of the first for each image count as often as it has epochs for each of the second's."""
 
     class Curves:
@@ -442,10 +458,13 @@ def test_estimate_measures_both_stages(grid, tmp_path, monkeypatch):
     monkeypatch.setattr("peftlab.training.estimate.seconds_a_look", lambda grid, task: 0.0)
     monkeypatch.setattr("peftlab.training.estimate.fit", lambda model, task, **how: asked.append((task, how)) or run)
     methods = {"two_stage": {"channels": 2, "first_epochs": 3}}
-    found = estimate(grid(methods=methods, seeds=[0], recipe={"epochs": 1, "batch_size": 2}), tmp_path / "runs")
+    recipe = {"epochs": 1, "batch_size": 2, "augmentation": "crop", "cooldown_epochs": cooldown}
+    found = estimate(grid(methods=methods, seeds=[0], recipe=recipe), tmp_path / "runs")
     ((noise, how),) = asked
     assert len(noise.labels("train800val200")) == 2 * 2 and how["epochs"] == how["first_epochs"] == 3
-    assert found.loc["two_stage", "minutes a run"] == pytest.approx((4 + 3 * 8) / 4 * 6 / 60)
+    assert how["cooldown_epochs"] == 0 and how["augmentation"] == "crop"  # so that nothing is computed once
+    one, two = 3 + cooldown, 1 + cooldown
+    assert found.loc["two_stage", "minutes a run"] == pytest.approx((two * 4 + one * 8) / 4 * 6 / 60)
 
 
 def test_estimate_counts_a_run_under_two_labels_once(grid, tmp_path, monkeypatch):

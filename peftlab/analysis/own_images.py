@@ -1,5 +1,6 @@
 """A reader's own images looked at before training: classes, copies, and what frozen features know of the labels."""
 
+import warnings
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int64, UInt8
 
-from ..tasks.image_folder import SUFFIXES
-from ..tasks.split import copies, thumbnail
+from ..tasks.own import entries
+from ..tasks.own.image_folder import SUFFIXES
+from ..tasks.own.split import copies, thumbnail
 from ..tasks.task import Task, load_image
 from ..tasks.vtab1k import SPLITS
 from .probes import knn_accuracy, linear_probe_accuracy
@@ -46,10 +48,12 @@ the test images: a model has to beat that.'
 
 def near_copies(task: Task) -> list[list[Path]]:
     """Groups of images whose thumbnails hardly differ, the largest group first; images left out of all lists, too."""
-    paths = _images(task)
-    made = joblib.Parallel(n_jobs=-1, prefer="threads")(joblib.delayed(_thumbnail)(path) for path in paths)
+    paths, numbers = _images(task), entries.near_copies(task)
+    if numbers is None:
+        made = joblib.Parallel(n_jobs=-1, prefer="threads")(joblib.delayed(_thumbnail)(path) for path in paths)
+        numbers = copies(np.array(made))
     groups: dict[int, list[Path]] = defaultdict(list)
-    for path, number in zip(paths, copies(np.array(made)), strict=True):
+    for path, number in zip(paths, numbers, strict=True):
         groups[int(number)].append(path)
     return sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)
 
@@ -100,8 +104,12 @@ def learning_curve(
             chosen = np.sort(rng.permutation(len(train_y))[:n])
             x, y = train_x[chosen], train_y[chosen]
             if len(set(y)) > 1:
-                knn = knn_accuracy(x, y, test_x, test_y, min(5, n))
-                rows.append((n, draw, knn, linear_probe_accuracy(x, y, test_x, test_y)))
+                with (
+                    warnings.catch_warnings()
+                ):  # with an image or two of each class, scikit-learn asks whether labels are numbers
+                    warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+                    knn = knn_accuracy(x, y, test_x, test_y, min(5, n))
+                    rows.append((n, draw, knn, linear_probe_accuracy(x, y, test_x, test_y)))
     return pd.DataFrame(rows, columns=["images", "draw", "5 nearest neighbours", "linear probe"])
 
 
@@ -122,6 +130,8 @@ def more_images(curve: pd.DataFrame, test_images: int) -> str:
         so = f"{test_images} test images cannot show whether more would help (standard error {noise:.1f} points)"
         if noise < SMALL:
             so = "more images of the same kind would add little"
+    if last == 100:
+        so = f"it is right on all {test_images} test images, and no more than that can be seen here"
     return (
         f"From {means.index[-2]} to {means.index[-1]} training images the linear probe gained {gain:.1f} points: {so}."
     )

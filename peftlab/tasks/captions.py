@@ -24,6 +24,7 @@ from ..common.errors import DataError, check_choice
 from ..common.files import write_json
 from ..common.paths import cache_folder
 from ..common.progress import progress
+from ..common.used import note_use
 from .files import digests, read_text, shown
 from .once import made_once
 from .synthetic import scenes
@@ -119,6 +120,12 @@ def load_captions(source: str | Path = "scenes") -> CaptionTask:
 
     Raises DataError for a folder without captions.
     """
+    task = _find(source)
+    note_use("captions", task.title, lambda: task.fingerprint)
+    return task
+
+
+def _find(source: str | Path) -> CaptionTask:
     if str(source) == "scenes":
         folder = cache_folder() / "synthetic" / "scenes-v1"
         made_once(folder, draw_scenes)

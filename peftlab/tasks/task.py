@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -31,19 +32,24 @@ def open_image(path: str | Path) -> Image.Image:
     than Pillow takes for honest.
     """
     regular(path)
+    return decode_image(path, path, "Replace the file or fetch the task again")
+
+
+def decode_image(file: str | Path | BytesIO, name: object, fix: str) -> Image.Image:
+    """The image in a file, or in its bytes. Raises DataError as `open_image` does, with the fix."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 pictures = image.format != "MPO" and getattr(image, "is_animated", False)  # MPO: a camera's JPEG
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: too large an image ({error}). Replace it by a smaller one") from None
+        raise DataError(f"{name}: too large an image ({error}). Replace it by a smaller one") from None
     except Exception as error:  # damaged files make Pillow raise nearly anything
-        raise DataError(f"{path}: not a readable image ({error}). Replace the file or fetch the task again") from None
+        raise DataError(f"{name}: not a readable image ({error}). {fix}") from None
     if pictures:
-        raise DataError(f"{path}: an animation or several pages, not one image. Save the one that is meant")
+        raise DataError(f"{name}: an animation or several pages, not one image. Save the one that is meant")
     return image
 
 
@@ -108,9 +114,13 @@ class Task:
         """-> (image Paths, labels) of 'train800', 'val200', 'train800val200' or 'test'."""
         check_choice("split", name, SPLITS)
         if name not in self._lists:
-            self._lists[name] = read_split(self.folder, name, self.num_classes)
+            self._lists[name] = self._read(name)
         paths, labels = self._lists[name]
         return list(paths), labels.copy()
+
+    def _read(self, name: str) -> tuple[list[Path], Int64[np.ndarray, " images"]]:
+        """A list from the disk. Tasks in another layout than VTAB-1k's read it otherwise."""
+        return read_split(self.folder, name, self.num_classes)
 
     def labels(self, split: str) -> Int64[np.ndarray, " images"]:
         """The class of each image of a split, from 0."""

@@ -60,6 +60,28 @@ VTAB = {
 }
 
 
+def has_lists(folder: Path) -> bool:
+    """Whether a folder has a list of VTAB-1k in it. A lone test.txt may be anything, and is none."""
+    return any(os.path.isfile(folder / f"{split}.txt") for split in SPLITS if split != "test")
+
+
+def find_tasks(folder: str | Path) -> list[Path]:
+    """The task folders: `folder` itself or those in it, known by a list file or by the name of a VTAB task.
+
+    Raises DataError for a folder that cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    if has_lists(folder):
+        return [folder]
+    try:
+        below = sorted(p for p in folder.iterdir() if p.is_dir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}). Make it readable for you") from None
+    return [p for p in below if p.name in VTAB or has_lists(p)]
+
+
 def read_lines(file: Path) -> list[tuple[int, str]]:
     """The non-empty lines of a text file -> [(line number, text)]. Raises DataError when the file is not UTF-8."""
     lines = enumerate(read_text(file).split("\n"), 1)  # splitlines would end a line at U+2028, which a name may hold

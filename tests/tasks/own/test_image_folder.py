@@ -1,15 +1,20 @@
 """A reader's own images as a task: what is read, how it is split, and what a bad folder is told."""
 
 import io
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support import make_task
 
 from peftlab.common.errors import DataError, PeftlabError
-from peftlab.tasks.image_folder import SIDE, plain
+from peftlab.tasks.audit import audit
 from peftlab.tasks.load import load_task
+from peftlab.tasks.own.entries import SIDE, near_copies, plain
+from peftlab.tasks.own.split import copies, thumbnail
 from peftlab.tasks.vtab1k import SPLITS
 
 
@@ -54,6 +59,32 @@ def test_class_folders_are_split_by_class(tmp_path):
     assert not contents(task, "train800val200") & contents(task, "test")
     assert sorted(p.name for p in root.rglob("*")) == before, "nothing is written into the folder"
     task.check_disjoint("train800val200")
+
+
+def test_a_rare_class_does_not_make_the_test_larger(tmp_path):
+    task = load_task(folder_of(tmp_path / "a", {"rare": 3, "usual": 50}))
+    assert sizes(task) == [33, 9, 42, 11]
+    assert [np.bincount(task.labels(split))[0] for split in SPLITS] == [1, 1, 2, 1]
+
+
+def test_many_copies_of_one_picture_do_not_make_the_test_larger(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 10, "y": 20})
+    one = Image.open(root / "x" / "000.png")
+    for number in range(20):
+        one.resize((40 + number, 30)).save(root / "x" / f"copy{number}.png")
+    task = load_task(root)
+    assert np.bincount(task.labels("test")).tolist() == [6, 4], "a fifth of 30, none of them the 21 copies"
+    root = folder_of(tmp_path / "b", {"x": 3, "y": 20})
+    for number in range(20):
+        one.resize((40 + number, 30)).save(root / "x" / f"copy{number}.png")
+    assert load_task(root).size("train800") > 0, "each part has one of three pictures"
+
+
+def test_pictures_under_two_labels_count_for_both(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 20})
+    shutil.copytree(root / "x", root / "y")
+    task = load_task(root)
+    assert task.size("test") == 8 and len(contents(task, "test")) == 4
 
 
 def test_the_first_images_are_of_all_classes(tmp_path):
@@ -156,7 +187,7 @@ def test_small_files_are_copied_as_they_are_and_large_ones_made_smaller(tmp_path
 def test_a_stopped_copy_leaves_nothing(tmp_path, monkeypatch):
     root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
     with monkeypatch.context() as patch:
-        patch.setattr("peftlab.tasks.image_folder.copies", lambda thumbnails: 1 / 0)
+        patch.setattr("peftlab.tasks.own.entries.copies", lambda thumbnails: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load_task(str(root))
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
@@ -170,6 +201,126 @@ def test_a_huge_image_and_a_truncated_one_are_named(tmp_path):
     (root / "y" / "cut.jpg").write_bytes(data.getvalue()[:600])
     with pytest.raises(DataError, match=r"cut\.jpg: not a readable image"):
         load_task(str(root))
+
+
+def test_all_unreadable_images_are_counted(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
+    for name in ("000.png", "003.png"):
+        (root / "x" / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"000\.png: not a readable .*1 more cannot be used; .* data audit .*/a$"):
+        load_task(str(root))
+
+
+def test_what_is_no_image_is_left_alone(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
+    (root / "x" / "notes.txt").write_text("mine")
+    (root / "x" / "._000.png").write_bytes(b"what macOS writes beside 000.png")
+    (root / "x" / ".ipynb_checkpoints").mkdir()
+    picture(50).save(root / "x" / ".ipynb_checkpoints" / "000.png")
+    assert sum(sizes(load_task(str(root)))) == 10 + load_task(root).size("train800val200")
+
+
+def test_train_alone_is_split_as_other_folders(tmp_path):
+    folder_of(tmp_path / "a" / "train", {"x": 10, "y": 10})
+    task = load_task(tmp_path / "a")
+    assert task.size("train800val200") + task.size("test") == 20 and task.size("test") >= 4
+
+
+@pytest.mark.parametrize("budget", [4, 7, 31])
+def test_any_budget_keeps_each_class(budget, tmp_path):
+    """31 of 32 leave one image over, fewer than there are classes."""
+    root = folder_of(tmp_path / "a", {"x": 30, "y": 10})
+    task = load_task(root, budget=budget)
+    assert task.size("train800val200") == budget
+    assert np.bincount(task.labels("train800"), minlength=2).min() >= 1
+    with pytest.raises(DataError, match="budget is 3, too few for two images of each class. Raise it to 4 or more"):
+        load_task(root, budget=3)
+    with pytest.raises(PeftlabError, match="budget is 0, but must be at least 1"):
+        load_task(root, budget=0)
+
+
+def test_a_budget_keeps_the_shares_of_train_and_val(tmp_path):
+    for number, (name, n) in enumerate({"train": 15, "val": 5, "test": 3}.items()):
+        folder_of(tmp_path / "a" / name, {"x": n, "y": n}, first=100 * number)
+    task = load_task(tmp_path / "a", budget=20)
+    assert abs(task.size("val200") - 5) <= 1 and sizes(task)[2:] == [20, 6]
+    assert contents(task, "val200") <= {path.read_bytes() for path in (tmp_path / "a" / "val").rglob("*.png")}
+
+
+def test_where_val_is_given_each_class_needs_training_images(tmp_path):
+    for number, name in enumerate(("train", "val", "test")):
+        folder_of(tmp_path / "a" / name, {"x": 5, "y": 5}, first=100 * number)
+    for file in (tmp_path / "a" / "train" / "y").iterdir():
+        file.rename(tmp_path / "a" / "val" / "y" / file.name)
+    (tmp_path / "a" / "train" / "y").rmdir()
+    with pytest.raises(
+        DataError, match="class 'y' has no image to train on.* Put some into train, or remove the class"
+    ):
+        load_task(tmp_path / "a")
+
+
+def test_a_val_of_nothing_but_copies_of_test_images_is_drawn_anew(tmp_path):
+    for number, name in enumerate(("train", "test")):
+        folder_of(tmp_path / "a" / name, {"x": 10, "y": 10}, first=100 * number)
+    shutil.copytree(tmp_path / "a" / "test", tmp_path / "a" / "val")
+    assert sizes(load_task(tmp_path / "a")) == [16, 4, 20, 20]
+
+
+def test_copies_found_while_reading_are_kept(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 6, "y": 6})
+    Image.open(root / "x" / "000.png").resize((60, 45)).save(root / "y" / "copy.png")
+    task = load_task(root)
+    numbers, names = near_copies(task), sorted((task.folder / "images").iterdir())
+    images = np.array([thumbnail(Image.open(name)) for name in names])
+    assert numbers.tolist() == copies(images).tolist() and len(set(numbers)) == 12
+    assert near_copies(load_task(make_task(tmp_path / "birds"))) is None
+
+
+def test_a_folder_in_the_vtab_layout_is_known_by_its_path(tmp_path):
+    known, own = make_task(tmp_path / "dtd"), make_task(tmp_path / "birds", seed=1)
+    task = load_task(str(known))
+    assert (task.name, task.group, task.classes, task.folder) == ("dtd", "natural", ("even", "odd"), known)
+    task = load_task(own)
+    assert (task.name, task.group, task.classes) == ("birds", "yours", ("even", "odd")) and sizes(task) == [4, 2, 6, 2]
+    (own / "classes.txt").unlink()
+    assert load_task(own).classes == ("class 0", "class 1")
+    with pytest.raises(PeftlabError, match="birds' has its lists already"):
+        load_task(own, budget=4)
+    with pytest.raises(DataError, match=r"holds tasks with lists of their own, not classes. Name one: .*/birds"):
+        load_task(tmp_path)
+    (own / "val200.txt").unlink()
+    with pytest.raises(DataError, match="val200.txt: this split is missing"):
+        load_task(own).split("val200")
+
+
+def test_a_lone_list_of_another_kind_is_no_layout(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
+    (root / "test.txt").write_text("x/000.png 0\n")
+    assert load_task(root).classes == ("x", "y")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
+
+    def refused(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refused)
+        with pytest.raises(DataError, match=r"cannot be read \(Permission denied\). Make it readable for you"):
+            load_task(root)
+        with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+            audit(root)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_class_that_may_not_be_read_is_named(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
+    (root / "x").chmod(0)
+    for read in (load_task, audit):
+        with pytest.raises(DataError, match=r"a/x: cannot be read \(Permission denied\). Make it readable for you"):
+            read(root)
+    (root / "x").chmod(0o700)
 
 
 BAD = {
@@ -195,7 +346,7 @@ def test_a_bad_folder_is_told_what_to_do(name, tmp_path):
 
 
 def test_one_class_is_none(tmp_path):
-    with pytest.raises(DataError, match="1 class; two are needed"):
+    with pytest.raises(DataError, match="1 class, 'x'; two are needed"):
         load_task(str(folder_of(tmp_path / "a", {"x": 5})))
 
 
@@ -206,8 +357,8 @@ def test_one_class_is_none(tmp_path):
         ("path,class\nx.png,1\n", "no column label"),
         ("path,label\nx.png,\n", "line 2: path or label is empty"),
         ("path,label,split\nx.png,a,dev\n", "line 2: split 'dev' is none of train, val, test"),
-        ("path,label,split\nx.png,a,train\ny.png,b,\n", "some lines name a split"),
-        ("path,label\nx.png,a\ny.png,b\n", "x.png: a list names this file, but there is no such file"),
+        ("path,label,split\na.csv,a,train\na.csv,b,\n", "some lines name a split"),
+        ("path,label\nx.png,a\ny.png,b\n", "line 2: .*x.png: no such file"),
     ],
 )
 def test_a_bad_csv_is_told_what_to_do(text, message, tmp_path):

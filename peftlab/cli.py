@@ -36,16 +36,15 @@ def tasks(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from .common.paths import data_root
-    from .tasks.load import task_names
+    from .tasks.load import about_task, available_tasks, task_group, task_names
     from .tasks.synthetic.registry import SYNTHETIC
-    from .tasks.vtab1k import VTAB
 
     root = data_root()
+    there = available_tasks(root) if root else []
     rows = []
     for name in task_names():
-        known = VTAB.get(name) or SYNTHETIC[name]
-        on_disk = "yes" if root and name in VTAB and (root / name).is_dir() else ""
-        rows.append((name, known.group, on_disk, "yes" if name in SYNTHETIC else "", known.about))
+        marks = ("yes" if name in there else "", "yes" if name in SYNTHETIC else "")
+        rows.append((name, task_group(name), *marks, about_task(name)))
     print(pd.DataFrame(rows, columns=["task", "group", "on disk", "synthetic task", "about"]).to_string(index=False))
     print(f"\n'on disk' looks into PEFTLAB_DATA: {root or 'not set'}")
 
@@ -61,6 +60,17 @@ def backbones(args: argparse.Namespace) -> None:
         print(f"{name}  (embedded{', the default' * (number == 0)})  {shape}, {millions:.2f} M parameters")
     print("Also any timm VisionTransformer by its id with tag, for example vit_base_patch16_224.augreg_in21k,")
     print("or the path of a .safetensors / .npz file.")
+
+
+def protocols(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from .backbones.protocols import PROTOCOLS
+
+    rows = [{"protocol": p.name} | vars(p.preprocessing) | vars(p.recipe) for p in PROTOCOLS.values()]
+    left_to_the_machine = ["precision", "gradient_checkpointing"]
+    print(pd.DataFrame(rows).drop(columns=left_to_the_machine).to_string(index=False, na_rep="the method's"))
+    print("\nSources", *(f"{p.name}: {p.source}" for p in PROTOCOLS.values()), sep="\n")
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -112,6 +122,10 @@ def fit(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         lr=args.lr,
         precision=args.precision,
+        cooldown_epochs=args.cooldown_epochs,
+        label_smoothing=args.label_smoothing,
+        augmentation=args.augmentation,
+        gradient_checkpointing=args.gradient_checkpointing or None,
         train_split=args.train_split,
         seed=args.seed,
         device=args.device,
@@ -213,7 +227,8 @@ def costs(args: argparse.Namespace) -> None:
         grid = read_grid(args.grid)
         args.backbone, args.img_size, methods = grid.backbone, grid.img_size, grid_methods(grid)
     backbone = load_backbone(args.backbone, pretrained=not args.random_weights, img_size=args.img_size)
-    card = cost_card(backbone, methods, args.classes, args.batch_size, args.device, args.precision)
+    how = (args.classes, args.batch_size, args.device, args.precision, args.gradient_checkpointing)
+    card = cost_card(backbone, methods, *how)
     if args.csv:
         card.to_csv(sys.stdout)
     else:
@@ -257,7 +272,15 @@ def workbook(args: argparse.Namespace) -> int:
     from .workbook.lessons import LESSONS
     from .workbook.run import build_workbook
 
-    pages = build_workbook(LESSONS, args.out, profile=args.profile, only=args.only, jobs=args.jobs, reader=args.reader)
+    pages = build_workbook(
+        LESSONS,
+        args.out,
+        profile=args.profile,
+        only=args.only,
+        jobs=args.jobs,
+        reader=args.reader,
+        pdf=args.pdf,
+    )
     return 0 if all(page.ok for page in pages) else 1
 
 
@@ -274,6 +297,7 @@ def report(args: argparse.Namespace) -> int:
         minutes=args.minutes,
         budget=args.budget,
         epochs=args.epochs,
+        pdf=args.pdf,
     )
     print(page)
     return 0 if ok else 1
@@ -332,7 +356,7 @@ def _path(text: str) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Builds on names and constants alone, so that it needs neither torch nor pandas."""
-    from .backbones.protocols import PRECISIONS, PROTOCOLS
+    from .backbones.protocols import AUGMENTATIONS, PRECISIONS, PROTOCOLS
 
     top = _Parser(prog="peftlab", description="Parameter-efficient fine-tuning of ViTs, looked at.")
     top.add_argument("--version", action="version", version=version("peftlab"))
@@ -347,6 +371,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("name", nargs="?", metavar="NAME", help="one method")
     command("tasks", tasks, "list the tasks, and which are on disk")
     command("backbones", backbones, "list the backbones")
+    command("protocols", protocols, "list the protocols: how images are prepared and how models are trained")
 
     new = command("fit", fit, "train one method on one task and write it to the ledger")
     new.add_argument("method", metavar="METHOD", help="a name that `peftlab methods` lists")
@@ -362,6 +387,11 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--batch-size", type=int)
     new.add_argument("--lr", type=float)
     new.add_argument("--precision", choices=PRECISIONS, help="default: auto, bf16 where the device has its arithmetic")
+    new.add_argument("--cooldown-epochs", type=int, help="so many more at the lowest rate, after --epochs")
+    new.add_argument("--label-smoothing", type=float, help="from 0 to below 1")
+    new.add_argument("--augmentation", choices=AUGMENTATIONS, help="of training images; default: the protocol's")
+    recompute: dict[str, Any] = {"action": "store_true", "help": "blocks are computed twice: less memory, more time"}
+    new.add_argument("--gradient-checkpointing", **recompute)
     new.add_argument("--first-lr", type=float, help="of the first stage, where the method has two")
     new.add_argument("--first-epochs", type=int, help="of the first stage, where the method has two")
     new.add_argument("--train-split", default="train800val200", choices=["train800", "train800val200"])
@@ -403,6 +433,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--batch-size", type=int, default=32)
     new.add_argument("--device", help="cpu, cuda or mps; default: the fastest there is")
     new.add_argument("--precision", choices=PRECISIONS, default="auto", help="of times and memory")
+    new.add_argument("--gradient-checkpointing", **recompute)
     new.add_argument("--csv", action="store_true", help="as CSV")
 
     new = command("ledger", ledger, "print the ledger")
@@ -415,18 +446,20 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--to", type=_folder, help="folder to be; default: data/vtab-1k")
     new.add_argument("--url", help="an archive of your own in the same layout")
     new.add_argument("--sha256", help="refuse the archive unless it has this checksum")
-    new = command("audit", data_audit, "check a VTAB-1k folder: counts, balance, duplicates, unreadable files", data)
-    new.add_argument("folder", nargs="?", type=_folder, help="default: PEFTLAB_DATA")
+    new = command("audit", data_audit, "check real tasks or your own images: counts, balance, copies, bad files", data)
+    new.add_argument("folder", nargs="?", type=_path, help="or a CSV file of your own images; default: PEFTLAB_DATA")
 
     new = command("workbook", workbook, "run every notebook and write one self-contained HTML report")
     new.add_argument("--profile", choices=["fast", "full"], default="fast")
     new.add_argument("--only", help="only notebooks whose name begins so, as 02")
     new.add_argument("--jobs", type=int, default=1, help="notebooks at a time; they share the cores")
     new.add_argument("--reader", action="store_true", help="pages without exercises, for readers who do none")
+    new.add_argument("--pdf", action="store_true", help="each page as a PDF, too; needs Chromium or Chrome")
     new.add_argument("--out", type=_folder, default=Path("reports"))
 
     new = command("report", report, "compare methods on your own images: one page, and the recommended model for timm")
-    new.add_argument("folder", metavar="FOLDER", help="of class folders, or a CSV file with columns path and label")
+    about = "of class folders, or a CSV file with columns path and label"
+    new.add_argument("folder", type=_path, metavar="FOLDER", help=about)
     new.add_argument("--backbone", default="peftlab_vit_small", help="name, timm id with tag, or weights file")
     new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")
     new.add_argument("--methods", metavar="NAME,NAME", help="default: linear,lora,norm,gist,full")
@@ -435,6 +468,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--budget", type=int, help="at most so many images to train and choose on")
     new.add_argument("--epochs", type=int, default=10)
     new.add_argument("--out", type=_folder, default=Path("reports"), help="folder of the page; default: reports")
+    new.add_argument("--pdf", action="store_true", help="the page as a PDF, too; needs Chromium or Chrome")
 
     classes = commands.add_parser("class", help="make what a class needs").add_subparsers(dest="what", required=True)
     about = "student and instructor notebooks, slides and tests that grade, from the lessons"

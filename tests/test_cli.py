@@ -64,12 +64,11 @@ def test_every_command_has_help(command, capsys):
     assert stopped.value.code == 0 and capsys.readouterr().out.startswith(f"usage: peftlab {command[0]}")
 
 
-@pytest.mark.parametrize("command", ["methods", "tasks", "backbones", "ledger"])
+@pytest.mark.parametrize("command", ["methods", "tasks", "backbones", "protocols", "ledger"])
 def test_listing_commands(command, capsys):
     assert main([command]) == 0
-    assert {"methods": "lora", "tasks": "dsprites_ori", "backbones": "peftlab_vit_mini", "ledger": "peftlab fit"}[
-        command
-    ] in capsys.readouterr().out
+    words = {"methods": "lora", "tasks": "dsprites_ori", "backbones": "peftlab_vit_mini", "ledger": "peftlab fit"}
+    assert (words | {"protocols": "randaugment"})[command] in capsys.readouterr().out
 
 
 def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkeypatch):
@@ -84,6 +83,12 @@ def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkey
         assert main(again) == 0
     assert main(again) == 0 and "from the ledger; --again trains it again" in capsys.readouterr().out
     assert main([*again, "--again"]) == 0 and "from the ledger" not in capsys.readouterr().out
+    recipe = "--label-smoothing 0.1 --augmentation shift --cooldown-epochs 1 --gradient-checkpointing".split()
+    assert main([*again, *recipe]) == 0 and "from the ledger" not in capsys.readouterr().out
+    row = read_ledger().dropna(subset="augmentation").iloc[0]
+    assert (row["label_smoothing"], row["augmentation"], row["cooldown_epochs"]) == (0.1, "shift", 1)
+    assert row["gradient_checkpointing"] and read_ledger()["gradient_checkpointing"].count() == 1
+    assert main([*again, "--label-smoothing", "1"]) == 2 and "label_smoothing is 1.0" in capsys.readouterr().err
     assert main(["fit", "lorra", "tiny"]) == 2
     assert "did you mean 'lora'" in capsys.readouterr().err
     assert main(["fit", "lora", "tiny", "-o", "rank"]) == 2
@@ -286,8 +291,8 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "data fetch --url http://127.0.0.1:9/a.zip --to file": "file: is not a folder",
     "data fetch --url http://127.0.0.1:9/a.zip --to thesis": "thesis: exists and holds no VTAB-1k task",
     "data fetch --url http://127.0.0.1:9/a.zip --to ~": "names no",
-    "data audit file": "file: is not a folder",
-    "data audit fifo": "fifo: is not a folder",
+    "data audit file": "file: no column",
+    "data audit fifo": "fifo: a pipe",
     "data audit missing": "missing: no task",
     "data audit folder": "folder: no task",
     "data audit ~": "names no",

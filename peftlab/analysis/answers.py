@@ -94,8 +94,12 @@ def verdict(table: pd.DataFrame) -> str:
     >>> verdict(pd.DataFrame({"confidence": [0.95], "accuracy": [0.80], "images": [50]}))
     'it says 95 % on average and is right on 80 %: it is too sure.'
     """
+    n, c = table["images"].sum(), table["confidence"]
     said, right = (100 * np.average(table[name], weights=table["images"]) for name in ("confidence", "accuracy"))
-    how = "it is too sure" if said - right > TOLERATED else "it is not sure enough"
+    chance = 200 * np.sqrt((table["images"] * c * (1 - c)).sum()) / n  # two standard errors, if it were calibrated
+    how = "it is too sure" if said > right else "it is not sure enough"
     if abs(said - right) <= TOLERATED:
         how = f"on average that fits, and bin by bin it is {100 * calibration_error(table):.1f} points off"
+    elif abs(said - right) <= chance:
+        how = f"with {n:.0f} images such a difference may be chance (up to {chance:.1f} points)"
     return f"it says {said:.0f} % on average and is right on {right:.0f} %: {how}."

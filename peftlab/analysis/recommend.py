@@ -36,6 +36,12 @@ def advise(
     table: from `images.against_best`. cost: arithmetic of a training step of each method, in GFLOPs. images, seeds:
     how many the table was measured with.
     """
+    if len(table) == 1:
+        more = "More minutes, or more methods, make a comparison."
+        return Advice(
+            table.index[0],
+            f"**Only `{table.index[0]}` was trained**, so it is compared with nothing: {_top(table)}. {more}",
+        )
     best, alike = table.index[0], list(table.index[~table["behind"]])
     method = min([name for name in alike if name in mergeable] or alike, key=lambda name: cost[name])
     lines = [f"**Take `{method}`.** {_why(table, method, cost)}"]
@@ -50,15 +56,18 @@ def advise(
 
 def _why(table: pd.DataFrame, method: str, cost: Mapping[str, float]) -> str:
     best, row = table.index[0], table.loc[method]
-    accuracy, low, high = (100 * table[column].iloc[0] for column in ("accuracy", "low", "high"))
-    top = f"{accuracy:.1f} % of the test images right (95 % interval {low:.1f} to {high:.1f})"
     if method == best:
-        return f"It has the best mean: {top}."
+        return f"It has the best mean: {_top(table)}."
     return (
-        f"The best mean has `{best}`: {top}. `{method}` has {100 * row['accuracy']:.1f} %, which is **not "
+        f"The best mean has `{best}`: {_top(table)}. `{method}` has {100 * row['accuracy']:.1f} %, which is **not "
         f"significantly different** ({_points(row)}), and its training step takes {cost[method] / cost[best]:.2f} "
         "times the arithmetic."
     )
+
+
+def _top(table: pd.DataFrame) -> str:
+    accuracy, low, high = (100 * table[column].iloc[0] for column in ("accuracy", "low", "high"))
+    return f"{accuracy:.1f} % of the test images right (95 % interval {low:.1f} to {high:.1f})"
 
 
 def _limits(table: pd.DataFrame, method: str, images: int, seeds: int) -> str:
@@ -70,6 +79,18 @@ def _limits(table: pd.DataFrame, method: str, images: int, seeds: int) -> str:
     return (
         f"*Not significantly different* does not mean equal: {images} test images and {seeds} seed{'s' * (seeds > 1)} "
         f"cannot show differences below about {seen:.1f} points. If those matter to you, {more} will tell{take}."
+    )
+
+
+def caption(table: pd.DataFrame, images: int) -> str:
+    """What the picture of `images.against_best` shows, in a sentence."""
+    best, others, behind = table.index[0], len(table) - 1, int(table["behind"].sum())
+    if not others:
+        return f"Test accuracy of {best} on {images} images."
+    are = "is" if 1 in (behind, others) else "are"
+    return (
+        f"Test accuracy of each method on {images} images, and its difference to the best: {behind} of {others} "
+        f"other{'s' * (others > 1)} {are} significantly behind {best}."
     )
 
 
@@ -90,7 +111,7 @@ def runs_table(final: pd.DataFrame) -> pd.DataFrame:
         "training images": by["train_images"].first(),
         "seconds a run": by["seconds"].mean().round(1),
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns).rename_axis(index=None, columns="method")
 
 
 def costs_table(card: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +124,7 @@ def costs_table(card: pd.DataFrame) -> pd.DataFrame:
         "one image (ms)": card["latency_ms"].map("{:.1f}".format),
         "a plain ViT at the end": card["merged"].map({True: "yes", False: "no"}),
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns).rename_axis(index=None, columns="method")
 
 
 def _list(table: pd.DataFrame, names: list[str]) -> str:

@@ -33,7 +33,7 @@ def require_writable(path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """A file in a temporary folder next to `path`, which it replaces in the end; the folder goes in any case.
 
     A folder, because its name is nobody else's, on other hosts that share the disk neither, and because save_file
@@ -72,7 +72,7 @@ def sweep_parts(folder: str | Path, alone: bool = False) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in one atomic step. Raises as `require_writable` does, and OSError for a full disk."""
-    with _replacing(path) as part:
+    with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -103,7 +103,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Any
     ({'A': tensor([1., 1.])}, {'rank': 8})
     """
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    with _replacing(path) as part:
+    with replacing(path) as part:
         try:
             save_file(plain, part, metadata={"peftlab": json.dumps(metadata)})  # one key: equal bytes
         except SafetensorError as error:  # a full disk, most often

@@ -59,7 +59,7 @@ def reliability(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.text(3, 97, "not sure enough", color=FREE, va="top")
     ax.text(97, 3, "too sure", color=FREE, ha="right")
     area = 30 + 300 * table["images"] / table["images"].sum()
-    ax.scatter(100 * table["confidence"], 100 * table["accuracy"], area, color=PALETTE[0], alpha=0.8)
+    ax.scatter(100 * table["confidence"], 100 * table["accuracy"], area, color=PALETTE[0], alpha=0.8, clip_on=False)
     for row in table.to_dict("records"):
         spot = 100 * row["confidence"], 100 * row["accuracy"]
         ax.annotate(f"{row['images']:.0f}", spot, (9, -9), textcoords="offset points")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..tasks.task import load_image
-from .style import CONTROL, FREE, PALETTE, axes_or_new, bare, method_color
+from .style import CONTROL, FREE, PALETTE, Color, axes_or_new, bare, method_color
 
 NAMED = 12  # classes that have a bar of their own at either end of a long list
 PAIRS = 5  # copies shown
@@ -66,22 +66,38 @@ def learning_curve(table: pd.DataFrame, guess: float, ax: Axes | None = None) ->
 def against_best(table: pd.DataFrame) -> Figure:
     """Above, accuracies with their intervals; below, how far each method is behind the best; grey is no difference.
 
-    table: from `results.images.against_best`.
+    table: from `results.images.against_best`. One method alone has no part below.
     """
-    figure, (above, below) = plt.subplots(2, 1, figsize=(6, 2 + 0.6 * len(table)), sharey=True, layout="constrained")
-    for y, (name, row) in enumerate((100 * table.drop(columns="behind")).to_dict("index").items()):
-        own = method_color(str(name))
-        above.plot([row["low"], row["high"]], [y, y], color=own, linewidth=2)
-        above.plot(row["accuracy"], y, "o", color=own, markersize=8)
-        above.annotate(f"{row['accuracy']:.1f}", (1.02, y), xycoords=("axes fraction", "data"), va="center", color=own)
-        behind = table["behind"].iloc[y]
-        color = PALETTE[3] if behind else FREE
-        below.plot([-row["below high"], -row["below low"]], [y, y], color=color, linewidth=2)
-        below.plot(-row["below"], y, "o", color=color, markersize=8, markerfacecolor=color if behind else "white")
-        says = "behind" if behind else "not significantly\ndifferent" if y else "the best mean"
-        below.annotate(says, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=color)
-    above.set_yticks(range(len(table)), table.index)
-    above.set(xlabel="test accuracy (%), 95 % interval", ylim=(len(table) - 0.5, -0.5))
-    below.axvline(0, color="0.4", linewidth=1)
-    below.set(xlabel=f"points against {table.index[0]}, intervals for all together")
+    parts = min(len(table), 2)
+    size = (6, parts * (1 + 0.3 * len(table)))
+    figure, axes = plt.subplots(parts, 1, figsize=size, sharey=True, layout="constrained", squeeze=False)
+    axes[0, 0].set_yticks(range(len(table)), table.index)
+    axes[0, 0].set_ylim(len(table) - 0.5, -0.5)
+    _accuracies(axes[0, 0], table)
+    if parts == 2:
+        _differences(axes[1, 0], table)
     return figure
+
+
+def _accuracies(ax: Axes, table: pd.DataFrame) -> None:
+    for y, (name, row) in enumerate((100 * table[["accuracy", "low", "high"]]).iterrows()):
+        own = method_color(str(name))
+        ax.plot([row["low"], row["high"]], [y, y], color=own, linewidth=2)
+        ax.plot(row["accuracy"], y, "o", color=own, markersize=8)
+        _beside(ax, y, f"{row['accuracy']:.1f}", own)
+    ax.set_xlabel("test accuracy (%), 95 % interval")
+
+
+def _differences(ax: Axes, table: pd.DataFrame) -> None:
+    for y, row in enumerate(table.to_dict("records")):
+        color = PALETTE[3] if row["behind"] else FREE
+        ax.plot([-100 * row["below high"], -100 * row["below low"]], [y, y], color=color, linewidth=2)
+        fill = color if row["behind"] else "white"
+        ax.plot(-100 * row["below"], y, "o", color=color, markersize=8, markerfacecolor=fill)
+        _beside(ax, y, "behind" if row["behind"] else "not significantly\ndifferent" if y else "the best mean", color)
+    ax.axvline(0, color="0.4", linewidth=1)
+    ax.set_xlabel(f"points against {table.index[0]}, intervals for all together")
+
+
+def _beside(ax: Axes, y: int, text: str, color: Color) -> None:
+    ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=color)

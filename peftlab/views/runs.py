@@ -110,7 +110,8 @@ def costs(card: pd.DataFrame) -> Figure:
     for ax, (column, title) in zip(axes[0], shown.items(), strict=True):
         values = 100 * card[column] / float(card[column]["full"])
         bars = ax.barh(card.index, values, color=[family_color(family) for family in card["family"]])
-        ax.bar_label(bars, [f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in values], padding=2)
+        numbers = [f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in values]
+        ax.bar_label(bars, numbers, padding=2, bbox={"color": "white", "pad": 0})  # the dotted line stays behind them
         ax.axvline(100, color="0.3", linestyle=":", linewidth=1)
         ax.set_title(title)
         ax.set(xlim=(0, 1.45 * values.max()), xticks=[])

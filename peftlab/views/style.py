@@ -32,7 +32,7 @@ FREE: Color = (0.35, 0.35, 0.35)  # of what belongs to no family
 
 FAMILY_COLORS = {"selective": 1, "reparametrised": 0, "additive": 2, "prompt": 4}
 ENDS = {"linear": (0.5, 0.5, 0.5), "full": (0.0, 0.0, 0.0)}  # nothing and everything tuned: no family's colour
-MARKERS = "v^<>DsoPhX*"
+MARKERS = "v^<>DsoPhX*dp"
 MIN_FONT = 9  # points: what the back row of a classroom reads, the picture at the width of a slide
 
 plt.rcParams.update(

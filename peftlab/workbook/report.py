@@ -16,12 +16,12 @@ import nbformat
 from ..backbones.load import load_backbone
 from ..common.errors import PeftlabError
 from ..common.files import OURS, sweep_parts, write_text
-from ..tasks.load import load_task
+from ..tasks.load import load_task, task_names
 from ..training.compare import Comparison, forecast, trained
 from ..training.time_budget import outlook
 from .lessons import LESSONS
-from .page import render_page
-from .provenance import read_fingerprints
+from .page.pdf import find_browser, print_pdf
+from .page.render import render_page
 from .run import describe_environment, run_notebook, say
 
 NOTEBOOK = LESSONS / "your_images.ipynb"
@@ -39,13 +39,19 @@ def build_report(
     minutes: float = 30,
     budget: int | None = None,
     epochs: int = 10,
+    pdf: bool = False,
 ) -> tuple[Path, bool]:
     """Compare methods on a folder of images -> (the page, out/NAME.html, whether every cell of it ran).
 
-    Beside it: NAME_model, the merged model of the recommended method as a folder that timm reads. Both appear at the
-    end. Ctrl-C leaves nothing but finished epochs in the ledger; the same call goes on from there. Raises PeftlabError
-    for bad folders, names and numbers, before anything is trained.
+    Beside it: NAME_model, the merged model of the recommended method as a folder that timm reads, and the page as a
+    PDF if one is wanted. They appear at the end. Ctrl-C leaves nothing but finished epochs in the ledger; the same
+    call goes on from there. Raises PeftlabError for bad folders, names and numbers, and without Chromium for a PDF,
+    before anything is trained.
     """
+    if pdf:
+        find_browser()  # before anything is trained
+    if not Path(folder).expanduser().exists() and str(folder) not in task_names():
+        raise PeftlabError(f"{folder}: no such folder or CSV file, and no task of that name. Check the path")
     began, out = time.perf_counter(), Path(out).resolve()
     task = load_task(_absolute(folder), budget=budget)
     page, model = out / f"{task.name}.html", out / f"{task.name}_model"
@@ -83,9 +89,10 @@ def build_report(
         "name": task.name,
         "title": f"{task.name}: which method, and how sure?",
         "seconds": round(time.perf_counter() - began, 2),
-        "fingerprints": read_fingerprints({"task": task.name, "backbone": vit.peftlab_name}),
     }
     write_text(page, render_page(nb, nb.metadata["peftlab"], folder=NOTEBOOK.parent, alone=True))
+    if pdf:
+        say(f"printed: {print_pdf(page)}")
     return page, result.ok
 
 

@@ -1,4 +1,4 @@
-"""Run the workbook and publish it: papermill executes each notebook, `page.py` makes its HTML page.
+"""Run the workbook and publish it: papermill executes each notebook, `page/` makes its HTML page.
 
 The folder `out` holds, for each notebook, NN_name.ipynb (as executed) and NN_name.html, and an index.html over all.
 The executed notebook is the record: pages and index are made from it alone, so a build of one notebook (`only="04"`)
@@ -11,8 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,14 @@ from nbformat import NotebookNode
 from ..common.errors import PeftlabError, check_at_least, near
 from ..common.files import sweep_parts, write_text
 from ..common.paths import INSTALLED, REPOSITORY, runs_folder
-from .index import card, render_index
+from ..common.used import VARIABLE, read_used
 from .lint.code import parameter_problems
-from .page import duration, external_references, own_pages, render_page, title
-from .provenance import describe_commit, describe_environment, read_fingerprints, read_parameters
+from .page.cells import title
+from .page.index import card, render_index
+from .page.pdf import find_browser, print_pdf
+from .page.provenance import describe_commit, describe_environment
+from .page.references import external_references
+from .page.render import duration, own_pages, render_page
 
 PROFILES = ("fast", "full")
 
@@ -40,7 +43,8 @@ PROFILES = ("fast", "full")
 class PageResult:
     """How the run of one notebook went. `error` is empty unless `status` is "failed".
 
-    commit: of the code, empty where it is no clone. fingerprints: {name: hash} of the task and the backbone.
+    commit: of the code, empty where it is no clone. used: (kind, name, fingerprint) of all tasks and backbones that
+    were loaded, whether a run was on them or not.
     """
 
     name: str
@@ -52,7 +56,7 @@ class PageResult:
     environment: str
     error: str = ""
     commit: str = ""
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    used: Sequence[tuple[str, str, str]] = ()
 
     @property
     def ok(self) -> bool:
@@ -61,6 +65,8 @@ class PageResult:
 
 class _ThisPython(AsyncKernelManager):
     """A kernel of the Python that runs us, whatever kernelspecs this machine and user have registered."""
+
+    used = ""  # the file in which it notes what it loads
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -74,6 +80,7 @@ class _ThisPython(AsyncKernelManager):
             # inline pictures even where the caller has set MPLBACKEND=Agg for itself, as CI does
             env={
                 "PEFTLAB_HEADLESS": "1",
+                VARIABLE: self.used,
                 "PYTHONPATH": path,
                 "PEFTLAB_RUNS": str(runs_folder().resolve()),  # not of the notebooks' folder, which may be read-only
                 "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -89,17 +96,21 @@ def build_workbook(
     parameters: Mapping[str, Any] | None = None,
     jobs: int = 1,
     reader: bool = False,
+    pdf: bool = False,
 ) -> list[PageResult]:
     """Execute the notebooks in the order of their numbers and write the site. Returns a PageResult for each one run.
 
     Notebooks run in their own folder, as in JupyterLab. One that fails gets a page with its traceback, and the others
     go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07".
     `parameters` replaces values of the notebooks' parameters cells. jobs: how many notebooks run at a time, sharing
-    the cores among them. reader: pages leave exercises out. On Ctrl-C the running notebooks are dropped, what is
-    finished is published, and KeyboardInterrupt goes on to the caller. Raises PeftlabError, before anything runs, for
-    parameters and choices that mean nothing, and where `out` holds notebooks that no build wrote.
+    the cores among them. reader: pages leave exercises out. pdf: Chromium prints a PDF beside each page that was run.
+    On Ctrl-C the running notebooks are dropped, what is finished is published, and KeyboardInterrupt goes on to the
+    caller. Raises PeftlabError, before anything runs, for parameters and choices that mean nothing, without Chromium
+    for a PDF, and where `out` holds notebooks that no build wrote.
     """
     check_at_least("the number of notebooks at a time (--jobs)", jobs, 1)
+    if pdf:
+        find_browser()
     out = Path(out).resolve()  # papermill changes the working directory while it runs
     notebooks = find_notebooks(notebooks_folder)
     selected = select(notebooks, only)
@@ -130,6 +141,8 @@ def build_workbook(
         publish(notebooks, out, environment, values["profile"], reader)
         failed = sum(not r.ok for r in results)
         say(f"{len(results)} run, {failed} failed, {duration(time.perf_counter() - start)}: {out / 'index.html'}")
+    for result in results if pdf else ():
+        say(f"printed: {print_pdf(out / f'{result.name}.html')}")
     return sorted(results, key=lambda r: r.name)
 
 
@@ -186,7 +199,8 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
     date, start, error = datetime.now().astimezone(), time.perf_counter(), ""
     commit = describe_commit()  # as it is now: a long run outlasts changes
     with tempfile.TemporaryDirectory() as scratch:
-        executed = Path(scratch) / path.name
+        executed, noted = Path(scratch) / path.name, Path(scratch) / "used.jsonl"
+        kernel = type("Kernel", (_ThisPython,), {"used": str(noted)})
         try:
             papermill.execute_notebook(
                 path,
@@ -194,7 +208,7 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
                 parameters={**parameter_problems(nbformat.read(path, as_version=4))[1], **values},
                 kernel_name="python3",
                 language="python",
-                kernel_manager_class=_ThisPython,
+                kernel_manager_class=kernel,
                 cwd=path.parent,
                 progress_bar=False,
                 start_timeout=120,
@@ -206,9 +220,7 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
         except Exception as e:  # a kernel that does not start, say: the workbook goes on all the same
             error = f"{type(e).__name__}: {e}"
         nb = nbformat.read(executed if executed.exists() else path, as_version=4)
-    fingerprints: dict[str, str] = {}
-    with suppress(PeftlabError):  # a ledger that cannot be read: the notebook will have said so
-        fingerprints = read_fingerprints(read_parameters(nb))
+        used = read_used(noted)
     result = PageResult(
         name=path.stem,
         title=title(nb, path.stem),
@@ -219,7 +231,7 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
         environment=environment,
         error=error,
         commit=commit,
-        fingerprints=fingerprints,
+        used=used,
     )
     nb.metadata["peftlab"] = asdict(result)
     return nb, result

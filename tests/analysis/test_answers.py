@@ -31,6 +31,13 @@ def test_who_is_too_sure_is_told_so():
     assert verdict(calibration(*answers([0.6] * 50, [True] * 50))).endswith("it is not sure enough.")
 
 
+def test_few_images_do_not_say_that_it_is_unsure():
+    """64 of 64 right at 97 %: two errors were to be expected, none is no wonder; of 2,000 images it would be."""
+    few, many = (calibration(*answers([0.97] * n, [True] * n)) for n in (64, 2000))
+    assert verdict(few).endswith("right on 100 %: with 64 images such a difference may be chance (up to 4.3 points).")
+    assert verdict(many).endswith("it is not sure enough.")
+
+
 def test_bins_are_of_confidence_and_certainty_has_one():
     table = calibration(*answers([0.55, 0.65, 0.66, 1.0], [True] * 4))
     assert table["images"].tolist() == [1, 2, 1] and table["confidence"].iloc[-1] == 1

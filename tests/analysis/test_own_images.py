@@ -62,6 +62,13 @@ def test_a_learning_curve_rises_and_its_parts_are_drawn_anew():
     pd.testing.assert_frame_equal(curve, learning_curve(x[:80], y[:80], x[80:], y[80:]))
 
 
+def test_parts_with_an_image_or_two_of_each_class_warn_of_nothing(recwarn):
+    """scikit-learn takes so many classes for a regression, and says so in every report on few images."""
+    x, y = np.eye(80), np.arange(80) % 60
+    learning_curve(x, y, x, y)
+    assert [str(w.message) for w in recwarn] == []
+
+
 def test_parts_of_one_class_have_no_row():
     x, y = np.eye(4), np.array([0, 0, 0, 1])
     curve = learning_curve(x, y, x, y)
@@ -73,6 +80,13 @@ def test_what_the_curve_says():
     assert more_images(flat, 2000).endswith("more images of the same kind would add little.")
     assert "50 test images cannot show whether more would help (standard error 6.4 points)" in more_images(flat, 50)
     assert "too few" in more_images(flat.tail(1), 50)
+
+
+def test_where_all_is_right_more_images_cannot_be_seen_to_help():
+    curve = pd.DataFrame({"images": [130, 259], "draw": 0, "linear probe": [0.979, 1.0]})
+    assert more_images(curve, 64).endswith(
+        "it is right on all 64 test images, and no more than that can be seen here."
+    )
 
 
 def test_copies_of_test_images_are_left_out_and_counted(photos):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from peftlab.analysis.recommend import advise, costs_table, right_by_image, runs_table
+from peftlab.analysis.recommend import advise, caption, costs_table, right_by_image, runs_table
 from peftlab.results.images import against_best
 from peftlab.results.predictions import write_predictions
 
@@ -51,6 +51,14 @@ def test_what_cannot_be_merged_is_taken_only_where_nothing_else_is_as_good():
 def test_one_method_alone():
     method, text = advice({"lora": 0.9})
     assert method == "lora" and text.count("\n") == 0
+    assert text.startswith("**Only `lora` was trained**, so it is compared with nothing: 90.0 % of the test images")
+
+
+def test_the_caption_counts_who_is_behind():
+    table = against_best({name: right(share) for name, share in {"linear": 0.5, "norm": 0.9, "lora": 0.9}.items()})
+    assert caption(table, 400).endswith("its difference to the best: 1 of 2 others is significantly behind norm.")
+    assert caption(table.head(2), 400).endswith("0 of 1 other is significantly behind norm.")
+    assert caption(table.head(1), 400) == "Test accuracy of norm on 400 images."
 
 
 def test_predictions_are_read_from_the_runs(tmp_path):

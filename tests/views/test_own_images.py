@@ -50,6 +50,11 @@ def test_methods_stand_beside_the_best_and_grey_is_no_difference():
     assert differences.lines[5].get_xdata() == pytest.approx([-35])
 
 
+def test_one_method_is_beside_nothing():
+    [ax] = own_images.against_best(against_best({"lora": np.ones((1, 50), bool)})).axes
+    assert [text.get_text() for text in ax.texts] == ["100.0"]
+
+
 def test_mistakes_say_both_names(tiny_task):
     table = pd.DataFrame({"image": [0, 4], "said": [1, 2], "label": [0, 1], "confidence": [0.912, 0.5]})
     axes = answers.mistakes(tiny_task, table).axes

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from peftlab.common.paths import REPOSITORY
-from peftlab.workbook.page import external_references
+from peftlab.workbook.page.references import external_references
 from peftlab.workbook.run import find_notebooks
 
 CLASS = Path(os.environ.get("PEFTLAB_CLASS", "")).resolve()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from peftlab.workbook.classroom.deck import render_deck, render_decks
 from peftlab.workbook.classroom.slides import blocks, find_slides
-from peftlab.workbook.page import external_references
+from peftlab.workbook.page.references import external_references
 
 LIVE = (
     '<div class="peftlab-explorer"><div class="peftlab-live"><input type="range"></div>'

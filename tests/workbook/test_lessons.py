@@ -17,7 +17,7 @@ from peftlab.common import files
 from peftlab.common.errors import PeftlabError
 from peftlab.workbook.first_cells import ADVICE, load_ipython_extension
 from peftlab.workbook.lessons import LESSONS, START_PAGE, copy_lessons, draw_data, lesson_folder, open_lab
-from peftlab.workbook.page import title
+from peftlab.workbook.page.cells import title
 from peftlab.workbook.run import find_notebooks
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from peftlab.cli import main
 from peftlab.common.errors import PeftlabError
 from peftlab.workbook import report
-from peftlab.workbook.page import external_references
+from peftlab.workbook.page.references import external_references
 from peftlab.workbook.report import METHODS, NOTEBOOK, build_report
 
 FAST = {"backbone": "peftlab_vit_mini", "img_size": 32, "methods": ("linear", "norm"), "seeds": 1, "epochs": 1}
@@ -45,7 +45,7 @@ def made(tmp_path_factory):
 def test_a_report_is_one_page_and_one_model(made):
     root, ok, lines = made
     assert ok and sorted(p.name for p in (root / "out").iterdir()) == ["beetles.html", "beetles_model"]
-    assert lines[0] == "beetles: 3 classes, 28 images to train, 8 to test"
+    assert lines[0] == "beetles: 3 classes, 30 images to train, 6 to test"
     assert lines[1].startswith("linear, norm with 1 seed: about 1 of 10 minutes.")
 
 
@@ -57,7 +57,10 @@ def test_the_page_needs_nothing_else_and_answers_first(made):
     assert "<strong>Take <code>" in html and html.count("<figure") >= 5
     assert 'id="hide-code" checked' in html and 'href="index.html"' not in html
     assert "part-" not in html, "no name of a temporary folder"
-    assert re.findall(r"Fingerprint of <code>(\w+)</code>", html) == ["beetles", "peftlab_vit_mini"]
+    assert re.findall(r"<tr><td>(\w+)</td><td>(\w+)</td><td><code>[0-9a-f]{12}</code>", html) == [
+        ("task", "beetles"),
+        ("backbone", "peftlab_vit_mini"),
+    ]
 
 
 def test_timm_loads_the_model_with_the_names_of_its_classes(made):
@@ -117,7 +120,7 @@ BAD = {
     no_classes: "Put the images of each class into a folder of its own",
     truncated: "3.png: not a readable image",
     lambda folder: photos(folder, each=2): "2 different images left, and 3 are needed",
-    lambda folder: photos(folder, classes=1): "1 class; two are needed",
+    lambda folder: photos(folder, classes=1): "1 class, 'class 0'; two are needed",
 }
 
 
@@ -129,6 +132,18 @@ def test_a_bad_folder_gets_one_sentence(make, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err.rpartition("peftlab:")[2]
     assert BAD[make] in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [("", "names no file or folder"), ("beatles", "beatles: no such folder or CSV file, and no task")],
+)
+def test_a_name_without_a_folder_is_not_taken_for_another(folder, says, tmp_path, monkeypatch, capsys):
+    """Nor are all tasks listed to somebody who has mistyped a folder; the empty text is not the folder one is in."""
+    monkeypatch.chdir(photos(tmp_path / "beetles"))
+    assert main(["report", folder]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and len(error) < 200
 
 
 def test_numbers_that_mean_nothing_are_refused_before_training(tmp_path, monkeypatch, capsys):

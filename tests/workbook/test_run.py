@@ -16,15 +16,15 @@ import joblib
 import nbformat
 import pytest
 from faults import STOPS, contents, stopped_everywhere
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from peftlab.common import files
 from peftlab.common.errors import PeftlabError
-from peftlab.workbook.index import card, objective, render_index, thumbnail
 from peftlab.workbook.lint.cleanliness import KERNELSPEC
 from peftlab.workbook.math import markdown_to_html, unknown_math
-from peftlab.workbook.page import duration, external_references, own_pages, render_page, strip_progress
-from peftlab.workbook.provenance import describe_commit, read_commit
+from peftlab.workbook.page.provenance import describe_commit, read_commit
+from peftlab.workbook.page.references import external_references
+from peftlab.workbook.page.render import render_page
 from peftlab.workbook.run import PageResult, _ThisPython, build_workbook, check_parameters, find_notebooks, publish
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
@@ -62,6 +62,10 @@ for _ in tqdm(range(3), desc="fit", file=sys.stderr, leave=False): pass
 for _ in tqdm(iter(range(3)), file=sys.stderr): pass
 warnings.warn("a real warning")
 print("headless:", os.environ["PEFTLAB_HEADLESS"], "profile:", profile, "seed:", seed)"""
+LOADING = """from peftlab.common.used import note_use
+for name in ("dtd", "dtd", "textures (synthetic)"):
+    note_use("task", name, lambda: "2279d92aac21")
+print('reached the last')"""
 WIDGET = """import ipywidgets
 display(ipywidgets.IntSlider(description="rank"))"""
 
@@ -83,7 +87,7 @@ def site(tmp_path_factory):
     folder = root / "notebooks"
     folder.mkdir()
     dying = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
-    notebook(folder, "03_last.ipynb", new_markdown_cell("# 03 Last\n\nStill runs."), "print('reached the last')")
+    notebook(folder, "03_last.ipynb", new_markdown_cell("# 03 Last\n\nStill runs."), LOADING)
     notebook(folder, "02_dies.ipynb", new_markdown_cell("# 02 Dies"), dying)
     notebook(folder, "01_fails.ipynb", new_markdown_cell("# 01 Fails"), "print('before')", "1 / 0", "print('after')")
     notebook(
@@ -138,19 +142,6 @@ def test_killed_kernel_is_a_failed_page_and_not_a_hang(site):
     assert "reached the last" in page(site, "03_last")
 
 
-def test_an_output_gets_a_page_of_its_own(tmp_path):
-    cell = new_code_cell("walk()", metadata={"tags": ["page-walk"]})
-    picture = '<img alt="Steps." src="data:image/png;base64,iVBO"/>'
-    cell.outputs = [new_output("display_data", {"text/html": picture, "text/plain": "Steps."})]
-    nb = new_notebook(cells=[new_markdown_cell("# 00 A tour"), new_markdown_cell("Why.\n\n## The <walk>"), cell])
-    pages = own_pages("00_tour", nb)
-    assert list(pages) == ["walk"] and own_pages("00_tour", new_notebook(cells=[new_code_cell("1")])) == {}
-    assert "<h1>The &lt;walk&gt;</h1>" in pages["walk"] and 'href="00_tour.html"' in pages["walk"]
-    assert picture in pages["walk"] and "Figure 1." in pages["walk"]
-    record = asdict(PageResult("00_tour", "A tour", "ok", 1.0, "fast", "2025-01-01 00:00 UTC", ""))
-    assert 'href="walk.html"' in render_index([card("00_tour", nb, record)], "", "")
-
-
 @pytest.mark.parametrize("name", ["00_good", "01_fails", "02_dies", "03_last", "index"])
 def test_page_is_self_contained_and_well_nested(site, name):
     html = page(site, name)
@@ -182,25 +173,6 @@ class Nesting(HTMLParser):
             self.errors.append((tag, self.getpos()))
 
 
-@pytest.mark.parametrize(
-    "html",
-    [
-        '<script src="https://cdn.example/x.js"></script>',
-        '<img alt="" src="//cdn.example/x.png">',
-        '<link rel="stylesheet" href="http://fonts.example/a.css">',
-        "<style>@font-face { src: url('https://fonts.example/a.woff') }</style>",
-        '<style>@import "https://fonts.example/a.css";</style>',
-        '<p style="background: url(//x.example/a.png)">',
-    ],
-)
-def test_external_references_are_seen(html):
-    assert external_references(html)
-
-
-def test_links_that_only_a_reader_follows_are_no_external_references():
-    assert not external_references('<a href="https://arxiv.org">paper</a><math xmlns="http://www.w3.org/">')
-
-
 def test_formulas_become_mathml_and_code_keeps_its_dollars(site):
     html = page(site, "00_good")
     assert html.count("<math") == 5
@@ -222,7 +194,7 @@ def test_a_formula_beyond_us_stays_readable():
 
 
 def test_solutions_stay_foldable(site):
-    [details] = re.findall(r"(?s)<details>.*?</details>", page(site, "00_good"))
+    [details] = re.findall(r'(?s)<details class="solution">.*?</details>', page(site, "00_good"))
     assert "<summary>Solution: <math" in details and "Because <math" in details
 
 
@@ -240,20 +212,6 @@ def test_bars_and_widgets_are_gone_and_warnings_stay(site):
     assert "widget-view" not in re.sub('href="data:[^"]*"', "", page(site, "00_good"))
 
 
-@pytest.mark.parametrize(
-    "raw, clean",
-    [
-        ("\r  0%|          | 0/5 [00:00<?, ?it/s]\r100%|####| 5/5 [00:01<00:00, 3.1it/s, loss=0.3]\r      \r", ""),
-        (" 50%|#####     | 5/10 [00:00<00:00]/x.py:3: UserWarning: foo\nnext\n", "/x.py:3: UserWarning: foo\nnext\n"),
-        ("\r  0%|          | 0/2 [00:00<?, ?run/s]\n\x1b[A\r   \r", ""),
-        ("steps: 12it [00:01, 9.8it/s]\nhello\n", "hello\n"),
-        ("accuracy 50% | table | 3\n\n[12:30] fine\n", "accuracy 50% | table | 3\n\n[12:30] fine\n"),
-    ],
-)
-def test_strip_progress(raw, clean):
-    assert strip_progress(raw) == clean
-
-
 def test_parameters_reach_the_notebook_and_the_page_says_fast(site):
     text = visible_text(page(site, "00_good"))
     assert "headless: 1 profile: fast seed: 7" in text
@@ -263,34 +221,22 @@ def test_parameters_reach_the_notebook_and_the_page_says_fast(site):
     assert 'profile = "full"' not in text, "the defaults that were not used are not shown"
 
 
+def test_the_page_lists_all_that_the_notebook_loaded(site):
+    """What it trained on as well as what it only looked at; each notebook's own alone."""
+    assert site[1][0].used == []
+    assert nbformat.read(site[0] / "03_last.ipynb", 4).metadata.peftlab.used == [
+        ["task", "dtd", "2279d92aac21"],
+        ["task", "textures (synthetic)", "2279d92aac21"],
+    ]
+    assert "<td>task</td><td>textures (synthetic)</td><td><code>2279d92aac21</code>" in page(site, "03_last")
+
+
 def test_page_has_picture_with_alternative_text_and_navigation(site):
     html = page(site, "01_fails")
     assert 'rel="prev" href="00_good.html"' in html and 'rel="next" href="02_dies.html"' in html
     picture = re.search(r"<img[^>]*data:image/png[^>]*>", page(site, "00_good"))[0]
     assert 'alt="Figure: A good one"' in picture or 'alt="Figure: 00 A good one"' in picture
     assert page(site, "00_good").count("<h1") == 1
-
-
-@pytest.mark.parametrize(
-    "seconds, text", [(3.21, "3.2 s"), (47.4, "47 s"), (59.7, "1 min 00 s"), (725, "12 min 05 s")]
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("# 00 A\n\nWhat for.\n\nMore.", "What for."),
-        (
-            "# 00 A\n\n> quote\n\n**Objectives.** You can\n\n- see\n- say\n\nMore.",
-            "**Objectives.** You can\n\n- see\n- say",
-        ),
-        ("# 00 A", ""),
-    ],
-)
-def test_objective_is_the_first_paragraph_with_its_list(text, expected):
-    assert objective(new_notebook(cells=[new_markdown_cell(text)])) == expected
 
 
 def test_index_lists_every_notebook(site):
@@ -356,27 +302,6 @@ def test_the_kernel_is_this_python_whatever_is_registered(tmp_path, monkeypatch)
     (fake / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     assert _ThisPython(kernel_name="python3").format_kernel_cmd()[0] == sys.executable
-
-
-def test_thumbnail_prefers_the_tagged_cell():
-    def picture(color):
-        from base64 import b64encode
-        from io import BytesIO
-
-        from PIL import Image
-
-        png = BytesIO()
-        Image.new("RGB", (900, 900), color).save(png, "PNG")
-        data = {"image/png": b64encode(png.getvalue()).decode()}
-        return [nbformat.v4.new_output("display_data", data)]
-
-    tagged = new_code_cell(outputs=picture("red"), metadata={"tags": ["thumbnail"]})
-    nb = new_notebook(cells=[tagged, new_code_cell(outputs=picture("blue"))])
-    red = thumbnail(nb)
-    tagged.metadata.tags = []
-    nb = new_notebook(cells=[tagged, new_code_cell(outputs=picture("blue"))])
-    assert red and red != thumbnail(nb)
-    assert thumbnail(new_notebook()) is None
 
 
 # --- Ctrl-C and builds of a part -------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from peftlab.common.paths import REPOSITORY
-from peftlab.workbook.page import external_references
-from peftlab.workbook.provenance import read_commit
+from peftlab.workbook.page.provenance import read_commit
+from peftlab.workbook.page.references import external_references
 from peftlab.workbook.run import find_notebooks
 
 SITE = Path(os.environ.get("PEFTLAB_REPORTS", "")).resolve()

@@ -18,7 +18,8 @@ from nbformat import NotebookNode
 from ...common.errors import PeftlabError
 from ...common.paths import REPOSITORY
 from ..lessons import LESSONS, START_PAGE
-from ..page import TEMPLATES, title
+from ..page.cells import title
+from ..page.render import TEMPLATES
 from ..run import build_workbook, find_notebooks, say, select
 from .copies import instructor_copy, student_copy, student_start
 from .deck import render_deck, render_decks

@@ -8,8 +8,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
 from ..lint.cleanliness import CHECKED
-from ..page import tags
-from ..reader import SOLUTION
+from ..page.cells import tags
+from ..page.reader import SOLUTION
 from .questions import Question
 
 OTTER = "otter"  # the key under which otter-grader looks for the tests of a cell

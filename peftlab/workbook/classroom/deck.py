@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..page import TEMPLATES
+from ..page.render import TEMPLATES
 from .slides import Slide
 
 

@@ -8,7 +8,7 @@ from nbformat import NotebookNode
 
 from ...common.errors import PeftlabError, check_choice, located
 from ..exercises import EXERCISES
-from ..reader import CHECK, SOLUTION
+from ..page.reader import CHECK, SOLUTION
 
 _UNUSED = re.compile(r"^(pl\.check\(.*\));$", re.M)
 _CODE = re.compile(r"```python\n(.*?)\n```", re.S)

@@ -17,7 +17,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ..math import markdown_to_html
-from ..page import clean_output, exporter, tags
+from ..page.cells import tags
+from ..page.clean import clean_output
+from ..page.render import exporter
 
 _BLOCK = re.compile(
     r"(?P<fence>^(```|~~~).*?^\2[^\n]*$)|(?P<details><details\b.*?</details>)|(?P<formula>^\$\$.*?\$\$[^\n]*$)"

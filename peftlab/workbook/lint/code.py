@@ -7,7 +7,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from ..page import tags
+from ..page.cells import tags
 
 PARAMETERS = ("profile", "backbone", "task", "data_root", "seed")
 MEDIAN_LINES, MAX_LINES, MAX_DEF_LINES, MIN_CHECKS = 8, 25, 12, 3

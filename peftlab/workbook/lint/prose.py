@@ -5,7 +5,7 @@ import re
 from nbformat import NotebookNode
 
 from ..math import unknown_math
-from ..page import title
+from ..page.cells import title
 
 MAX_TITLE = 70
 SECTIONS = {"objectives": "objectives?", "time budget": "time", "summary": "summary", "references": "references?"}

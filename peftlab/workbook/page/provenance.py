@@ -1,16 +1,14 @@
-"""Where a page comes from: commit of the code, versions of libraries, machine, parameters, data and backbone."""
+"""Where a page comes from: commit of the code, versions of libraries, machine, parameters."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from nbformat import NotebookNode
 
-from ..common.paths import REPOSITORY
-from ..results.ledger import read_ledger
+from ...common.paths import REPOSITORY
 
 LIBRARIES = ("peftlab", "torch", "timm", "numpy", "pandas", "matplotlib", "seaborn")
 _DIRTY = "-dirty"
@@ -45,19 +43,6 @@ def read_commit(commit: str) -> str:
 def read_parameters(nb: NotebookNode) -> dict[str, Any]:
     """The parameters that an executed notebook was run with, as papermill noted them."""
     return dict(nb.metadata.get("papermill", {}).get("parameters", {}))
-
-
-def read_fingerprints(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """{name: hash} of the task and the backbone that the parameters name, as the ledger's last run on each noted it.
-
-    What no run was on is not among them. Raises DataError where the ledger is no folder.
-    """
-    ledger, found = read_ledger(), dict[str, str]()
-    for kind, column in (("task", "data"), ("backbone", "weights")):
-        if {kind, column, "finished"} <= set(ledger):
-            runs = ledger[ledger[kind] == parameters.get(kind)].dropna(subset=["finished", column])
-            found |= {run[kind]: run[column] for _, run in runs.sort_values("finished").iterrows()}
-    return found
 
 
 def describe_environment() -> str:

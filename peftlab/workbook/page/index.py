@@ -9,9 +9,10 @@ from typing import Any
 from nbformat import NotebookNode
 from PIL import Image
 
-from .math import markdown_to_html
-from .page import TEMPLATES, own_pages, tags, title
+from ..math import markdown_to_html
+from .cells import tags, title
 from .provenance import read_commit
+from .render import TEMPLATES, own_pages
 
 
 def objective(nb: NotebookNode) -> str:

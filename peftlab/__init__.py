@@ -17,11 +17,10 @@ if TYPE_CHECKING:  # for editors and type checkers
     from .analysis import clusters, shift
     from .analysis.costs import cost_card
     from .backbones.load import load_backbone
-    from .methods import METHODS, attach, load_adapter
+    from .methods import METHODS, attach, load_adapter, load_official
     from .methods.core import importance
     from .methods.core.describe import source
     from .results import selection, statistics
-    from .results.ledger import read_ledger
     from .results.published import read_results
     from .tasks.load import available_tasks, load_task, pick_tasks
     from .tasks.photographs import photographs
@@ -49,11 +48,11 @@ _PUBLIC = {
     "fit": "training.fit:fit",
     "load_adapter": "methods:load_adapter",
     "load_backbone": "backbones.load:load_backbone",
+    "load_official": "methods:load_official",
     "load_run": "training.trained:load_run",
     "load_task": "tasks.load:load_task",
     "photographs": "tasks.photographs:photographs",
     "pick_tasks": "tasks.load:pick_tasks",
-    "read_ledger": "results.ledger:read_ledger",
     "read_results": "results.published:read_results",
     "source": "methods.core.describe:source",
 }
@@ -72,11 +71,11 @@ __all__ = [
     "importance",
     "load_adapter",
     "load_backbone",
+    "load_official",
     "load_run",
     "load_task",
     "photographs",
     "pick_tasks",
-    "read_ledger",
     "read_results",
     "selection",
     "shift",

@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 import peftlab
 from peftlab.cli import parser
 from peftlab.training.loop import train
-from peftlab.workbook.page import external_references
+from peftlab.workbook.page.references import external_references
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

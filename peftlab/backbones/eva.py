@@ -76,7 +76,7 @@ class Rotary(nn.Module):
 
 
 class KeysWithoutBias(nn.Linear):
-    """A fused qkv whose keys have no bias: these entries of `bias` count for nothing and get no gradient."""
+    """A fused qkv whose keys have no bias: these entries of `bias` do nothing and get no gradient, but are counted."""
 
     kept: Tensor
 

@@ -1,11 +1,13 @@
 """Which backbone a model stands on: its weights, what it computes with them, how it reads images."""
 
 import copy
+import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import timm
 import torch
 from timm.layers import DropPath
 from timm.models.eva import Eva
@@ -144,11 +146,21 @@ def as_vit(model: Any) -> ViT:
     return model
 
 
+def _nearest(model: Any) -> str:
+    """The name, nearest to this timm model's own, of one that is loaded; nothing for what has no such name."""
+    name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    known = timm.list_models(["vit_*_patch*", "eva02_*", "swin_*"], exclude_filters="*relpos*") if name else []
+    return f", such as {difflib.get_close_matches(name, known, n=1, cutoff=0)[0]}" if known else ""
+
+
 def check_plain(vit: Any) -> None:
     """Raise PeftlabError unless this is a VisionTransformer whose forward pass is timm's own and untouched."""
     if not isinstance(vit, VisionTransformer):
         kind = type(vit).__module__.split(".")[0] + "." + type(vit).__name__
-        raise PeftlabError(f"this is a {kind}, but peftlab needs a timm VisionTransformer; see peftlab.load_backbone")
+        raise PeftlabError(
+            f"this is a {kind}, but peftlab needs a timm VisionTransformer, Eva or SwinTransformer"
+            f"{_nearest(vit)}; see peftlab.load_backbone"
+        )
     if hasattr(vit, "peftlab_method"):
         raise PeftlabError(
             f"this ViT already carries {vit.peftlab_method}; attach to model.backbone, or to the plain ViT of merge()"

@@ -13,6 +13,7 @@ from . import (
     logit_lens,
     own_images,
     protocols,
+    scale,
     two_stage,
 )
 from .attention_overlay import attention, attention_grid
@@ -55,6 +56,7 @@ __all__ = [
     "patch_pca",
     "protocols",
     "samples",
+    "scale",
     "show",
     "trained_shares",
     "two_stage",

@@ -35,9 +35,10 @@ def test_an_architecture_without_weights_is_not_noted(noted):
     assert read_used(noted) == []
 
 
-def test_images_captions_and_words_are_noted(noted, tmp_path):
+def test_images_captions_and_words_are_noted(noted, tmp_path, monkeypatch):
     from PIL import Image
 
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
     for name, grey in (("light", 250), ("dark", 10)):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(4):

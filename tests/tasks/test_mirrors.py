@@ -133,7 +133,7 @@ def test_fetch(server, cache, capsys):
     assert json.loads((cache / "downloads" / note).read_text()) == {"url": server.url, "sha256": sha256}
     said = capsys.readouterr().err
     assert "this one is trusted and recorded" in said and f"export PEFTLAB_DATA={target}" in said
-    assert "8 of 8 splits have not VTAB-1k's size" in said and "Missing tasks: caltech101, cifar," in said
+    assert "8 of 8 splits have not the published size" in said and "Missing tasks: caltech101, cifar," in said
 
 
 def test_destination(server, cache, tmp_path):

@@ -37,7 +37,7 @@ def test_shift_averages_groups_and_counts_the_tasks_that_moved_away():
 def test_norm_changes_averages_models():
     models = [tuned(load_backbone("test_vit", pretrained=False, img_size=32), "norm") for _ in range(2)]
     with torch.no_grad():
-        for norm in (norm for model in models for norm in norm_layers([model.backbone], 64)):
+        for norm in (norm for model in models for norm in norm_layers([model.backbone], {64})):
             norm.bias.fill_(0.3)  # a fresh network has none
         models[1].vit.blocks[1].norm1.bias.add_(1)
     lines = views.two_stage.norm_changes(models).lines

@@ -148,7 +148,7 @@ def as_vit(model: Any) -> ViT:
 
 def _nearest(model: Any) -> str:
     """The name, nearest to this timm model's own, of one that is loaded; nothing for what has no such name."""
-    name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    name: Any = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
     known = timm.list_models(["vit_*_patch*", "eva02_*", "swin_*"], exclude_filters="*relpos*") if name else []
     return f", such as {difflib.get_close_matches(name, known, n=1, cutoff=0)[0]}" if known else ""
 

@@ -14,12 +14,15 @@ Source: Liu et al. 2021, arXiv 2103.14030.
 """
 
 import copy
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from timm.models.swin_transformer import PatchMerging, SwinTransformer, SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..common.errors import PeftlabError
 from .translation import Translated, move, translated
@@ -30,7 +33,14 @@ OF_GEOMETRY = ("window_size", "window_area", "shift_size", "input_resolution", "
 
 
 class Windows(WindowAttention):
-    """Attention within windows, of all tokens of an image [B, H W, D]: timm's block cuts and joins them."""
+    """Attention within windows, of all tokens of an image [B, H W, D]: timm's block cuts and joins them.
+
+    Tokens that a method has put before the patches stand in every window, without a relative position; their copies
+    are averaged afterwards.
+    """
+
+    added: int  # of the current pass
+    input_resolution: tuple[int, int]
 
     def __init__(self, block: Any) -> None:
         nn.Module.__init__(self)  # every part comes from the block
@@ -40,22 +50,42 @@ class Windows(WindowAttention):
         self.register_buffer("relative_position_index", old.relative_position_index, persistent=False)
         self.register_buffer("attn_mask", block.attn_mask, persistent=False)
 
-    def attn(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        return super().forward(windows, mask)
+    def _get_rel_pos_bias(self) -> Tensor:
+        return F.pad(super()._get_rel_pos_bias(), (self.added, 0, self.added, 0))
 
     def forward(self, x: Tensor, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
-        cut: Any = SwinTransformerBlock._attn  # which finds here all that it asks a block for
-        return cut(self, x.unflatten(1, self.input_resolution)).flatten(1, 2)
+        self.added = x.shape[1] - math.prod(self.input_resolution)
+        first, patches = x[:, : self.added], x[:, self.added :].unflatten(1, self.input_resolution)
+        means = []
+
+        def attend(windows: Tensor, mask: Tensor | None) -> Tensor:
+            copies = first.repeat_interleave(len(windows) // len(x), dim=0)
+            mask = None if mask is None else F.pad(mask, (self.added, 0, self.added, 0))
+            y = super(Windows, self).forward(torch.cat([copies, windows], dim=1), mask)
+            means.append(y[:, : self.added].unflatten(0, (len(x), -1)).mean(1))
+            return y[:, self.added :]
+
+        block: Any = SimpleNamespace(
+            attn=attend, attn_mask=self.attn_mask, **{k: getattr(self, k) for k in OF_GEOMETRY}
+        )
+        y = SwinTransformerBlock._attn(block, patches).flatten(1, 2)
+        return torch.cat([*means, y], dim=1)
 
 
 class MergingBlock(Block):
-    """A Block that first merges 2 x 2 tokens: [B, H W, D] -> [B, H W / 4, 2 D]."""
+    """A Block that first merges 2 x 2 tokens: [B, H W, D] -> [B, H W / 4, 2 D].
 
-    merging: PatchMerging
+    Of a token that a method has put before the patches, four copies are merged.
+    """
+
+    merging: Any
     grid: tuple[int, int]
 
     def forward(self, x: Tensor, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
-        return super().forward(self.merging(x.unflatten(1, self.grid)).flatten(1, 2))
+        added = x.shape[1] - math.prod(self.grid)
+        first = self.merging.reduction(self.merging.norm(x[:, :added].repeat(1, 1, 4)))
+        patches = self.merging(x[:, added:].unflatten(1, self.grid)).flatten(1, 2)
+        return super().forward(torch.cat([first, patches], dim=1))
 
 
 class SwinViT(Translated):

@@ -12,7 +12,9 @@ Start: g ~ U(-0.5, 0.5). Inference: s_c alone predicts, but the token stays in t
 Merging: impossible, the token belongs to the input.
 Source: Ruan et al. 2023, arXiv 2312.07255, and its released code (github.com/JCruan519/GIST), where the weights and T
 are constants; here they are options. The base method is any registered method; its options are given beside ours.
-Where a backbone has no CLS token its pooled tokens stand in for it, the gist apart (our choice).
+Where a backbone has no CLS token its pooled tokens stand in for it, the gist apart (our choice). In a Swin the token
+stands in every window, its copies are averaged after attention, and four of them go through each merging of patches,
+as in the authors' later code for it (`backbones/swin.py`).
 """
 
 from collections.abc import Iterable
@@ -26,6 +28,7 @@ from torch.nn import functional as F
 
 from ..backbones.types import Labels, Logits, Tokens, ViT
 from .core.base import Method, create_method, option, register
+from .core.layers import width
 
 
 class GistToken(nn.Module):
@@ -83,7 +86,6 @@ class Gist(Method):
     idea = "add a token that gathers what a base method learns, and let both exchange it"
     family = "prompt"
     source = "Ruan et al. 2023"
-    not_on_windows = "its token stands in one sequence, and a window has none"
     identity_at_start = False
     not_mergeable = "its token belongs to the sequence, and weights cannot hold tokens"
 
@@ -96,10 +98,11 @@ class Gist(Method):
         return own | {"base_method": self.base_method.name} | self.base_method.options()
 
     def apply(self, vit: ViT) -> None:
+        first = width(vit.blocks[0])
         vit.num_prefix_tokens += 1  # the base method's prompts, if any, stand behind the gist
         self.base_method.apply(vit)
         vit.num_prefix_tokens -= 1
-        gist = vit.blocks[0].gist = GistToken(vit.embed_dim, int(vit.has_class_token), self.dropout)
+        gist = vit.blocks[0].gist = GistToken(first, int(vit.has_class_token), self.dropout)
         vit.blocks[0].register_forward_pre_hook(gist.enter, prepend=True)
         vit.blocks[-1].register_forward_hook(gist.leave)
 
@@ -108,7 +111,7 @@ class Gist(Method):
         return replace(self, base_method=base), frozen
 
     def count(self, backbone: ViT) -> int:
-        return self.base_method.count(backbone) + backbone.embed_dim
+        return self.base_method.count(backbone) + width(backbone.blocks[0])
 
     def gist_logits(self, vit: ViT) -> Logits:
         """s_g [B, K] of the batch that last went through the blocks."""

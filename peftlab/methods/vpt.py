@@ -52,7 +52,7 @@ class VPT(Method):
     idea = "put learned tokens among the image's tokens"
     family = "prompt"
     source = "Jia et al. 2022"
-    not_on_windows = "its prompts would have to stand in every window"
+    not_on_windows = "its prompts would need the width of each stage, and a way through the merging of patches"
     lr = 1e-2
     identity_at_start = False
     not_mergeable = "its prompts are tokens, and weights cannot hold tokens"

@@ -186,3 +186,18 @@ def test_a_part_that_is_not_known_is_noticed(monkeypatch):
     monkeypatch.setattr(type(eva.blocks[1]), "forward", lambda self, x, **rest: forward(self, x, **rest).roll(1, -1))
     with pytest.raises(PeftlabError, match="computes otherwise"):
         from_eva(eva)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_dinov3_qkvb", "vit_small_patch16_rope_mixed_ape_224"])
+def test_other_precisions(name):
+    """In double precision as timm computes it; under bf16 autocast near fp32, with gradients for every parameter."""
+    eva = random_eva(name).double()
+    x = images(eva).double()
+    assert torch.allclose(attach(eva, "linear", 3).backbone(x), eva(x), atol=1e-12)
+    model = tuned(random_eva(name), "lora")
+    exact = model(x.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(x.float())
+    assert 0 < (rough - exact).norm() < 0.05 * exact.norm()
+    rough.float().logsumexp(1).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)

@@ -88,7 +88,7 @@ def test_methods_keep_their_contract(swin, name, tmp_path):
     if not model.method.not_mergeable:
         plain = model.merge()
         assert type(plain) is SwinTransformer and (plain(images()) - model(images())).abs().max() <= 1e-5
-    if name not in ("linear",):
+    if name not in ("linear", "gist"):  # GIST's token enters before the first block in any case
         partial = attach(swin, name, 3, last_blocks=2)
         assert partial.first_trainable_stage() == 3
         assert partial.method_parameters == partial.method.count(partial.backbone)
@@ -100,6 +100,34 @@ def test_what_needs_one_width_or_one_sequence_says_why(swin, name):
         PeftlabError, match=f"{name} cannot be put on a ViT of windows: .*; lora, adapter, ssf or norm"
     ):
         attach(swin, name, 3)
+
+
+@torch.no_grad()
+def test_a_token_of_gist_stands_in_every_window(swin):
+    """By hand: in the one window of the last block no bias for it; in the first block a mean over 16 windows."""
+    model = attach(swin, "gist", 3, base_method="linear")
+    gist, (first, *_, last) = model.vit.blocks[0].gist, model.vit.blocks
+    x = run_stages(model.backbone, images(), stop=1)
+    both = torch.cat([gist.token.expand(2, -1, -1), x], dim=1)
+    attn, u = first.attn, first.norm1(both)
+    windows = u[:, 1:].unflatten(1, (4, 4, 4, 4)).transpose(2, 3).flatten(3, 4).flatten(1, 2)  # of 4 x 4, in the grid
+    windows = torch.cat([u[:, None, :1].expand(-1, 16, -1, -1), windows], dim=2)
+    q, k, v = attn.qkv(windows).unflatten(-1, (3, attn.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+    bias = torch.zeros(attn.num_heads, 17, 17)
+    bias[:, 1:, 1:] = attn.relative_position_bias_table[attn.relative_position_index].permute(2, 0, 1)
+    weights = (q * attn.scale @ k.transpose(-2, -1) + bias).softmax(-1)
+    by_hand = attn.proj((weights @ v).transpose(2, 3).flatten(3))
+    found = attn(u)
+    assert torch.allclose(found[:, 0], by_hand[:, :, 0].mean(1), atol=1e-5)
+    assert torch.allclose(found[:, 1:5], by_hand[:, 0, 1:5], atol=1e-5)  # the first row of the first window
+    merging, token = model.vit.blocks[1].merging, both[:, :1]
+    seen = []
+    model.vit.blocks[1].norm1.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    model.vit.blocks[1](both)
+    assert torch.allclose(seen[0][:, :1], merging.reduction(merging.norm(torch.cat([token] * 4, dim=-1))), atol=1e-6)
+    assert model(images()).shape == (2, 3) and gist.output.shape == (2, 64) and last.attn.added == 1
+    with pytest.raises(PeftlabError, match="parallel cannot be put on a ViT of windows"):
+        attach(swin, "gist", 3, base_method="parallel")
 
 
 def test_maps_over_the_image_are_refused(swin):

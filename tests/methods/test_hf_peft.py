@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
 
 from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import PeftlabError
@@ -38,6 +39,8 @@ CONFIGS = {
         oft_block_size=8, target_modules=["qkv", "fc2"], modules_to_save=["head"], use_cayley_neumann=False
     ),
 }
+if hasattr(peft, "BeftConfig"):
+    CONFIGS["bitfit"] = lambda vit: peft.BeftConfig(target_modules=["qkv", "fc2"], modules_to_save=["head"])
 # {HF peft's name of a tensor: ours}
 RENAMED = {
     "lora_A.default.weight": "A",
@@ -46,6 +49,7 @@ RENAMED = {
     "vera_lambda_d.default": "d",
     "vera_lambda_b.default": "b",
     "oft_R.default.weight": "before.upper",
+    "beft_bias.default": "bias",
 }
 CASES = [
     ("lora", {}),
@@ -55,6 +59,8 @@ CASES = [
     ("ia3", {"targets": ("q", "o"), "last_blocks": 1}),
     ("norm", {}),
     ("norm", {"last_blocks": 2}),
+    ("bitfit", {"targets": ("qkv", "o", "fc1", "fc2")}),
+    ("bitfit", {"targets": ("o",), "last_blocks": 2}),
     ("fact", {"rank": 4, "scale": 1.5}),
     ("fact", {"rank": 5, "form": "tk", "last_blocks": 2}),
     ("gift", {"rank": 4, "clusters": 6, "targets": ("o", "fc2")}),
@@ -142,7 +148,7 @@ def test_same_weights_same_logits_and_gradients(name, backbone, x, tmp_path):
                 for layer, separator, _ in (key.rpartition(f".{ours}"),)
                 if separator and f"{layer}.{theirs}" in expected
             )
-        torch.testing.assert_close(g, reference, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(g, reference.reshape(g.shape), atol=1e-5, rtol=1e-4)
         compared += reference.numel()
     assert compared == sum(g.numel() for g in expected.values())
 
@@ -236,6 +242,20 @@ def test_what_hf_peft_does_not_have_is_refused(backbone, tmp_path):
     ):
         export_hf(attach(backbone, "ssf", CLASSES), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_biases_of_other_layers_are_not_exported(backbone, tmp_path):
+    with pytest.raises(
+        PeftlabError, match=r"linear layers alone, not of norm, patch; attach bitfit with targets=\('qkv"
+    ):
+        export_hf(attach(backbone, "bitfit", CLASSES), tmp_path)
+
+
+def test_a_bias_where_the_backbone_has_none_is_not_imported(tmp_path):
+    backbone = VisionTransformer(32, 8, embed_dim=48, depth=1, num_heads=2, qkv_bias=False, num_classes=0)
+    theirs(backbone, "bitfit").save_pretrained(tmp_path)
+    with pytest.raises(PeftlabError, match="it gives blocks.0.attn.qkv a bias, but the backbone has none"):
+        import_hf(backbone, tmp_path)
 
 
 def test_families_with_other_layers_in_timm_are_refused(tmp_path):

@@ -19,7 +19,7 @@ from ....backbones.types import ViT
 from ....common.errors import PeftlabError
 from ....common.files import read_tensors
 from ..model import PeftModel, share
-from . import ia3, lora, low_rank, norm, oft, vera
+from . import bitfit, ia3, lora, low_rank, norm, oft, vera
 from .places import Found
 
 EXPORTS = {
@@ -30,6 +30,7 @@ EXPORTS = {
     "oft": oft.to_hf,
     "ia3": ia3.to_hf,
     "norm": norm.to_hf,
+    "bitfit": bitfit.to_hf,
     "fact": low_rank.to_hf,
     "gift": low_rank.to_hf,
     "gift_linear": low_rank.to_hf,
@@ -40,6 +41,7 @@ IMPORTS = {
     "OFT": oft.from_hf,
     "IA3": ia3.from_hf,
     "LN_TUNING": norm.from_hf,
+    "BEFT": bitfit.from_hf,
 }
 VARIANTS = (  # fields of HF peft's configurations that change the function, where they are set
     "lora_bias",

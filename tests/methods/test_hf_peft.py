@@ -218,6 +218,48 @@ def test_ranks_and_scales_that_differ_between_layers_are_imported(backbone, x, t
     assert ours.method.rank == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("rep_adapter", {}),
+        ("rep_adapter", {"sublayers": ("mlp",), "last_blocks": 1}),
+        ("context_peft", {"contexts": "one", "rank": 3}),
+        ("two_stage", {"placement": "mlp", "channels": 4, "align": False}),
+        ("sct", {"placement": "mlp", "channels": 5}),
+    ],
+)
+def test_merged_changes_work_in_hf_peft(name, options, backbone, x, tmp_path):
+    """As LoRA, with bias where a bias changes; that does not come back."""
+    model = randomise(attach(backbone, name, CLASSES, **options))
+    loaded = peft.PeftModel.from_pretrained(headed(backbone), str(export_hf(model, tmp_path))).eval()
+    torch.testing.assert_close(loaded(x), model(x), atol=1e-5, rtol=1e-5)
+    if name == "context_peft":
+        torch.testing.assert_close(import_hf(backbone, tmp_path)(x), model(x), atol=1e-5, rtol=1e-5)
+    else:
+        with pytest.raises(PeftlabError, match="this one has lora_bias"):
+            import_hf(backbone, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("context_peft", {}, "has no counterpart in HF peft, where its weights differ from token to token"),
+        ("context_peft", {"contexts": "one", "kind": "ia3"}, "so it is no LoRA"),
+        ("sct", {}, "has no counterpart in HF peft, where U also acts on the skip path"),
+        ("two_stage", {"placement": "mlp"}, "changes blocks.0.norm1.weight, which no adapter"),
+    ],
+)
+def test_what_no_lora_holds_is_refused(name, options, message, backbone, tmp_path):
+    with pytest.raises(PeftlabError, match=message):
+        export_hf(randomise(attach(backbone, name, CLASSES, **options)), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_has_changed_nothing_is_refused(backbone, tmp_path):
+    with pytest.raises(PeftlabError, match="fact has changed no weight yet"):
+        export_hf(attach(backbone, "fact", CLASSES), tmp_path)
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_exported_adapters_work_in_hf_peft_and_come_back(name, options, backbone, x, tmp_path):
     model = randomise(attach(backbone, name, CLASSES, **options))

@@ -34,6 +34,10 @@ EXPORTS = {
     "fact": low_rank.to_hf,
     "gift": low_rank.to_hf,
     "gift_linear": low_rank.to_hf,
+    "rep_adapter": low_rank.to_hf,
+    "context_peft": low_rank.to_hf,
+    "two_stage": low_rank.to_hf,
+    "sct": low_rank.to_hf,
 }
 IMPORTS = {
     "LORA": lora.from_hf,

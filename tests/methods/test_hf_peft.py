@@ -224,6 +224,7 @@ def test_ranks_and_scales_that_differ_between_layers_are_imported(backbone, x, t
         ("rep_adapter", {}),
         ("rep_adapter", {"sublayers": ("mlp",), "last_blocks": 1}),
         ("context_peft", {"contexts": "one", "rank": 3}),
+        ("context_peft", {"contexts": "one", "kind": "bitfit"}),
         ("two_stage", {"placement": "mlp", "channels": 4, "align": False}),
         ("sct", {"placement": "mlp", "channels": 5}),
     ],

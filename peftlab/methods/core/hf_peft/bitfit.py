@@ -13,12 +13,7 @@ from .places import Found, placed
 
 
 def to_hf(model: PeftModel, peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
-    """HF peft's configuration and tensors of the same function.
-
-    Raises PeftlabError for biases of other layers, and for an HF peft from before it had BEFT.
-    """
-    if not hasattr(peft, "BeftConfig"):
-        raise PeftlabError(f"HF peft {peft.__version__} has no BEFT. Install a later one: pip install -U peft")
+    """HF peft's configuration and tensors of the same function. Raises PeftlabError for biases of other layers."""
     if others := set(model.method.options()["targets"]) - set(LINEARS):
         raise PeftlabError(
             f"HF peft's BEFT has biases of linear layers alone, not of {', '.join(sorted(others))}; attach bitfit "
@@ -26,6 +21,16 @@ def to_hf(model: PeftModel, peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
         )
     biases = {name: p for name, p in model.vit.named_parameters() if p.requires_grad and not name.startswith("head.")}
     moved = {name.removesuffix(".bias"): p - model.backbone.get_parameter(name) for name, p in biases.items()}
+    return beft(moved, peft)
+
+
+def beft(moved: dict[str, Tensor], peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
+    """HF peft's configuration and tensors of {layer: what is added to its output}.
+
+    Raises PeftlabError for an HF peft from before it had BEFT.
+    """
+    if not hasattr(peft, "BeftConfig"):
+        raise PeftlabError(f"HF peft {peft.__version__} has no BEFT. Install a later one: pip install -U peft")
     return peft.BeftConfig(target_modules=list(moved)), {f"{name}.beft_bias.default": b for name, b in moved.items()}
 
 

@@ -2,7 +2,7 @@
 
 FacT, both forms of GIFT, RepAdapter, Context-PEFT with one context and the mergeable forms of the channel methods.
 What their layers share is written out for each layer, so they come back as `lora`, and HF peft would train the layers
-one by one. A change of biases makes it a LoRA with bias, which does not come back.
+one by one. A change of biases makes it a LoRA with bias, which does not come back; a change of biases alone is a BEFT.
 """
 
 import copy
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ....common.errors import NotMergeable, PeftlabError
 from ..model import PeftModel
+from .bitfit import beft
 
 NOISE = 1e-9  # singular values below this part of the largest are rounding; all is computed in double precision
 
@@ -26,6 +27,8 @@ def to_hf(model: PeftModel, peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
     weight in all its directions, or has changed nothing yet.
     """
     weights, biases = changes(model)
+    if biases and not weights:
+        return beft({name: bias.float() for name, bias in biases.items()}, peft)
     layers = dict.fromkeys([*weights, *biases])
     factors = {name: factored(change) for name, change in weights.items()}
     rank = max((len(A) for _, A in factors.values()), default=0)

@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
+from peftlab.backbones.load import load_backbone
 from peftlab.methods import attach
 
 # Taken out of the environment: no test reads real data unless it asks for it.
@@ -49,6 +51,41 @@ def attention_core(block, qkv):
     q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
     return (weights @ v).transpose(1, 2).flatten(2)
+
+
+def shallow(name, img_size=64):
+    """The first three blocks of a timm ViT at random weights: one that begins, one within, one that ends."""
+    torch.manual_seed(0)
+    vit = load_backbone(name, pretrained=False, img_size=img_size)
+    del vit.blocks[3:]
+    return vit
+
+
+def random_timm(name, **options):
+    """A timm model with random values in every parameter, also those that begin at 0 or 1."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, **options).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p), alpha=0.1)
+    return model
+
+
+def coarse_picture(seed, size=(120, 90), mode="RGB"):
+    """Coarse noise, so that a copy saved anew is still alike."""
+    grid = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC).convert(mode)
+
+
+def folder_of(root, sizes, first=0):
+    """{class: number of images} -> a folder for each class, every image another."""
+    seed = first
+    for name, n in sizes.items():
+        (root / name).mkdir(parents=True)
+        for _ in range(n):
+            coarse_picture(seed).save(root / name / f"{seed:03d}.png")
+            seed += 1
+    return root
 
 
 def small_vit(**options):

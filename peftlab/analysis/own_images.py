@@ -104,9 +104,8 @@ def learning_curve(
             chosen = np.sort(rng.permutation(len(train_y))[:n])
             x, y = train_x[chosen], train_y[chosen]
             if len(set(y)) > 1:
-                with (
-                    warnings.catch_warnings()
-                ):  # with an image or two of each class, scikit-learn asks whether labels are numbers
+                with warnings.catch_warnings():
+                    # With an image or two of each class, scikit-learn asks whether labels are numbers.
                     warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
                     knn = knn_accuracy(x, y, test_x, test_y, min(5, n))
                     rows.append((n, draw, knn, linear_probe_accuracy(x, y, test_x, test_y)))

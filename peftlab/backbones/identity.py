@@ -3,7 +3,7 @@
 import copy
 import difflib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from .stages import run_stages, stages
 from .swin import SwinViT, from_swin
 from .types import ViT
 
+FAMILIES: dict[type, Callable[[Any], ViT]] = {Eva: from_eva, SwinTransformer: from_swin}
 LARGEST_SIDE = 4096  # pixels; more than any ViT was trained on
 
 
@@ -81,10 +82,9 @@ def probe(vit: ViT) -> str:
     rounded, so that machines agree.
     """
     numbers = torch.Generator().manual_seed(0)
-    windows = isinstance(vit, SwinViT)  # whose blocks are made for one grid of patches, and grow in width
-    tokens = vit.patch_embed.num_patches if windows else vit.num_prefix_tokens + 4
-    width = vit.patch_embed.proj.out_channels if windows else vit.embed_dim
-    x = torch.randn(1, tokens, width, generator=numbers, dtype=torch.float64)
+    # The blocks of a Swin are made for one grid of patches.
+    tokens = vit.patch_embed.num_patches if isinstance(vit, SwinViT) else vit.num_prefix_tokens + 4
+    x = torch.randn(1, tokens, vit.patch_embed.proj.out_channels, generator=numbers, dtype=torch.float64)
     directions = torch.randn(vit.embed_dim, 8, generator=numbers, dtype=torch.float64) / vit.embed_dim**0.5
     bare = in_double(vit, {id(vit.blocks): nn.Sequential()})
     with torch.autocast("cpu", enabled=False):
@@ -140,8 +140,8 @@ def as_vit(model: Any) -> ViT:
 
     Raises PeftlabError unless that is plain.
     """
-    if isinstance(model, Eva | SwinTransformer):
-        model = from_eva(model) if isinstance(model, Eva) else from_swin(model)
+    for family, written in FAMILIES.items():
+        model = written(model) if isinstance(model, family) else model
     check_plain(model)
     return model
 

@@ -24,7 +24,7 @@ from torch import nn
 from ..backbones.types import ViT
 from .core.base import Method, check_size, option, register
 from .core.importance import channel_scores, choose
-from .core.layers import After, replace_block
+from .core.layers import After, fold_channels, replace_block
 from .two_stage import ChannelBlock, ChannelMap
 
 
@@ -73,6 +73,5 @@ class SCT(Method):
 
     def merge(self, vit: ViT) -> None:
         for block in self.blocks(vit):
-            linear, m, block.mlp = block.mlp.base.fc2, block.mlp.after, block.mlp.base
-            linear.weight[m.indices] += m.U @ linear.weight[m.indices]
-            linear.bias[m.indices] += m.U @ linear.bias[m.indices] + m.u
+            fold_channels(block.mlp.base.fc2, block.mlp.after)
+            block.mlp = block.mlp.base

@@ -35,7 +35,7 @@ class ScaleShift(nn.Module):
         return torch.addcmul(self.shift, y, self.scale)
 
 
-def width(layer: Any, of_patches: int) -> int:
+def channels(layer: Any, of_patches: int) -> int:
     """Channels that a layer gives: a Linear, a norm, or the Identity behind the patch embedding."""
     if isinstance(layer, nn.Identity):
         return of_patches
@@ -72,7 +72,7 @@ class SSF(Method):
         return found + ([(vit.patch_embed, "norm")] if self.last_blocks is None else [])
 
     def widths(self, vit: ViT) -> list[int]:
-        return [width(getattr(parent, name), vit.embed_dim) for parent, name in self.places(vit)]
+        return [channels(getattr(parent, name), vit.embed_dim) for parent, name in self.places(vit)]
 
     def apply(self, vit: ViT) -> None:
         for (parent, name), width in zip(self.places(vit), self.widths(vit), strict=True):

@@ -26,7 +26,7 @@ from ..backbones.types import ViT
 from ..common.errors import PeftlabError
 from .core.base import Method, check_size, create_method, option, register, unfreeze
 from .core.importance import CRITERIA, PLACEMENTS, channel_scores, choose
-from .core.layers import After, ResidualBlock, replace_block
+from .core.layers import After, ResidualBlock, fold_channels, replace_block
 from .norm import norm_layers
 
 
@@ -146,5 +146,4 @@ class TwoStage(Method):
             else:
                 linear, maps, block.attn.qkv = block.attn.qkv.base, block.attn.qkv.after, block.attn.qkv.base
             for m in maps:
-                linear.weight[m.indices] += m.U @ linear.weight[m.indices]
-                linear.bias[m.indices] += m.U @ linear.bias[m.indices] + m.u
+                fold_channels(linear, m)

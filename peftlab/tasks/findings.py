@@ -12,9 +12,7 @@ from .fgvc import FGVC
 SHOWN = 20  # problems printed by str()
 
 Labelled: TypeAlias = tuple[Any, Any]  # an image and its label
-Pairs: TypeAlias = list[
-    tuple[Any, Any, Any, Any]
-]  # an image, its label, the one that it repeats, and the label of that
+Pairs: TypeAlias = list[tuple[Any, Any, Any, Any]]  # image, label, the image that it repeats, label of that
 
 
 @dataclass(frozen=True)

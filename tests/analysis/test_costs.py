@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from matplotlib.figure import Figure
+from support import shallow
 from torch import nn
 
 from peftlab import views
@@ -20,7 +21,6 @@ from peftlab.analysis.costs import (
     peak_bytes,
     seconds,
 )
-from peftlab.backbones.load import load_backbone
 from peftlab.cli import main
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import METHODS, attach, create_method
@@ -36,11 +36,7 @@ def measured_shortly(monkeypatch):
 
 @pytest.fixture
 def backbone():
-    """Its first three blocks: one that begins, one within, one that ends."""
-    torch.manual_seed(0)
-    vit = load_backbone("test_vit", pretrained=False, img_size=64)
-    del vit.blocks[3:]
-    return vit
+    return shallow("test_vit")
 
 
 def vit_flops(vit):

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from support import tuned
+from support import random_timm, tuned
 from timm.models.eva import Eva
 from timm.models.vision_transformer import Block
 
@@ -38,13 +38,7 @@ EVAS = {
 
 
 def random_eva(name, **options):
-    """An Eva with random values in every parameter, also those that begin at 0 or 1."""
-    torch.manual_seed(0)
-    eva = timm.create_model(name, **SMALL | options).eval()
-    with torch.no_grad():
-        for p in eva.parameters():
-            p.add_(torch.randn_like(p), alpha=0.1)
-    return eva
+    return random_timm(name, **SMALL | options)
 
 
 @pytest.fixture(scope="module", params=EVAS)

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from support import random_timm
 from timm.models.swin_transformer import SwinTransformer
 
 from peftlab.analysis.attention import attention_maps
@@ -20,13 +21,8 @@ ON_WINDOWS = [name for name in sorted(METHODS) if not create_method(name).not_on
 
 def random_swin(**options):
     """Three stages of one, two and one blocks, windows of 4 x 4 patches, shifted where the grid is larger."""
-    torch.manual_seed(0)
     small = {"img_size": 64, "embed_dim": 16, "depths": (1, 2, 1), "num_heads": (1, 2, 4), "window_size": 4}
-    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, **small | options).eval()
-    with torch.no_grad():
-        for p in swin.parameters():
-            p.add_(torch.randn_like(p), alpha=0.1)
-    return swin
+    return random_timm("swin_tiny_patch4_window7_224", num_classes=3, **small | options)
 
 
 @pytest.fixture(scope="module")

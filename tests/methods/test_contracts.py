@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 from typing import get_args, get_origin
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
+from support import random_timm, shallow
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
@@ -31,8 +31,8 @@ from peftlab.training.fit import fit
 
 BACKBONES = {
     "embedded": lambda: load_backbone(),
-    "test_vit": lambda: _shallow(load_backbone("test_vit", pretrained=False, img_size=64)),
-    "registers, mean pooled": lambda: _shallow(load_backbone("test_vit2", pretrained=False, img_size=64)),
+    "test_vit": lambda: shallow("test_vit"),
+    "registers, mean pooled": lambda: shallow("test_vit2"),
     "patch pooled": lambda: _patch_pooled(),
     "DINOv3": lambda: _eva("vit_tiny_patch16_dinov3_qkvb"),
     "EVA-02": lambda: _eva("eva02_base_patch14_224", img_size=42, mlp_ratio=2),
@@ -82,12 +82,6 @@ CASES = {name: create_method(name) for name in sorted(METHODS)} | {
 }
 
 
-def _shallow(vit):
-    """Its first three blocks: one that begins, one within, one that ends."""
-    del vit.blocks[3:]
-    return vit
-
-
 def _patch_pooled():
     torch.manual_seed(1)
     vit = VisionTransformer(32, 8, embed_dim=48, depth=2, num_heads=2, global_pool="avg", num_classes=0)
@@ -98,13 +92,8 @@ def _patch_pooled():
 
 def _eva(name, **options):
     """A model of timm's Eva class, small, with random values where timm begins with 0, 1 or 1e-5."""
-    torch.manual_seed(1)
     small = {"img_size": 48, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 0}
-    eva = timm.create_model(name, **small | options).eval()
-    with torch.no_grad():
-        for p in eva.parameters():
-            p.add_(torch.randn_like(p), alpha=0.1)
-    vit = as_vit(eva)
+    vit = as_vit(random_timm(name, **small | options))
     vit.peftlab_name = name
     return vit
 

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from support import shallow
 from timm.models.vision_transformer import VisionTransformer
 
 from peftlab.backbones.load import load_backbone
@@ -79,14 +80,6 @@ CASES = [
 @pytest.fixture(params=["test_vit", "test_vit2"])
 def backbone(request):
     return shallow(request.param)
-
-
-def shallow(name):
-    """Its first three blocks."""
-    torch.manual_seed(0)
-    vit = load_backbone(name, pretrained=False, img_size=64)
-    del vit.blocks[3:]
-    return vit
 
 
 @pytest.fixture

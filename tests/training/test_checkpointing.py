@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from support import shallow
 
 from peftlab.analysis.costs import activation_bytes, costs, trained_stages
-from peftlab.backbones.load import load_backbone
 from peftlab.methods import METHODS, attach, create_method
 from peftlab.training.checkpointing import checkpointing
 from peftlab.training.fit import fit
@@ -16,10 +16,7 @@ SMALL = {"epochs": 2, "batch_size": 16, "device": "cpu"}
 
 @pytest.fixture
 def backbone():
-    torch.manual_seed(0)
-    vit = load_backbone("test_vit", pretrained=False, img_size=32)
-    del vit.blocks[3:]
-    return vit
+    return shallow("test_vit", img_size=32)
 
 
 def batch(backbone, images=4):

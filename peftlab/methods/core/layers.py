@@ -117,6 +117,13 @@ class ResidualBlock(nn.Module):
         return self.after_mlp(x, self.drop_path2(self.ls2(self.mlp(self.norm2(x)))))
 
 
+def fold_channels(linear: Any, change: Any) -> None:
+    """Write a map of some output channels, y_S <- y_S + U y_S + u, into the weight and bias of the layer before it."""
+    S = change.indices
+    linear.weight[S] += change.U @ linear.weight[S]
+    linear.bias[S] += change.U @ linear.bias[S] + change.u
+
+
 def width(block: Any) -> int:
     """D, the width of the tokens that a plain block gives; in a ViT of windows it grows from stage to stage."""
     return block.norm2.weight.numel()

@@ -154,9 +154,9 @@ def attach(backbone: nn.Module, method: str | Method, num_classes: int, seed: in
         method = create_method(method, **options)
     elif options:
         raise PeftlabError(f"{method.name} has its options already, so {', '.join(options)} cannot be given beside it")
-    refused = [m for m in (method, method.base_method) if m and m.not_on_windows and isinstance(backbone, SwinViT)]
-    for m in refused:
-        raise PeftlabError(
-            f"{m.name} cannot be put on a ViT of windows: {m.not_on_windows}; lora, adapter, ssf or norm can"
-        )
+    for each in (method, method.base_method):
+        if isinstance(backbone, SwinViT) and each is not None and each.not_on_windows:
+            raise PeftlabError(
+                f"{each.name} cannot be put on a ViT of windows: {each.not_on_windows}; lora, adapter, ssf or norm can"
+            )
     return PeftModel(backbone, method, num_classes, seed)

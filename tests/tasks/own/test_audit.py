@@ -5,25 +5,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from support import coarse_picture, folder_of
 
 from peftlab.common.errors import DataError
 from peftlab.tasks.audit import audit
-
-
-def picture(seed, size=(120, 90)):
-    """Coarse noise, so that a copy saved anew is still alike."""
-    grid = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)
-
-
-def folder_of(root, sizes, first=0):
-    seed = first
-    for name, n in sizes.items():
-        (root / name).mkdir(parents=True)
-        for _ in range(n):
-            picture(seed).save(root / name / f"{seed:03d}.png")
-            seed += 1
-    return root
 
 
 @pytest.fixture
@@ -63,8 +48,8 @@ def test_all_that_is_wrong_is_named_at_once(photos):
 
 
 def test_copies_and_their_labels(photos):
-    picture(0, (60, 45)).save(photos / "cat" / "small.png")
-    picture(1, (60, 45)).save(photos / "dog" / "wrong.png")
+    coarse_picture(0, (60, 45)).save(photos / "cat" / "small.png")
+    coarse_picture(1, (60, 45)).save(photos / "dog" / "wrong.png")
     report = audit(photos)
     assert report.table["duplicates"].tolist() == [2]
     (problem,) = report.problems
@@ -78,7 +63,7 @@ def test_copies_across_given_parts(photos):
     split = photos.parent / "split"
     shutil.copytree(photos, split / "train")
     folder_of(split / "test", {"cat": 2, "dog": 2}, first=50)
-    picture(0, (60, 45)).save(split / "test" / "cat" / "copy.png")
+    coarse_picture(0, (60, 45)).save(split / "test" / "cat" / "copy.png")
     report = audit(split)
     assert report.table["split"].tolist() == ["train", "test"]
     assert report.table["shared"].tolist() == [0, 1] and report.table["duplicates"].tolist() == [0, 0]
@@ -87,7 +72,7 @@ def test_copies_across_given_parts(photos):
 
 def test_classes_with_too_few_images(photos):
     folder_of(photos, {"eel": 1, "fox": 2}, first=50)
-    picture(51, (60, 45)).save(photos / "fox" / "copy.png")
+    coarse_picture(51, (60, 45)).save(photos / "fox" / "copy.png")
     report = audit(photos)
     assert (
         "2 of 4 classes have fewer than 3 different images, to train, to choose and to test on (first: 'eel', 1)"

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from support import coarse_picture
 
 from peftlab.common.errors import DataError, PeftlabError
 from peftlab.tasks.audit import audit
@@ -28,8 +28,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def picture(seed, mode="RGB"):
-    grid = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(grid).resize((40, 30), Image.Resampling.BICUBIC).convert(mode)
+    return coarse_picture(seed, (40, 30), mode)
 
 
 def made(n, first=0, names=("cat", "dog"), **columns):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import make_task
+from support import coarse_picture, folder_of, make_task
 
 from peftlab.common.errors import DataError, PeftlabError
 from peftlab.tasks.audit import audit
@@ -21,23 +21,6 @@ from peftlab.tasks.vtab1k import SPLITS
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
-
-
-def picture(seed, size=(120, 90), mode="RGB"):
-    """Coarse noise, so that a copy saved anew is still alike."""
-    grid = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC).convert(mode)
-
-
-def folder_of(root, sizes, first=0):
-    """{class: number of images} -> a folder for each class."""
-    seed = first
-    for name, n in sizes.items():
-        (root / name).mkdir(parents=True)
-        for _ in range(n):
-            picture(seed).save(root / name / f"{seed:03d}.png")
-            seed += 1
-    return root
 
 
 def contents(task, split):
@@ -96,7 +79,7 @@ def test_a_folder_is_split_alike_each_time_and_anew_where_it_changed(tmp_path):
     root = folder_of(tmp_path / "a", {"x": 20, "y": 20})
     first, again = load_task(str(root)), load_task(str(root))
     assert first.folder == again.folder and first.fingerprint == again.fingerprint
-    picture(99).save(root / "x" / "one_more.png")
+    coarse_picture(99).save(root / "x" / "one_more.png")
     assert load_task(str(root)).fingerprint != first.fingerprint
 
 
@@ -132,7 +115,7 @@ def test_folders_that_are_split_already_stay_so(tmp_path):
 def test_without_a_test_folder_val_is_the_test_and_copies_of_it_are_left_out(tmp_path):
     folder_of(tmp_path / "a" / "train", {"x": 20, "y": 20})
     folder_of(tmp_path / "a" / "val", {"x": 6, "y": 6}, first=100)
-    picture(100, (80, 60)).save(tmp_path / "a" / "train" / "y" / "copy.jpg")
+    coarse_picture(100, (80, 60)).save(tmp_path / "a" / "train" / "y" / "copy.jpg")
     assert sizes(load_task(str(tmp_path / "a"))) == [32, 8, 40, 12]
 
 
@@ -155,7 +138,7 @@ def test_a_csv_names_paths_labels_and_splits(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA"])
 def test_images_of_any_usual_kind_are_read(mode, tmp_path):
     root = folder_of(tmp_path / "a", {"x": 10, "y": 10})
-    odd = picture(50, mode="RGBA" if mode == "RGBA" else "RGB").convert(mode)
+    odd = coarse_picture(50, mode="RGBA" if mode == "RGBA" else "RGB").convert(mode)
     odd.save(root / "x" / f"odd{'.tif' if mode == 'CMYK' else '.png'}")
     task = load_task(str(root))
     for split in SPLITS:
@@ -164,14 +147,14 @@ def test_images_of_any_usual_kind_are_read(mode, tmp_path):
 
 
 def test_what_is_transparent_is_white():
-    clear = picture(0, mode="RGBA")
+    clear = coarse_picture(0, mode="RGBA")
     clear.putalpha(0)
     assert np.asarray(plain(clear, Path("clear.png"))).min() == 255
 
 
 def test_small_files_are_copied_as_they_are_and_large_ones_made_smaller(tmp_path):
     root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
-    large = picture(50, (1200, 900))
+    large = coarse_picture(50, (1200, 900))
     large.save(
         root / "x" / "large.jpg",
         exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00",
@@ -197,7 +180,7 @@ def test_a_stopped_copy_leaves_nothing(tmp_path, monkeypatch):
 def test_a_huge_image_and_a_truncated_one_are_named(tmp_path):
     root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
     data = io.BytesIO()
-    picture(50, (300, 300)).save(data, "JPEG")
+    coarse_picture(50, (300, 300)).save(data, "JPEG")
     (root / "y" / "cut.jpg").write_bytes(data.getvalue()[:600])
     with pytest.raises(DataError, match=r"cut\.jpg: not a readable image"):
         load_task(str(root))
@@ -216,7 +199,7 @@ def test_what_is_no_image_is_left_alone(tmp_path):
     (root / "x" / "notes.txt").write_text("mine")
     (root / "x" / "._000.png").write_bytes(b"what macOS writes beside 000.png")
     (root / "x" / ".ipynb_checkpoints").mkdir()
-    picture(50).save(root / "x" / ".ipynb_checkpoints" / "000.png")
+    coarse_picture(50).save(root / "x" / ".ipynb_checkpoints" / "000.png")
     assert sum(sizes(load_task(str(root)))) == 10 + load_task(root).size("train800val200")
 
 

@@ -1,8 +1,12 @@
 """What the tests share. Real data is read through PEFTLAB_DATA; where it is absent, a test skips and says so."""
 
+import copy
+import gc
+import itertools
 import os
 import shutil
 import signal
+from collections import OrderedDict
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as peftlab does, but before torch is imported
 os.environ.setdefault("PEFTLAB_HEADLESS", "1")
@@ -34,10 +38,26 @@ def real_root():
     return REAL
 
 
+# Tests copy models thousands of times, and every module has a dozen empty OrderedDicts and sets, for each of which
+# deepcopy looks up how to copy what it does not know.
+copy._deepcopy_dispatch |= {
+    kind: lambda old, memo, kind=kind, items=items: kind(copy.deepcopy(items(old), memo)) if old else kind()
+    for kind, items in ((OrderedDict, lambda old: list(old.items())), (set, list))
+}
+
+
+def pytest_collection_finish():
+    """What has been imported stays, so the garbage collector need not look at it again and again."""
+    gc.freeze()
+
+
+ledgers = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def own_ledger(tmp_path, monkeypatch):
-    """No test writes into the user's ledger."""
-    monkeypatch.setenv("PEFTLAB_RUNS", str(tmp_path / "runs"))
+def own_ledger(tmp_path_factory, monkeypatch):
+    """No test writes into the user's ledger. Most write into none, so its folder is not made."""
+    monkeypatch.setenv("PEFTLAB_RUNS", str(tmp_path_factory.getbasetemp() / "ledgers" / f"{next(ledgers)}"))
 
 
 @pytest.fixture(autouse=True)

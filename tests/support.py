@@ -53,10 +53,10 @@ def attention_core(block, qkv):
     return (weights @ v).transpose(1, 2).flatten(2)
 
 
-def shallow(name, img_size=64):
-    """The first three blocks of a timm ViT at random weights: one that begins, one within, one that ends."""
+def shallow(name=None, img_size=64):
+    """The first three blocks of the embedded ViT, or of a timm ViT at random weights: one begins, one ends."""
     torch.manual_seed(0)
-    vit = load_backbone(name, pretrained=False, img_size=img_size)
+    vit = load_backbone(name, pretrained=False, img_size=img_size) if name else load_backbone()
     del vit.blocks[3:]
     return vit
 

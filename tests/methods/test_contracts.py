@@ -20,7 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from peftlab.analysis.probes import distance_at_start
 from peftlab.backbones.eva import KeysWithoutBias, RotaryViT
-from peftlab.backbones.identity import as_vit
+from peftlab.backbones.identity import as_vit, described_once
 from peftlab.backbones.load import MINI, load_backbone
 from peftlab.backbones.stages import stages
 from peftlab.common.errors import NotMergeable, PeftlabError
@@ -30,7 +30,7 @@ from peftlab.methods.core.base import option
 from peftlab.training.fit import fit
 
 BACKBONES = {
-    "embedded": lambda: load_backbone(),
+    "embedded": lambda: shallow(),
     "test_vit": lambda: shallow("test_vit"),
     "registers, mean pooled": lambda: shallow("test_vit2"),
     "patch pooled": lambda: _patch_pooled(),
@@ -112,7 +112,9 @@ def why_not_merged(backbone, method):
 @pytest.fixture(scope="module", params=BACKBONES)
 def backbone(request):
     torch.manual_seed(0)
-    return BACKBONES[request.param]()
+    vit = BACKBONES[request.param]()
+    with described_once(vit):  # no method changes it, as the tests say
+        yield vit
 
 
 on_the_embedded_one = pytest.mark.parametrize("backbone", ["embedded"], indirect=True)
@@ -161,19 +163,30 @@ def train_and_compare(backbone, method):
     return model, moved, same(backbone, before)
 
 
-@pytest.fixture(scope="module")
-def compared(backbone):
-    """compared(method) -> what `train_and_compare` gives, made once for all tests, which must leave it alone."""
+def made_once(make, model_of):
+    """make(method), once for all tests of a backbone, which must leave its model alone."""
     digests = {}
 
     @functools.cache
-    def make(method):
-        found = train_and_compare(backbone, method)
-        digests[found[0]] = found[0].digest()
-        return found
+    def once(method):
+        made = make(method)
+        digests[model_of(made)] = model_of(made).digest()
+        return made
 
-    yield make
+    yield once
     assert all(model.digest() == digest for model, digest in digests.items())
+
+
+@pytest.fixture(scope="module")
+def attached(backbone):
+    """attached(method) -> a new model."""
+    yield from made_once(lambda method: attach(backbone, method, CLASSES), lambda model: model)
+
+
+@pytest.fixture(scope="module")
+def compared(backbone):
+    """compared(method) -> what `train_and_compare` gives."""
+    yield from made_once(lambda method: train_and_compare(backbone, method), lambda found: found[0])
 
 
 @pytest.fixture(scope="module")
@@ -190,9 +203,9 @@ def without_effect(model, name):
     return torch.equal(model(x), other(x))
 
 
-def test_start_equals_frozen_backbone(backbone, method):
+def test_start_equals_frozen_backbone(backbone, method, attached):
     """Bit for bit where the definition says so, and nowhere else."""
-    model, x = attach(backbone, method, CLASSES), images(backbone)
+    model, x = attached(method), images(backbone)
     same_features = torch.equal(model.vit.forward_features(x), backbone.forward_features(x))
     assert same_features == method.identity_at_start
 
@@ -216,8 +229,8 @@ def test_only_trained_tensors_move(backbone, method, compared):
     assert backbone_is_same
 
 
-def test_count_equals_formula(backbone, method):
-    model = attach(backbone, method, CLASSES)
+def test_count_equals_formula(backbone, method, attached):
+    model = attached(method)
     assert model.method_parameters == model.method.count(backbone)
     assert model.head_parameters == backbone.embed_dim * CLASSES + CLASSES
 
@@ -357,6 +370,7 @@ def test_round_trip_in_a_fresh_process(backbone, trained, tmp_path):
         "import json, sys, torch, peftlab as pl\n"
         "x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
         "backbone = pl.load_backbone()\n"
+        "del backbone.blocks[3:]\n"
         "models = [pl.load_adapter(backbone, f'{sys.argv[1]}/{name}') for name in sys.argv[2:]]\n"
         "print(json.dumps([model(x).flatten().tolist() for model in models]))"
     )
@@ -383,7 +397,7 @@ def test_merged_models_load_without_peftlab(backbone, trained, tmp_path):
         "    outputs.append(vit(x).flatten().tolist())\n"
         "print(json.dumps(outputs))"
     )
-    architecture = json.dumps(MINI | {"num_classes": CLASSES})
+    architecture = json.dumps(MINI | {"depth": 3, "num_classes": CLASSES})
     command = [sys.executable, "-c", code, tmp_path, architecture, *plain]
     out = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == [vit(images(backbone)).flatten().tolist() for vit in plain.values()]
@@ -477,8 +491,8 @@ def test_detach_restores(backbone, method):
     assert not any(p.requires_grad for p in plain.parameters())
 
 
-def test_stages_compose_to_the_model(backbone, method):
-    model, x = attach(backbone, method, CLASSES), images(backbone)
+def test_stages_compose_to_the_model(backbone, method, attached):
+    model, x = attached(method), images(backbone)
     y = x
     for stage in stages(model.vit):
         y = stage.run(y)
@@ -548,7 +562,7 @@ def test_a_new_method_is_one_file():
         backbone = load_backbone("test_vit", pretrained=False, img_size=64)
         toy = Toy()
         for contract in (test_start_equals_frozen_backbone, test_count_equals_formula):
-            contract(backbone, toy)
+            contract(backbone, toy, lambda method: attach(backbone, method, CLASSES))
         test_only_trained_tensors_move(backbone, toy, lambda method: train_and_compare(backbone, method))
         test_merged_is_plain_and_equal(backbone, toy, lambda method: train(attach(backbone, method, CLASSES)))
         test_detach_restores(backbone, toy)

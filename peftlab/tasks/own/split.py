@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image
-from scipy.sparse.csgraph import connected_components
-from sklearn.neighbors import radius_neighbors_graph
 
 from ...common.errors import DataError
 
@@ -33,6 +31,9 @@ def copies(thumbnails: UInt8[np.ndarray, "images height width 3"]) -> Int64[np.n
     >>> copies(np.stack([np.stack([p] * 3, axis=-1) for p in pictures]).astype(np.uint8)).tolist()
     [0, 1, 0]
     """
+    from scipy.sparse.csgraph import connected_components  # a second to import, in every process that loads a task
+    from sklearn.neighbors import radius_neighbors_graph
+
     pattern = thumbnails - thumbnails.mean((1, 2), keepdims=True)
     pattern = pattern.reshape(len(pattern), -1)
     pattern /= np.sqrt((pattern**2).sum(1, keepdims=True) + NOISE**2 * pattern.shape[1])

@@ -21,9 +21,9 @@ test: .venv/dev ## unit tests and examples; the workbook by papermill, its pages
 	export PEFTLAB_RUNS=$$folder/runs PEFTLAB_REPORTS=$$folder/reports PEFTLAB_CLASS=$$folder/class && \
 	$(BIN)/peftlab workbook --jobs 2 --out $$PEFTLAB_REPORTS && \
 	$(BIN)/peftlab class build $$PEFTLAB_CLASS --reports $$PEFTLAB_REPORTS && \
-	$(PYTEST) -n 2 tests/workbook/test_site.py tests/workbook/test_class_site.py && \
 	ls $$PEFTLAB_RUNS > $$folder/papermill && \
-	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env -p no:cacheprovider $$PEFTLAB_CLASS/instructor && \
+	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env -p no:cacheprovider \
+	  tests/workbook/test_site.py tests/workbook/test_class_site.py $$PEFTLAB_CLASS/instructor && \
 	ls $$PEFTLAB_RUNS | diff $$folder/papermill - # nbval trains nothing again
 
 lab: .venv/core ## open a copy of the lessons, lab/, in JupyterLab

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import importlib
 import itertools
 import os
 import shutil
@@ -11,28 +12,33 @@ from collections import OrderedDict
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as peftlab does, but before torch is imported
 os.environ.setdefault("PEFTLAB_HEADLESS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Under another name, which xdist's workers get, too: no test reads real data unless it asks for it.
+if "PEFTLAB_DATA" in os.environ:
+    os.environ["PEFTLAB_REAL_DATA"] = os.environ.pop("PEFTLAB_DATA")
 
-# What peftlab imports comes first: within the hook below, Python does not find the bytecode of other packages.
-import ipywidgets  # noqa: E402, F401
-import matplotlib.pyplot  # noqa: E402, F401
 import pytest  # noqa: E402
-import scipy.ndimage  # noqa: E402, F401
-import scipy.stats  # noqa: E402, F401
-import sklearn.linear_model  # noqa: E402, F401
-import torch  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
-
-install_import_hook("peftlab", "typecheck.check")  # before anything imports peftlab
-
-from support import REAL  # noqa: E402
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, which some of them send themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    """Where tests are run, and not where xdist hands them out: peftlab is imported with its annotations checked."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    # What peftlab imports comes first: within the hook, Python does not find the bytecode of other packages.
+    for name in ("ipywidgets", "matplotlib.pyplot", "scipy.ndimage", "scipy.stats", "sklearn.linear_model", "torch"):
+        importlib.import_module(name)
+    from jaxtyping import install_import_hook
+
+    install_import_hook("peftlab", "typecheck.check")  # before anything imports peftlab
+
+
 @pytest.fixture(scope="session")
 def real_root():
     """The real VTAB-shaped subsets."""
+    from support import REAL
+
     if not REAL.is_dir():
         pytest.skip(f"no real data at {REAL}; set PEFTLAB_DATA to a folder in the VTAB-1k layout")
     return REAL
@@ -75,6 +81,8 @@ def nothing_synced(monkeypatch):
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """torch.manual_seed would note the whole stack for CUDA each time."""
+    import torch
+
     torch.default_generator.manual_seed(0)
 
 

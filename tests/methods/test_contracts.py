@@ -30,7 +30,7 @@ from peftlab.methods.core.base import option
 from peftlab.training.fit import fit
 
 BACKBONES = {
-    "embedded": lambda: shallow(),
+    "embedded": lambda: shallow(img_size=32),
     "test_vit": lambda: shallow("test_vit"),
     "registers, mean pooled": lambda: shallow("test_vit2"),
     "patch pooled": lambda: _patch_pooled(),
@@ -368,8 +368,8 @@ def test_round_trip_in_a_fresh_process(backbone, trained, tmp_path):
         model.save(tmp_path / name)
     code = (
         "import json, sys, torch, peftlab as pl\n"
-        "x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
-        "backbone = pl.load_backbone()\n"
+        "x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))\n"
+        "backbone = pl.load_backbone(img_size=32)\n"
         "del backbone.blocks[3:]\n"
         "models = [pl.load_adapter(backbone, f'{sys.argv[1]}/{name}') for name in sys.argv[2:]]\n"
         "print(json.dumps([model(x).flatten().tolist() for model in models]))"
@@ -389,7 +389,7 @@ def test_merged_models_load_without_peftlab(backbone, trained, tmp_path):
         "import json, sys, torch, timm\n"
         "sys.modules['peftlab'] = None\n"
         "from safetensors.torch import load_file\n"
-        "x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))\n"
+        "x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))\n"
         "architecture, outputs = json.loads(sys.argv[2]), []\n"
         "for name in sys.argv[3:]:\n"
         "    vit = timm.models.VisionTransformer(**architecture).eval()\n"
@@ -397,7 +397,7 @@ def test_merged_models_load_without_peftlab(backbone, trained, tmp_path):
         "    outputs.append(vit(x).flatten().tolist())\n"
         "print(json.dumps(outputs))"
     )
-    architecture = json.dumps(MINI | {"depth": 3, "num_classes": CLASSES})
+    architecture = json.dumps(MINI | {"img_size": 32, "depth": 3, "num_classes": CLASSES})
     command = [sys.executable, "-c", code, tmp_path, architecture, *plain]
     out = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == [vit(images(backbone)).flatten().tolist() for vit in plain.values()]

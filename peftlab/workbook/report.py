@@ -90,6 +90,7 @@ def build_report(
         "title": f"{task.name}: which method, and how sure?",
         "seconds": round(time.perf_counter() - began, 2),
     }
+    page.with_suffix(".pdf").unlink(missing_ok=True)  # of an earlier report
     write_text(page, render_page(nb, nb.metadata["peftlab"], folder=NOTEBOOK.parent, alone=True))
     if pdf:
         say(f"printed: {print_pdf(page)}")

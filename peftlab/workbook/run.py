@@ -133,6 +133,7 @@ def build_workbook(
     try:
         for nb, result in parallel(work):
             write_text(out / f"{result.name}.ipynb", nbformat.writes(nb) + "\n")
+            (out / f"{result.name}.pdf").unlink(missing_ok=True)  # of an earlier build
             results.append(result)
     except KeyboardInterrupt:
         say("stopped by Ctrl-C; the notebooks finished so far are published")

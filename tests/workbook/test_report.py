@@ -37,6 +37,8 @@ def made(tmp_path_factory):
         patch.setenv("PEFTLAB_CACHE", str(root / "cache"))
         patch.setenv("PEFTLAB_RUNS", str(root / "runs"))
         patch.setattr(report, "say", lines.append)
+        (root / "out").mkdir()
+        (root / "out" / "beetles.pdf").write_bytes(b"of an earlier report")
         page, ok = build_report(photos(root / "beetles"), root / "out", minutes=10, **FAST)
     assert page == root / "out" / "beetles.html"
     return root, ok, lines

@@ -314,12 +314,15 @@ def test_ctrl_c_keeps_what_is_finished_and_a_later_build_adds_to_it(tmp_path, ca
     notebook(folder, "00_a.ipynb", new_markdown_cell("# 00 A"), "print('first')")
     notebook(folder, "01_b.ipynb", new_markdown_cell("# 01 B"), sleeping)
     notebook(folder, "02_c.ipynb", new_markdown_cell("# 02 C"), "print('third')")
+    site.mkdir()
+    for name in ("00_a.pdf", "01_b.pdf"):
+        (site / name).write_bytes(b"of an earlier build")
     threading.Thread(target=press_ctrl_c_once_it_exists, args=[pid], daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         build_workbook(folder, site)
     log = "".join(capfd.readouterr())
     assert "stopped by Ctrl-C" in log and "Traceback" not in log and "WARNING" not in log
-    assert sorted(p.name for p in site.iterdir()) == ["00_a.html", "00_a.ipynb", "index.html"]
+    assert sorted(p.name for p in site.iterdir()) == ["00_a.html", "00_a.ipynb", "01_b.pdf", "index.html"]
     assert 'rel="next"' not in (site / "00_a.html").read_text()
     assert (site / "index.html").read_text().count("not run yet") == 2
     assert not kernel_runs(int(pid.read_text())), "the kernel of the dropped notebook is stopped"

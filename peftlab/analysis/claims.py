@@ -31,7 +31,7 @@ def read_claims(file: str | Path = FOLDER / "claims.yaml") -> list[dict[str, Any
 def judged(paper: str = "", folder: str | Path = FOLDER) -> pd.DataFrame:
     """`judge` of the claims in results/ whose paper's name begins so.
 
-    >>> judged("GIFT v2")[["of", "than", "tasks"]].values.tolist()
+    >>> judged("GIFT v2").head(2)[["of", "than", "tasks"]].values.tolist()
     [['gift_linear', 'lora proj', 8], ['gift_linear large', 'lora proj', 8]]
     """
     return judge([claim for claim in read_claims() if claim["paper"].startswith(paper)], folder)

@@ -72,7 +72,8 @@ def averages(
 
     'mean over tasks': every task weighs alike; 'mean over groups': every group of tasks does. Both are in use, and
     differ by points. Each resample draws tasks (within their groups) and, for each of them, seeds; all methods get
-    the same draws. Columns ending with ' low' and ' high': percentile intervals.
+    the same draws. Columns ending with ' low' and ' high': percentile intervals; nan where there is nothing to draw,
+    one seed of one task a group.
 
     >>> runs = pd.DataFrame({"task": ["dtd", "caltech101", "eurosat"], "group": ["natural", "natural", "specialized"]})
     >>> runs = runs.assign(method="lora", seed=0, synthetic=False, test_accuracy=[0.5, 0.7, 0.9])
@@ -96,6 +97,8 @@ def averages(
     columns: dict[str, np.ndarray] = {}
     for name, means in exact.items():
         low, high = np.quantile(sampled[name], [(1 - level) / 2, (1 + level) / 2], axis=1)
+        if S == 1 and len(members) == T:
+            low = high = np.full(len(names), np.nan)
         columns |= {name: means, f"{name} low": low, f"{name} high": high}
     return pd.DataFrame(columns, index=pd.Index(names, name=by))
 

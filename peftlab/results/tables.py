@@ -1,5 +1,6 @@
 """A comparison as a table of text: methods x tasks with intervals, both averages, costs."""
 
+import numpy as np
 import pandas as pd
 
 from ..common.errors import PeftlabError
@@ -32,7 +33,9 @@ def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFram
         return table  # incomplete or of both kinds; an average would compare different things
     for name in ("mean over tasks", "mean over groups"):
         ends = zip(means[name], means[f"{name} low"], means[f"{name} high"], strict=True)
-        table[name] = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in ends]
+        table[name] = [
+            f"{mean:.1f}" + ("" if np.isnan(low) else f" ({low:.1f} to {high:.1f})") for mean, low, high in ends
+        ]
     if costs is not None:
         for column, (title, form) in reversed(COSTS.items()):
             table.insert(0, title, costs.loc[table.index, column].map(form.format))

@@ -9,6 +9,7 @@ from scipy import stats
 
 from peftlab.common.errors import PeftlabError
 from peftlab.results.statistics import accuracy_interval, averages, holm, mean_interval, paired, ranks, score_array
+from peftlab.results.tables import comparison_table
 
 GROUPS = {"dtd": "natural", "cifar": "natural", "eurosat": "specialized", "dsprites_loc": "structured"}
 
@@ -74,6 +75,14 @@ def test_bootstrap_covers_tasks_and_seeds():
     spread = averages(ledger(lambda m, t, s: list(GROUPS).index(t) / 10)).loc["a"]
     assert spread["mean over tasks low"] < spread["mean over tasks"] < spread["mean over tasks high"]
     assert averages(table).equals(averages(table))
+
+
+def test_one_seed_of_one_task_a_group_leaves_nothing_to_draw():
+    """So there is no interval, and none of no width is told."""
+    runs = pd.DataFrame({"task": ["cifar", "eurosat"], "group": ["natural", "specialized"], "method": "lora"})
+    runs = runs.assign(seed=0, synthetic=False, test_accuracy=[0.5, 0.9])
+    assert averages(runs).filter(regex="low|high").isna().all(axis=None)
+    assert comparison_table(runs, by="method").loc["lora", "mean over tasks"] == "70.0"
 
 
 def test_paired_differences():

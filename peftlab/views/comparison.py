@@ -61,14 +61,15 @@ def heatmap(ledger: pd.DataFrame, by: str = "method", baseline: str = "linear", 
 def differences(ledger: pd.DataFrame, baseline: str, by: str = "method", ax: Axes | None = None) -> Axes:
     """What every method adds to a baseline, in points -> Axes. Pale dots are tasks (means over paired seeds).
 
-    Marks are means over tasks with the bootstrap intervals of `statistics.paired`; grey where these contain 0.
+    Marks are means over tasks with the bootstrap intervals of `statistics.paired`; grey where these contain 0, or
+    where there are none.
     """
     per_task, over = paired(ledger, baseline, by)
     over = 100 * over.sort_values("difference")[["difference", "low", "high"]]
     ax = axes_or_new(ax, (8, 0.28 * len(over) + 1.5))
     for y, (name, mean, low, high) in enumerate(over.itertuples()):
         color, marker = method_style(name)
-        if low <= 0 <= high:
+        if not (low > 0 or high < 0):
             color = FREE
         dots = 100 * per_task[per_task[by] == name]["difference"]
         ax.plot(dots, [y] * len(dots), "o", color="0.85", markersize=4, zorder=0)

@@ -65,7 +65,7 @@ def test_published_means_are_those_of_the_sources():
     assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
 
 
-STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "scale"]
+STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "scale"]
 
 
 @pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection", "precision", *STRENGTH])

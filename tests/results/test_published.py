@@ -65,7 +65,7 @@ def test_published_means_are_those_of_the_sources():
     assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
 
 
-STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "scale"]
+STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "scale", "precision_small"]
 
 
 @pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection", "precision", *STRENGTH])
@@ -92,17 +92,19 @@ def test_runs_for_test_set_selection_say_so():
     assert set(read_results("test_selection")["evaluated_each_epoch"]) == {"val200 test"}
 
 
-def test_readme_says_how_far_the_precisions_differ():
+@pytest.mark.parametrize("name", ["precision", "precision_small"])
+def test_readme_says_how_far_the_precisions_differ(name):
     """Between runs that differ in nothing else, in points, and beside it the spread over seeds."""
-    table = read_results("precision")
+    table = read_results(name)
     accuracy = 100 * table.pivot(index=["method", "task", "seed"], columns="precision", values="test_accuracy")
     difference = accuracy["bf16"] - accuracy["fp32"]
     low, high = stats.t.interval(0.95, len(difference) - 1, difference.mean(), stats.sem(difference))
     spread = accuracy["fp32"].groupby(["method", "task"]).var().mean() ** 0.5
     readme = " ".join((REPOSITORY / "README.md").read_text().split())
-    assert f"In {len(difference)} pairs of runs" in readme and f"differed by {difference.mean():.2f} points" in readme
-    assert f"{low:.2f} to {high:.2f}, at most {difference.abs().max():.1f})" in readme
-    assert f"where seeds differ by {spread:.1f} (standard deviation)" in readme
+    said = readme[readme.index(f"n {len(difference)} pairs of runs") :]
+    assert f"`results/{name}.csv`" in said and f"differed by {difference.mean():.2f} points" in said
+    assert f"{low:.2f} to {high:.2f}, at most {difference.abs().max():.1f})" in said
+    assert f"where seeds differ by {spread:.1f} (standard deviation)" in said
     assert difference.groupby(["method", "task"]).mean().abs().max() < spread
 
 

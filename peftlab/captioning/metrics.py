@@ -50,14 +50,19 @@ def text_loss(lm: CausalLM, text: str, before: Float[Tensor, "versions tokens em
 
 @torch.no_grad()
 def evaluate(
-    model: Captioner, task: CaptionTask, split: str, batch: int = 32, precision: str = "auto"
+    model: Captioner,
+    task: CaptionTask,
+    split: str,
+    batch: int = 32,
+    precision: str = "auto",
+    patches: Patches | None = None,
 ) -> dict[str, float]:
     """-> {'perplexity', 'loss': nats a token, 'tokens', 'captions'} over all captions of a split, ends included.
 
-    precision: "auto", "fp32" or "bf16"; see `Recipe`.
+    precision: "auto", "fp32" or "bf16"; see `Recipe`. patches: others than those of the split's images, as a control.
     """
     model.eval()
-    patches = model.encode_images(task, split, precision=precision)
+    patches = model.encode_images(task, split, precision=precision) if patches is None else patches
     precision = pick_precision(precision, model.device)
     pairs = [(i, caption) for i, each in enumerate(task.captions(split)) for caption in each]
     total, tokens = 0.0, 0

@@ -443,6 +443,8 @@ def test_perplexity_weighs_every_token_alike(vit, tiny_captions):
             total, n = total + loss.sum().item(), n + loss.shape[1]
     whole = evaluate(model, tiny_captions, "val", batch=5, precision="fp32")
     assert math.isclose(whole["loss"], total / n, rel_tol=1e-5)
+    given = [evaluate(model, tiny_captions, "val", precision="fp32", patches=x)["loss"] for x in (image, 0 * image)]
+    assert math.isclose(given[0], whole["loss"], rel_tol=1e-5) and given[1] != given[0]
 
 
 def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ from ..analysis.gist import token_cosine, token_exchange
 from ..backbones.types import Pixels
 from ..methods.core.model import PeftModel
 from ..methods.gist import kl
+from ..results.selection import HABITS, habits
 from .style import FREE, PALETTE, axes_or_new
 
 CLS, GIST = PALETTE[7], PALETTE[0]
@@ -115,3 +116,30 @@ def kl_shapes(p_cls: float = 0.9, ax: Axes | None = None) -> Axes:
     ax.set_title(f"CLS gives the first class {p_cls:g}")
     ax.legend()
     return ax
+
+
+def by_epoch(table: pd.DataFrame, pairs: Mapping[str, str]) -> Figure:
+    """Test accuracy after every epoch, of methods and of GIST around them: {label of one: of the other} -> Figure.
+
+    table: a sweep's rows by epoch, as `read_results("strength_epochs")`. A panel a pair and task; the ring is the best
+    epoch on test, which some released code reports. Accuracies are means over seeds.
+    """
+    tasks = list(table["task"].unique())
+    reported = 100 * habits(table).groupby(["habit", "label", "task"])["test_accuracy"].mean()
+    size = {"figsize": (3.6 * len(tasks), 2.9 * len(pairs)), "sharex": True, "squeeze": False}
+    figure, axes = plt.subplots(len(pairs), len(tasks), layout="constrained", **size)
+    for row, (base, gist) in zip(axes, pairs.items(), strict=True):
+        for ax, task in zip(row, tasks, strict=True):
+            for label, color, marker in ((base, CLS, "o"), (gist, GIST, "s")):
+                of_it = table[(table["label"] == label) & (table["task"] == task)]
+                curve = 100 * of_it.groupby("epoch")["test_accuracy"].mean()
+                ax.plot(curve.index, curve, color=color, marker=marker, markersize=4, label=label)
+                ax.plot(curve.idxmax(), curve.max(), "o", color=color, markersize=11, markerfacecolor="none")
+            last, best = (reported[habit, gist, task] - reported[habit, base, task] for habit in HABITS[:2])
+            ax.set_title(f"{task}: last {last:+.1f}, best {best:+.1f}")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        row[0].set_ylabel("test accuracy (%)")
+        row[-1].legend(loc="lower right")
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+    return figure

@@ -127,6 +127,21 @@ def test_shares_of_attention_stand_beside_their_controls():
     assert f"gist {100 * rows['share'].iloc[0]:.0f} %" in ax.get_title()
 
 
+def test_gist_by_epoch_holds_the_last_epoch_against_the_best_on_test():
+    run = {"task": "dtd", "group": "natural", "synthetic": False, "seed": 0, "lr": 0.01, "val200_accuracy": 0.5}
+    curves = {"adapter": (0.5, 0.7, 0.6), "gist adapter": (0.6, 0.7, 0.65)}
+    rows = [
+        run | {"label": label, "epoch": epoch, "test_accuracy": value}
+        for label, values in curves.items()
+        for epoch, value in enumerate(values, 1)
+    ]
+    (ax,) = views.gist.by_epoch(pd.DataFrame(rows), {"adapter": "gist adapter"}).axes
+    assert ax.get_title() == "dtd: last +5.0, best +0.0"
+    (adapter, best), (around, _) = ax.lines[:2], ax.lines[2:]
+    assert list(adapter.get_ydata()) == pytest.approx([50, 70, 60]) and list(best.get_xdata()) == [2]
+    assert around.get_label() == "gist adapter" and ax.get_legend() is not None
+
+
 def test_kl_shapes_are_zero_where_both_agree():
     forward, backward, both = views.gist.kl_shapes(0.7).lines[:3]
     for line in (forward, backward, both):

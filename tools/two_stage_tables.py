@@ -5,7 +5,8 @@
 importance: Taylor scores of the frozen `peftlab_vit_small` with a linear head, for two disjoint halves of train800
 (even and odd rows), a head and at most 128 images each. removal: accuracy of two shipped norm runs on test images,
 which neither they nor the scores have seen, when channels of one block are set to zero or to their means. shift:
-distance to photographs, frozen and after stage 1. Nothing is selected by any of it. About 20 minutes on one CPU core.
+distance to photographs, frozen (0 epochs) and after the runs of grids/strength_shift.yaml, which the ledger must hold.
+Nothing is selected by any of it. About 20 minutes on one CPU core.
 """
 
 import pandas as pd
@@ -13,15 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peftlab import load_backbone, load_run, load_task
+from peftlab import load_adapter, load_backbone, load_run, load_task
 from peftlab.analysis import shift
 from peftlab.analysis.two_stage import accuracy_without
 from peftlab.backbones.preprocess import prepare_for
 from peftlab.backbones.stages import run_stages
 from peftlab.common.files import write_tensors, write_text
-from peftlab.common.paths import REPOSITORY
+from peftlab.common.paths import REPOSITORY, runs_folder
 from peftlab.common.progress import progress
 from peftlab.methods.core.importance import channel_scores, choose, places, watched
+from peftlab.results.published import read_results
 from peftlab.training.precision import computing, pick_device, pick_precision
 
 OUT = REPOSITORY / "results"
@@ -145,23 +147,22 @@ def removal():
 
 def shift_tables():
     """Four disjoint groups of images of each task against the first group of pets; the second group is the control."""
-    frozen = load_backbone(BACKBONE, img_size=SIDE)
-    models = {name: load_run(f"{name}-norm").model.vit for name in TRAINED}
+    frozen, runs = load_backbone(BACKBONE, img_size=SIDE), read_results("strength_shift")
     reference, rows = None, []
-    others = [
-        task for task in TASKS if task not in ("oxford_iiit_pet", "dsprites_loc")
-    ]  # its images are dsprites_ori's
-    for name in progress(["oxford_iiit_pet", *others], desc="shift", unit="task"):
-        task = load_task(name)
+    for name in progress(
+        ["oxford_iiit_pet", *sorted({*runs["task"]} - {"oxford_iiit_pet"})], desc="shift", unit="task"
+    ):
+        task, trained = load_task(name), runs[runs["task"] == name].set_index("epochs")["run"]
+        models = {0: frozen} | {n: load_adapter(frozen, runs_folder() / run).vit for n, run in trained.items()}
         size = task.size("train800val200")
         for group, first in enumerate(range(0, min(size - IMAGES, 3 * IMAGES) + 1, IMAGES)):
             pixels = task.pixels("train800val200", (SIDE, SIDE), range(first, first + IMAGES))
-            for stage, vit in {"frozen": frozen, "after stage 1": models.get(name)}.items():
-                found = None if vit is None else shift.channel_statistics(vit, pixels)
+            for epochs, vit in models.items():
+                found = shift.channel_statistics(vit, pixels)
                 reference = found if reference is None else reference
-                if found is not None and found is not reference:
+                if found is not reference:
                     for block, value in enumerate(shift.distance(found, reference)):
-                        row = {"task": name, "stage": stage, "group": group, "block": block + 1}
+                        row = {"task": name, "epochs": epochs, "group": group, "block": block + 1}
                         rows.append(row | {"distance": value.item()})
     write_text(OUT / "shift.csv", pd.DataFrame(rows).to_csv(index=False))
 

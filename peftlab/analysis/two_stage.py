@@ -1,4 +1,4 @@
-"""Channel scores judged: what removing the chosen channels costs, and how far two choices agree."""
+"""Both stages judged: how far stage 1 moves a task; what removing channels costs, and how far two choices agree."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -16,7 +16,7 @@ from ..common.files import read_tensors
 from ..methods.core.importance import choose, places
 from ..methods.core.model import PeftModel
 from ..methods.norm import norm_layers
-from ..results.published import FOLDER
+from ..results.published import FOLDER, read_results
 from ..training.evaluate import EVAL_BATCH
 from .changes import norm_change
 
@@ -107,3 +107,17 @@ def agreement(scores: Mapping[str, Float[Tensor, "2 blocks channels"]], k: int) 
             row = {"pair": f"{one}, {other}", "same": one == other, "block": block + 1, "rank": float(rank)}
             rows.append(row | {"overlap": jaccard({"a": a, "b": b}).loc["a", "b"]})
     return pd.DataFrame(rows)
+
+
+def shift_and_gain() -> pd.DataFrame:
+    """How far stage 1 moved tasks, and what it gained, measured at strength -> DataFrame, a row a task and length.
+
+    From `results/shift.csv` and `results/strength_shift.csv`, with columns task, epochs (0: frozen), distance (to
+    photographs, mean over blocks and groups of images) and gain (points of test accuracy over the linear probe of
+    `results/strength.csv`, its mean over seeds).
+    """
+    distance = read_results("shift").groupby(["task", "epochs"])["distance"].mean()
+    probe = read_results("strength").query("label == 'linear' and train_split == 'train800val200'")
+    runs = read_results("strength_shift").set_index(["task", "epochs"])["test_accuracy"]
+    gain = 100 * runs.sub(probe.groupby("task")["test_accuracy"].mean(), level="task")
+    return pd.DataFrame({"distance": distance, "gain": gain}).fillna({"gain": 0.0}).reset_index()

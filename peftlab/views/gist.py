@@ -126,8 +126,8 @@ def by_epoch(table: pd.DataFrame, pairs: Mapping[str, str]) -> Figure:
     """
     tasks = list(table["task"].unique())
     reported = 100 * habits(table).groupby(["habit", "label", "task"])["test_accuracy"].mean()
-    size = {"figsize": (3.6 * len(tasks), 2.9 * len(pairs)), "sharex": True, "squeeze": False}
-    figure, axes = plt.subplots(len(pairs), len(tasks), layout="constrained", **size)
+    size = (3.6 * len(tasks), 2.9 * len(pairs))
+    figure, axes = plt.subplots(len(pairs), len(tasks), figsize=size, sharex=True, squeeze=False, layout="constrained")
     for row, (base, gist) in zip(axes, pairs.items(), strict=True):
         for ax, task in zip(row, tasks, strict=True):
             for label, color, marker in ((base, CLS, "o"), (gist, GIST, "s")):

@@ -8,50 +8,44 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import spearmanr
 
 from ..analysis.two_stage import norm_steps
 from ..methods.core.model import PeftModel
 from .style import CONTROL, MARKERS, PALETTE, axes_or_new
 
 
-def shift(table: pd.DataFrame) -> Figure:
-    """Distance to photographs by block: of tasks in the frozen network, and before and after stage 1 -> Figure.
+def shift(table: pd.DataFrame, gains: pd.DataFrame) -> Figure:
+    """How far tasks lie from photographs by block, and whether what stage 1 gains goes with coming nearer -> Figure.
 
-    table: `read_results("shift")`. The dashed grey line is the control, other photographs of the reference's own task.
+    table: `read_results("shift")`; gains: `shift_and_gain()`. The dashed grey line is the control, other photographs
+    of the reference's own task. On the right a path a task, from the frozen network (hollow) to the longest stage 1.
     """
-    stages = [table[table["stage"] == stage] for stage in ("frozen", "after stage 1")]
-    frozen, after = (rows.pivot_table(index="task", columns="block", values="distance") for rows in stages)
+    frozen = table.query("epochs == 0").pivot_table(index="task", columns="block", values="distance")
     order = list(frozen.mean(axis=1).sort_values(ascending=False).index)
-    *tasks, control = order  # photographs of the reference's own task are nearest
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.6, 4.8), layout="constrained", sharey=True)
-
-    def line(ax: Axes, values: pd.Series, label: str, style: str = "-") -> None:
-        i = order.index(str(values.name))
-        color = CONTROL if values.name == control else PALETTE[i]
-        face = "white" if style == ":" else color
-        ax.plot(values.index, values, style, marker=MARKERS[i], color=color, markerfacecolor=face, label=label)
-
-    for task in tasks:
-        line(left, frozen.loc[task], task)
-    for task in [name for name in order if name in after.index]:
-        if task != control:
-            line(right, frozen.loc[task], f"{task}, frozen", ":")
-        line(right, after.loc[task], f"{task}, after stage 1")
-    for ax in (left, right):
-        label = f"other photographs ({control}), frozen"
-        ax.plot(frozen.columns, frozen.loc[control], "--", color=CONTROL, label=label)
-        ax.set(xlabel="block", ylim=(0, None))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
-    left.set_ylabel("distance (standard deviations)")
-    size, grown = frozen.mean(axis=1), after.mean(axis=1)
-    left.set_title(
-        f"{tasks[0]} is {size[tasks[0]]:.2f} deviations from photographs,\n{tasks[-1]} {size[tasks[-1]]:.2f}, "
-        f"other photographs {size[control]:.2f} (means over blocks)"
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    for i, task in enumerate(order):
+        control = i == len(order) - 1  # photographs of the reference's own task are nearest
+        style = {"color": CONTROL if control else PALETTE[i], "marker": MARKERS[i]}
+        label = f"other photographs ({task})" if control else task
+        left.plot(frozen.columns, frozen.loc[task], "--" if control else "-", label=label, **style)
+        path = gains[gains["task"] == task].sort_values("epochs")
+        right.plot(path["distance"], path["gain"], **style)
+        right.plot(path["distance"].iloc[0], 0, markerfacecolor="white", zorder=3, **style)
+    longest = gains["epochs"].max()
+    ends = gains.pivot(index="task", columns="epochs")
+    moved = ends["distance", longest] - ends["distance", 0]
+    gain, away = ends["gain", longest], int((moved > 0).sum())
+    left.set(xlabel="block", ylabel="distance, frozen (standard deviations)", ylim=(0, None))
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.set_title(f"{order[0]} is {frozen.loc[order[0]].mean():.2f} deviations from photographs,\nmean over blocks")
+    right.axhline(0, color=CONTROL, linewidth=0.8)
+    right.set(xlabel="distance (mean over blocks)", ylabel="gain over the linear probe (points)")
+    right.set_title(
+        f"Stage 1 gains {gain.mean():.0f} points, and {away} of {len(moved)} tasks move away from photographs;\n"
+        f"rank correlation of gain and of coming nearer {spearmanr(gain, -moved).statistic:.2f}"
     )
-    moved = ", ".join(f"{task} {size[task]:.2f} to {grown[task]:.2f}" for task in after.index if task != control)
-    more = int((grown > size[grown.index]).sum())
-    right.set_title(f"Stage 1 moved {more} of {len(grown)} tasks away from photographs:\n{moved}")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

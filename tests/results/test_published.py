@@ -65,10 +65,12 @@ def test_published_means_are_those_of_the_sources():
     assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
 
 
-STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "scale", "precision_small"]
+STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "strength_shift"]
+STRENGTH += ["scale", "precision_small"]
+BY_EPOCH = ["test_selection", "strength_epochs"]
 
 
-@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "test_selection", "precision", *STRENGTH])
+@pytest.mark.parametrize("name", ["comparison", "unnormalised", "native", "precision", *STRENGTH, *BY_EPOCH])
 def test_measured_tables_are_what_their_grids_say(name):
     table, grid = read_results(name), yaml.safe_load((REPOSITORY / "grids" / f"{name}.yaml").read_text())
     rows = table if "evaluate_each_epoch" in grid else table[table["train_split"] == "train800val200"]
@@ -88,8 +90,9 @@ def test_the_comparison_is_complete_and_its_test_splits_were_opened_once(name, s
     assert table[table["train_split"] == "train800"]["test_opened"].isna().all()
 
 
-def test_runs_for_test_set_selection_say_so():
-    assert set(read_results("test_selection")["evaluated_each_epoch"]) == {"val200 test"}
+@pytest.mark.parametrize("name", BY_EPOCH)
+def test_runs_for_test_set_selection_say_so(name):
+    assert set(read_results(name)["evaluated_each_epoch"]) == {"val200 test"}
 
 
 @pytest.mark.parametrize("name", ["precision", "precision_small"])

@@ -13,25 +13,30 @@ from peftlab.methods.norm import norm_layers
 
 
 def shift_table():
-    """Two tasks and a control; stage 1 makes distances larger."""
-    means = {("clevr_count", "frozen"): 0.4, ("dtd", "frozen"): 0.2, ("pets", "frozen"): 0.02}
-    means |= {("clevr_count", "after stage 1"): 0.8, ("pets", "after stage 1"): 0.03}
+    """Two tasks and a control, frozen and after two lengths of stage 1: [task, epochs, group, block, distance]."""
+    means = {"clevr_count": (0.4, 0.6, 0.8), "dtd": (0.2, 0.15, 0.1), "pets": (0.02, 0.03, 0.03)}
     rows = [
-        {"task": task, "stage": stage, "group": group, "block": block, "distance": value + (0.1 if group else -0.1)}
-        for (task, stage), value in means.items()
+        {"task": task, "epochs": epochs, "group": group, "block": block, "distance": value + (0.1 if group else -0.1)}
+        for task, values in means.items()
+        for epochs, value in zip((0, 3, 10), values, strict=True)
         for group in (0, 1)
         for block in (1, 2, 3)
     ]
     return pd.DataFrame(rows)
 
 
-def test_shift_averages_groups_and_counts_the_tasks_that_moved_away():
-    left, right = views.two_stage.shift(shift_table()).axes
+def test_shift_averages_groups_and_holds_the_gain_against_coming_nearer():
+    gains = shift_table().groupby(["task", "epochs"], as_index=False)["distance"].mean()
+    gains["gain"] = [0, 20, 30, 0, 1, 2, 0, 4, 6]
+    left, right = views.two_stage.shift(shift_table(), gains).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in left.lines}
     assert drawn["clevr_count"] == pytest.approx([0.4] * 3) and drawn["dtd"] == pytest.approx([0.2] * 3)
-    assert list(drawn) == ["clevr_count", "dtd", "other photographs (pets), frozen"]
-    assert left.get_title().startswith("clevr_count is 0.40 deviations") and "dtd 0.20" in left.get_title()
-    assert "2 of 2 tasks" in right.get_title() and "clevr_count 0.40 to 0.80" in right.get_title()
+    assert list(drawn) == ["clevr_count", "dtd", "other photographs (pets)"]
+    assert "clevr_count is 0.40 deviations" in left.get_title()
+    path = right.lines[0]  # of the task that is furthest
+    assert list(path.get_xdata()) == pytest.approx([0.4, 0.6, 0.8]) and list(path.get_ydata()) == [0, 20, 30]
+    assert "gains 13 points, and 2 of 3 tasks move away" in right.get_title()
+    assert "correlation of gain and of coming nearer -1.00" in right.get_title()
 
 
 def test_norm_changes_averages_models():

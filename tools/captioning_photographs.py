@@ -30,7 +30,7 @@ from peftlab.common.progress import progress
 
 OUT = REPOSITORY / "results" / "captioning_photographs.csv"
 STEPS, BATCH, SEEDS = 200, 16, (0,)  # seeds 1 and 2 are next
-RATES = {"lora": (3e-4, 1e-3, 3e-3, 1e-2), "full": (1e-5, 3e-5, 1e-4), "connector": (1e-3, 3e-3, 1e-2)}
+RATES = {"lora": (3e-4, 1e-3, 3e-3, 1e-2), "full": (1e-5, 1e-4, 3e-4), "connector": (1e-3, 3e-3, 1e-2)}
 WAYS = {"agnostic": "one", "by domain": "domain"}
 
 
@@ -58,7 +58,7 @@ def search(models, task, kind, lr):
     method, options = ("context_peft", {"contexts": "one"}) if kind == "lora" else (kind, {})
     run = trained(models, task, method, options, 400, lr, 0, STEPS // 2)
     run.evaluate("val")
-    return run.record
+    return {"run": run.folder.name} | run.record
 
 
 def final(models, task, *cell):
@@ -66,8 +66,9 @@ def final(models, task, *cell):
     run.evaluate("test")
     model = run.trained_model()
     patches = model.encode_images(task, "test")
-    other = {"other_perplexity": evaluate(model, task, "test", patches=patches.roll(1, 0))["perplexity"]}
-    return run.record | other | caption_scores(write_captions(model, patches), task.captions("test"))
+    other = evaluate(model, task, "test", patches=patches.roll(1, 0))["perplexity"]
+    facts = {"run": run.folder.name, **run.record, "other_perplexity": other}
+    return facts | caption_scores(write_captions(model, patches), task.captions("test"))
 
 
 def main(photographs, language_model):

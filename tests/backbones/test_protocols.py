@@ -63,6 +63,7 @@ def identity(row):
         "task data method options backbone weights probe normalisation start protocol train_split device "
         "precision protocol_hash peftlab language_model language_weights language_probe"
     ).split()
+    texts += ["evaluated_each_epoch"] if row.get("evaluated_each_epoch") else []
     size = row["img_size"]
     return {name: row[name] for name in texts if name in row} | {
         "synthetic": row["synthetic"] == "True",

@@ -4,6 +4,8 @@ BIN := .venv/bin
 MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(shell find peftlab -name '[!_]*.py' -o -name __init__.py))))
 # as container images set it; two dozen tests and every notebook start processes, which would each compile all modules
 unexport PYTHONDONTWRITEBYTECODE
+# tests that start kernels, whole reports or browsers
+KERNELS := tests/workbook tests/test_installed.py
 # two tests at a time, so one thread each
 PYTEST := PEFTLAB_HEADLESS=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
@@ -16,14 +18,14 @@ workbook: .venv/core ## run every notebook, write reports/index.html
 	$(BIN)/peftlab workbook --jobs 2
 
 test: .venv/dev ## unit tests and examples; the workbook by papermill; its pages and slides, and all solutions by nbval
-	$(PYTEST) -n 2 --dist worksteal --doctest-modules tests peftlab --ignore=tests/workbook # these start kernels: below
+	$(PYTEST) -n 2 --dist worksteal --doctest-modules tests peftlab $(KERNELS:%=--ignore=%)
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
 	export PEFTLAB_RUNS=$$folder/runs PEFTLAB_REPORTS=$$folder/reports PEFTLAB_CLASS=$$folder/class && \
 	$(BIN)/peftlab workbook --jobs 2 --out $$PEFTLAB_REPORTS && \
 	$(BIN)/peftlab class build $$PEFTLAB_CLASS --reports $$PEFTLAB_REPORTS && \
 	ls $$PEFTLAB_RUNS > $$folder/papermill && \
 	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env -p no:cacheprovider \
-	  tests/workbook $$PEFTLAB_CLASS/instructor && \
+	  $(KERNELS) $$PEFTLAB_CLASS/instructor && \
 	ls $$PEFTLAB_RUNS | diff $$folder/papermill - # nbval trains nothing again
 
 lab: .venv/core ## open a copy of the lessons, lab/, in JupyterLab

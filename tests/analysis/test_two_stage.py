@@ -1,12 +1,21 @@
-"""What removing channels costs, how far LayerNorms moved, and how far scores agree."""
+"""What removing channels costs, how far LayerNorms and tasks moved, and how far scores agree."""
 
 import pytest
 import torch
 from support import tuned
 
-from peftlab.analysis.two_stage import accuracy_without, agreement, jaccard, norm_steps, recorded_scores, top_share
+from peftlab.analysis.two_stage import (
+    accuracy_without,
+    agreement,
+    jaccard,
+    norm_steps,
+    recorded_scores,
+    shift_and_gain,
+    top_share,
+)
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.stages import run_stages
+from peftlab.results.published import read_results
 
 X = torch.randn(40, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
@@ -86,3 +95,13 @@ def test_recorded_scores_are_positive_and_not_one_half_twice():
     for first, second in recorded_scores().values():
         assert (first > 0).all() and (second > 0).all() and not torch.equal(first, second)
         assert ((48 / 384 < top_share(first, 48)) & (top_share(first, 48) < 1)).all()
+
+
+def test_gains_of_stage_one_are_over_the_probe_of_the_same_task():
+    found = shift_and_gain().set_index(["task", "epochs"])
+    runs = read_results("strength_shift").set_index(["task", "epochs"])["test_accuracy"]
+    probe = read_results("strength").query("label == 'linear' and task == 'dtd' and test_accuracy.notna()")
+    assert len(found) == len(runs) + 7 and found.xs(0, level="epochs")["gain"].eq(0).all()
+    assert found.loc[("dtd", 10), "gain"] == pytest.approx(100 * (runs["dtd", 10] - probe["test_accuracy"].mean()))
+    distances = read_results("shift").query("task == 'dtd' and epochs == 10")["distance"]
+    assert found.loc[("dtd", 10), "distance"] == pytest.approx(distances.mean())

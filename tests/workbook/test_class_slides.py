@@ -252,6 +252,7 @@ def test_a_slide_that_is_turned_to_has_the_focus_and_its_fragments_are_seen_late
 
 def test_an_explorer_keeps_its_keys_and_page_keys_go_on(page):
     page.goto(page.url.partition("#")[0] + "#3")
+    page.locator("[id='3']").wait_for()  # within a page, the browser tells of a new hash a moment later
     page.keyboard.press("ArrowRight")
     page.locator("[id='3'] input").focus()
     before = page.locator("[id='3'] input").input_value()

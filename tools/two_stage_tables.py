@@ -149,9 +149,8 @@ def shift_tables():
     """Four disjoint groups of images of each task against the first group of pets; the second group is the control."""
     frozen, runs = load_backbone(BACKBONE, img_size=SIDE), read_results("strength_shift")
     reference, rows = None, []
-    for name in progress(
-        ["oxford_iiit_pet", *sorted({*runs["task"]} - {"oxford_iiit_pet"})], desc="shift", unit="task"
-    ):
+    others = sorted({*runs["task"]} - {"oxford_iiit_pet"})
+    for name in progress(["oxford_iiit_pet", *others], desc="shift", unit="task"):
         task, trained = load_task(name), runs[runs["task"] == name].set_index("epochs")["run"]
         models = {0: frozen} | {n: load_adapter(frozen, runs_folder() / run).vit for n, run in trained.items()}
         size = task.size("train800val200")

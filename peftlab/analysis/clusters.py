@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from ..common.errors import PeftlabError, check_choice
 from ..methods.core.layers import LINEARS
 from ..methods.core.model import PeftModel
 from ..methods.gift_linear import GeneratedLinear
+from ..training.precision import computing, pick_precision
 
 THRESHOLD = 0.5
 
@@ -91,15 +92,22 @@ def answers_kept(
 ) -> dict[str, float]:
     """Share of images whose class a gift model still names when its layers change otherwise.
 
-    changes: {label: what to add to the frozen projections instead of what the generator makes}.
+    changes: {label: what to add to the frozen projections instead of what the generator makes}. All answers are
+    computed as in evaluation, in bf16 where the device has it.
     """
-    answers, own = model(images).argmax(-1), model.vit.blocks[0].shared["generator_o"].deltas()
+    where = images.device
+
+    def answer(vit: ViT) -> Int64[Tensor, " batch"]:
+        with computing(vit, where, pick_precision("auto", where)):
+            return vit(images).argmax(-1)
+
+    answers, own = answer(model.merge()), model.vit.blocks[0].shared["generator_o"].deltas()
     kept = {}
     for label, change in changes.items():
         vit = model.merge()
         for block, difference in zip(vit.blocks, change - own, strict=True):
             block.attn.proj.weight += difference
-        kept[label] = (vit(images).argmax(-1) == answers).float().mean().item()
+        kept[label] = (answer(vit) == answers).float().mean().item()
     return kept
 
 

@@ -17,6 +17,7 @@ from peftlab.backbones.preprocess import prepare_for
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import attach
 from peftlab.tasks.synthetic.registry import SIZES, SYNTHETIC, draw, object_masks
+from peftlab.training.precision import computing, pick_precision
 
 CLASSES = 3
 
@@ -149,10 +150,13 @@ def test_answers_depend_on_the_change_that_is_put_in(backbone):
     model.vit.head.weight.normal_()
     deltas = generator_of(model).deltas()
     kept = sg.answers_kept(model, images, {"own": deltas, "none": 0 * deltas, "wild": 1e6 * torch.randn_like(deltas)})
-    plain = model.merge()
+    plain, merged = model.merge(), model.merge()
     for block, delta in zip(plain.blocks, deltas, strict=True):
         block.attn.proj.weight -= delta
-    frozen = (plain(images).argmax(-1) == model(images).argmax(-1)).float().mean().item()
+    with computing(plain, images.device, pick_precision("auto", images.device)):
+        before = plain(images).argmax(-1)
+    with computing(merged, images.device, pick_precision("auto", images.device)):
+        frozen = (before == merged(images).argmax(-1)).float().mean().item()
     assert kept["own"] == 1 and kept["none"] == frozen and kept["wild"] < 1
 
 

@@ -154,12 +154,12 @@ def peak_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"], precisio
     return memory.highest + sum(_storages(known).values())
 
 
-def seconds(work: Callable[[], Any], device: torch.device, at_least: float = 0.2) -> float:
-    """Median time of a call, over as many as fit into `at_least` seconds but five or more, after one to warm up."""
+def seconds(work: Callable[[], Any], device: torch.device, at_least: float = 0.1) -> float:
+    """Median time of a call, over as many as fit into `at_least` seconds but three or more, after one to warm up."""
     work()
     wait = torch.cuda.synchronize if device.type == "cuda" else torch.mps.synchronize if device.type == "mps" else None
     times: list[float] = []
-    while sum(times) < at_least or len(times) < 5:
+    while sum(times) < at_least or len(times) < 3:
         began = time.perf_counter()
         work()
         if wait:

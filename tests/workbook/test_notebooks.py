@@ -1,6 +1,7 @@
 """House rules over the workbook's notebooks, and each rule seen to fire on a notebook broken on purpose."""
 
 import copy
+import re
 
 import nbformat
 import pytest
@@ -21,6 +22,14 @@ def test_the_workbook_has_its_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_keeps_the_house_rules(path):
     assert problems(path) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_nbval_skips_uses_no_answer(path):
+    """Papermill has run these cells, but without the solutions."""
+    cells = nbformat.read(path, as_version=4).cells
+    skipped = [cell.source for cell in cells if "nbval-skip" in cell.metadata.get("tags", ())]
+    assert not [source for source in skipped if re.search(r"\b(answer|check)\b", source)]
 
 
 # --- the linter itself -----------------------------------------------------------------------------------------------

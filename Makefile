@@ -24,7 +24,7 @@ test: .venv/dev ## unit tests and examples; the workbook by papermill; its pages
 	$(BIN)/peftlab workbook --jobs 2 --out $$PEFTLAB_REPORTS && \
 	$(BIN)/peftlab class build $$PEFTLAB_CLASS --reports $$PEFTLAB_REPORTS && \
 	ls $$PEFTLAB_RUNS > $$folder/papermill && \
-	$(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env -p no:cacheprovider \
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env -p no:cacheprovider \
 	  $(KERNELS) $$PEFTLAB_CLASS/instructor && \
 	ls $$PEFTLAB_RUNS | diff $$folder/papermill - # nbval trains nothing again
 

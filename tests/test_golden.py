@@ -32,17 +32,22 @@ def task():
     return load_task("clevr_count", root="synthetic")
 
 
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone()
+
+
 @pytest.mark.parametrize("run", [name for name in LOSSES if not name.startswith("captions")])
-def test_losses_of_methods(run, task):
-    model = attach(load_backbone(), run.split()[0], task.num_classes, **OPTIONS.get(run, {}))
+def test_losses_of_methods(run, task, backbone):
+    model = attach(backbone, run.split()[0], task.num_classes, **OPTIONS.get(run, {}))
     assert list(fit(model, task, train_split="train800", **SHORT).curves["loss"]) == pytest.approx(
         LOSSES[run], rel=1e-3
     )
 
 
-def test_losses_of_captions():
+def test_losses_of_captions(backbone):
     options = {"kind": "lora", "rank": 4, "contexts": "domain", "standardise": True}
     lm = captioning.load_language_model()
-    model = captioning.Captioner(load_backbone(), lm, "context_peft", grid=4, **options)
+    model = captioning.Captioner(backbone, lm, "context_peft", grid=4, **options)
     run = captioning.fit(model, captioning.load_captions(), **SHORT)
     assert list(run.curves["loss"]) == pytest.approx(LOSSES["captions context_peft"], rel=1e-3)

@@ -203,19 +203,13 @@ def test_an_architecture_without_weights_can_be_loaded():
         assert load_backbone(pretrained=False, img_size=32).pos_embed.shape == (1, 17, 192)
 
 
-def test_offline_is_respected_and_said(tmp_path):
-    import os
-    import subprocess
-    import sys
-
-    code = (
-        "import peftlab as pl\nfrom peftlab.common.errors import PeftlabError\n"
-        "try:\n    pl.load_backbone('vit_tiny_patch16_224.augreg_in21k')\n"
-        "except PeftlabError as error:\n    print(error)"
-    )
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert "HF_HUB_OFFLINE is set" in out.stdout and "Download it once" in out.stdout
+def test_offline_is_respected_and_said(monkeypatch, tmp_path):
+    constants = "huggingface_hub.constants"  # where it keeps what it read of the environment when it was imported
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(PeftlabError, match="HF_HUB_OFFLINE is set.*Download it once"):
+        load_backbone("vit_tiny_patch16_224.augreg_in21k")
 
 
 def test_normalisation_is_the_backbones_own_or_named():

@@ -5,10 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
-from support import attention_core, small_vit, tuned
+from support import attention_core, shallow, small_vit, tuned
 from torch import nn
 
-from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import NotMergeable, PeftlabError
 from peftlab.methods import attach, create_method, load_adapter
 from peftlab.methods.core.importance import CRITERIA, PLACEMENTS, channel_scores, choose, of_images, places, removal
@@ -200,11 +199,11 @@ def test_scoring_leaves_nothing_behind(x):
 # --- against brute force ---
 
 
-@pytest.mark.parametrize(("placement", "block"), [("residual", 2), ("mlp", 4)])
+@pytest.mark.parametrize(("placement", "block"), [("residual", 0), ("mlp", 1)])
 def test_small_steps_are_ranked_as_brute_force_ranks_them(placement, block):
-    """All channels of one layer of the embedded backbone, each scaled to 0.99 in turn."""
+    """All channels of one layer of the embedded backbone's first three blocks, each scaled to 0.99 in turn."""
     torch.manual_seed(0)
-    vit = attach(load_backbone(img_size=32), "linear", CLASSES).vit.double()  # else differences drown in rounding
+    vit = attach(shallow(img_size=32), "linear", CLASSES).vit.double()  # else differences drown in rounding
     x, y = torch.randn(4, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
     scores, truth = channel_scores(vit, [(x, y)], placement)[block], removal(vit, x, y, block, placement, step=0.01)
     assert spearmanr(scores, truth).statistic > 0.95

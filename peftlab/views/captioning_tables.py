@@ -89,6 +89,30 @@ def by_data(measured: pd.DataFrame, ways: Mapping[str, str], ax: Axes | None = N
     return ax
 
 
+def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Test perplexity behind the caption's own photograph and behind another, a row a way to train, the best first.
+
+    measured: final rows of `read_results("captioning_photographs")`. Where the two are alike, no image is read; CIDEr
+    of the captions that it writes stands at the right. -> Axes.
+    """
+    rows = measured.groupby("label")[["test_perplexity", "other_perplexity", "CIDEr"]].mean()
+    rows = rows.sort_values("test_perplexity", ascending=False)
+    own, other, y = rows["test_perplexity"], rows["other_perplexity"], range(len(rows))
+    ax = axes_or_new(ax, (9, 1.8 + 0.34 * len(rows)))
+    ax.hlines(y, own, other, color="0.6")
+    ax.plot(own, y, "D", color=IMAGE_COLOR, label="behind its own photograph")
+    ax.plot(other, y, "o", color=TEXT_COLOR, markerfacecolor="white", label="behind another one")
+    for i, score in enumerate(rows["CIDEr"]):
+        ax.text(1.02, i, f"{score:.2f}", transform=ax.get_yaxis_transform(), va="center")
+    ax.text(1.02, len(rows) - 0.4, "CIDEr", transform=ax.get_yaxis_transform(), va="center")
+    ax.set_yticks(y, rows.index)
+    ax.set(xlabel="test perplexity", ylim=(-0.6, len(rows) - 0.2))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.35 / (1 + 0.1 * len(rows))), ncols=2)
+    most = (100 * (other / own - 1)).max()
+    ax.set_title(f"Behind another photograph perplexity is at most {most:.0f} % higher")
+    return ax
+
+
 def own_object(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """`word_attention.at_objects` by block: attention of words at their own solid and at the other one -> Axes.
 

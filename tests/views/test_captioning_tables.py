@@ -44,3 +44,12 @@ def test_by_data_compares_the_first_with_the_last():
     assert "with 50 scenes: all 4.00, LoRA 2.00\nwith 800 scenes: all 1.50, LoRA 1.80" in ax.get_title()
     means = [line.get_ydata().tolist() for line in ax.lines if line.get_label() in ("all", "LoRA")]
     assert means == [pytest.approx([4.0, 1.5]), pytest.approx([2.0, 1.8])]
+
+
+def test_own_and_other_say_how_much_the_photograph_is_worth():
+    rows = [("connector only", 50.0, 52.0, 0.01), ("lora", 10.0, 10.5, 0.3), ("lora", 12.0, 12.6, 0.5)]
+    measured = pd.DataFrame(rows, columns=["label", "test_perplexity", "other_perplexity", "CIDEr"])
+    ax = tables.own_and_other(measured)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["connector only", "lora"]
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[50.0, 11.0], [52.0, pytest.approx(11.55)]]
+    assert "at most 5 % higher" in ax.get_title() and [t.get_text() for t in ax.texts] == ["0.01", "0.40", "CIDEr"]

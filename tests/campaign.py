@@ -30,7 +30,7 @@ from timm.models.vision_transformer import VisionTransformer
 from peftlab.backbones.identity import described_once
 from peftlab.backbones.load import save_backbone
 from peftlab.backbones.types import ViT
-from peftlab.common import files
+from peftlab.common import tensors
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import attach
 from peftlab.tasks.task import Task
@@ -134,11 +134,11 @@ class Stop:
         self.operations: list[str] = []
         self.over = self.within = False
         sys.addaudithook(self.audit)
-        save_file = files.save_file
+        save_file = tensors.save_file
         os.fsync = lambda handle: self.operation(
             "fsync", os.readlink(f"/proc/self/fd/{handle}")
         )  # nothing to wait for
-        files.save_file = lambda t, file, **k: self.operation("save_file", str(file)) or save_file(t, file, **k)
+        tensors.save_file = lambda t, file, **k: self.operation("save_file", str(file)) or save_file(t, file, **k)
 
     def audit(self, event: str, args: Any) -> None:
         if event == "open" and not isinstance(args[0], int):

@@ -24,6 +24,12 @@ def test_help_needs_none_of_the_large_libraries():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
+def test_running_and_copying_lessons_needs_no_torch():
+    """Which kernels load for themselves: seconds before the first lesson starts."""
+    code = "import sys; from peftlab.workbook import lessons, run; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_the_module_is_the_command():
     out = subprocess.run([sys.executable, "-m", "peftlab", "--version"], capture_output=True, text=True)
     assert out.returncode == 0 and out.stdout == version("peftlab") + "\n"

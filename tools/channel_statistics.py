@@ -13,7 +13,7 @@ from pretrain_backbone import decode
 
 from peftlab.analysis.shift import channel_statistics
 from peftlab.backbones.load import EMBEDDED, load_backbone
-from peftlab.common.files import write_tensors
+from peftlab.common.tensors import write_tensors
 
 
 def main():

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from peftlab.common.files import read_tensors, write_tensors, write_text
+from peftlab.common.files import write_text
+from peftlab.common.tensors import read_tensors, write_tensors
 from peftlab.methods import create_method
 from peftlab.training.trained import FOLDER
 

@@ -19,9 +19,10 @@ from peftlab.analysis import shift
 from peftlab.analysis.two_stage import accuracy_without
 from peftlab.backbones.preprocess import prepare_for
 from peftlab.backbones.stages import run_stages
-from peftlab.common.files import write_tensors, write_text
+from peftlab.common.files import write_text
 from peftlab.common.paths import REPOSITORY, runs_folder
 from peftlab.common.progress import progress
+from peftlab.common.tensors import write_tensors
 from peftlab.methods.core.importance import channel_scores, choose, places, watched
 from peftlab.results.published import read_results
 from peftlab.training.precision import computing, pick_device, pick_precision

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..common.files import read_tensors
+from ..common.tensors import read_tensors
 
 
 class Advice(NamedTuple):

@@ -9,7 +9,7 @@ from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
 from ..backbones.types import Pixels, ViT
 from ..common.errors import PeftlabError
-from ..common.files import read_tensors
+from ..common.tensors import read_tensors
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backbones.stages import run_stages
 from ..backbones.types import Labels, Tokens, ViT
-from ..common.files import read_tensors
+from ..common.tensors import read_tensors
 from ..methods.core.importance import choose, places
 from ..methods.core.model import PeftModel
 from ..methods.norm import norm_layers

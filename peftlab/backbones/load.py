@@ -11,8 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from ..common.errors import PeftlabError, located, near
-from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
+from ..common.tensors import read_tensors, write_tensors
 from ..common.used import note_use
 from .identity import as_vit, check_stages, fingerprint, resample
 from .protocols import NORMALISATIONS

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones.identity import fingerprint
-from ..common.files import read_tensors, write_tensors
 from ..common.paths import REPOSITORY
+from ..common.tensors import read_tensors, write_tensors
 from ..common.used import note_use
 from .interface import CausalLM
 from .language_model import DecoderBlock, LanguageModel

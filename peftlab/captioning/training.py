@@ -14,7 +14,7 @@ from ..backbones.identity import digest, fingerprint, in_double
 from ..backbones.protocols import Protocol, Recipe
 from ..backbones.types import ViT
 from ..common.errors import SEEDS, PeftlabError, check_at_least
-from ..common.files import read_tensors, write_tensors
+from ..common.tensors import read_tensors, write_tensors
 from ..methods.core.load import load_tensors
 from ..tasks.captions import CaptionTask
 from ..training.loop import train

@@ -1,18 +1,16 @@
-"""Files that survive a crash: written in a temporary folder, then renamed; safetensors and JSON only."""
+"""Files that survive a crash: written in a temporary folder, then renamed. Tensors: `tensors`."""
 
 import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
 from .errors import DataError, PeftlabError
 
@@ -84,7 +82,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> dict[str, Any]:
     """A file with one JSON object. Raises DataError, naming the file, where there is anything else or nothing."""
     path = Path(path)
-    with _reading(path, "JSON"):
+    with reading(path, "JSON"):
         if path.stat().st_size > LARGEST_JSON:
             raise ValueError(f"larger than {LARGEST_JSON:,} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -93,35 +91,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
         return value
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Any = None) -> None:
-    """Write tensors by name as safetensors, as `write_text` does. `metadata` is any JSON value.
-
-    >>> import tempfile, torch
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_tensors(f"{folder}/lora.safetensors", {"A": torch.ones(2)}, {"rank": 8})
-    ...     read_tensors(f"{folder}/lora.safetensors")
-    ({'A': tensor([1., 1.])}, {'rank': 8})
-    """
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    with replacing(path) as part:
-        try:
-            save_file(plain, part, metadata={"peftlab": json.dumps(metadata)})  # one key: equal bytes
-        except SafetensorError as error:  # a full disk, most often
-            raise OSError(f"{path}: cannot be written ({error})") from None
-
-
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:
-    """-> (tensors by name, the metadata given to `write_tensors` or None).
-
-    Raises DataError, naming the file, where it is missing, damaged or something else.
-    """
-    with _reading(Path(path), "safetensors"), safe_open(str(path), "pt") as f:
-        metadata = json.loads((f.metadata() or {}).get("peftlab", "null"))
-        return {name: f.get_tensor(name) for name in f.keys()}, metadata
-
-
 @contextlib.contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str) -> Iterator[None]:
     """What goes wrong in reading a file becomes one DataError. What is no file is not opened: a FIFO never ends."""
     try:
         if not path.is_file():

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from ..common.files import read_tensors, write_tensors
+from ..common.tensors import read_tensors, write_tensors
 
 LABELS = "labels "
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..common.files import read_tensors, write_tensors
+from ..common.tensors import read_tensors, write_tensors
 
 
 def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, extra: Any) -> None:

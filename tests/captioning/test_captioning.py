@@ -169,7 +169,7 @@ def test_tokenizer_reads_and_writes():
 
 def test_saved_as_loaded(tmp_path):
     from peftlab.captioning.load import save_language_model
-    from peftlab.common.files import read_tensors
+    from peftlab.common.tensors import read_tensors
 
     lm = load_language_model()
     save_language_model(lm, tmp_path / "lm.safetensors")

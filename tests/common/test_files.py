@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 
 from peftlab.common import files
 from peftlab.common.errors import DataError, PeftlabError
-from peftlab.common.files import read_json, read_tensors, sweep_parts, write_json, write_tensors, write_text
+from peftlab.common.files import read_json, sweep_parts, write_json, write_text
+from peftlab.common.tensors import read_tensors, write_tensors
 
 TENSORS = {"A": torch.arange(6.0)}
 WRITERS = {
@@ -80,7 +81,7 @@ def test_a_full_disk_is_an_oserror_for_tensors_too(tmp_path, monkeypatch):
         Path(file).write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(files, "save_file", full)
+    monkeypatch.setattr("peftlab.common.tensors.save_file", full)
     with pytest.raises(OSError, match=r"a\.safetensors: cannot be written .*No space left on device"):
         write_tensors(tmp_path / "a.safetensors", TENSORS)
     assert list(tmp_path.iterdir()) == []
@@ -89,7 +90,7 @@ def test_a_full_disk_is_an_oserror_for_tensors_too(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
 def test_a_file_that_the_system_cuts_off_leaves_nothing(tmp_path):
     code = (
-        "import resource, sys, torch; from peftlab.common.files import write_tensors\n"
+        "import resource, sys, torch; from peftlab.common.tensors import write_tensors\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))\n"
         "try: write_tensors(sys.argv[1], {'A': torch.zeros(10_000)})\n"
         "except OSError as error: print(error)"

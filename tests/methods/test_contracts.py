@@ -24,7 +24,7 @@ from peftlab.backbones.identity import as_vit, described_once
 from peftlab.backbones.load import MINI, load_backbone
 from peftlab.backbones.stages import stages
 from peftlab.common.errors import NotMergeable, PeftlabError
-from peftlab.common.files import write_tensors
+from peftlab.common.tensors import write_tensors
 from peftlab.methods import FAMILIES, METHODS, Method, attach, create_method, load_adapter, register
 from peftlab.methods.core.base import option
 from peftlab.training.fit import fit
@@ -514,7 +514,7 @@ def test_same_seed_same_row(method, tiny_task, tmp_path):
 
 
 def test_damaged_adapters_are_refused(backbone, tmp_path):
-    from peftlab.common.files import read_tensors, write_tensors
+    from peftlab.common.tensors import read_tensors, write_tensors
 
     model = attach(backbone, "norm", CLASSES)
     file = model.save(tmp_path / "adapter") / "adapter.safetensors"

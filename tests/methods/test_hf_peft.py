@@ -339,7 +339,7 @@ def test_variants_that_compute_something_else_are_refused(config, message, tmp_p
 
 
 def test_damaged_and_unsafe_folders_are_refused(backbone, tmp_path):
-    from peftlab.common.files import read_tensors, write_tensors
+    from peftlab.common.tensors import read_tensors, write_tensors
 
     with pytest.raises(PeftlabError, match="adapter_config.json: no such file"):
         import_hf(backbone, tmp_path / "nowhere")

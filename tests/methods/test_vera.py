@@ -4,7 +4,7 @@ import torch
 from support import tuned
 
 from peftlab.backbones.load import load_backbone
-from peftlab.common.files import read_tensors
+from peftlab.common.tensors import read_tensors
 from peftlab.methods import attach
 
 

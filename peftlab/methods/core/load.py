@@ -13,7 +13,8 @@ from ...backbones.identity import describe
 from ...backbones.preprocess import input_size
 from ...backbones.types import ViT
 from ...common.errors import PeftlabError, located
-from ...common.files import read_json, read_tensors
+from ...common.files import read_json
+from ...common.tensors import read_tensors
 from .model import PeftModel, attach
 
 

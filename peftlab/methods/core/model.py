@@ -15,7 +15,8 @@ from ...backbones.swin import SwinViT
 from ...backbones.translation import Translated
 from ...backbones.types import Images, Labels, Logits, Merged, ViT
 from ...common.errors import SEEDS, NotMergeable, PeftlabError, located
-from ...common.files import write_json, write_tensors
+from ...common.files import write_json
+from ...common.tensors import write_tensors
 from .base import Method, create_method
 
 LARGEST_HEAD = 100_000  # classes; ImageNet-21K has 21,841

@@ -18,7 +18,8 @@ from timm.models.swin_transformer import SwinTransformer
 from ...backbones.preprocess import input_size, normalisation
 from ...backbones.types import Merged
 from ...common.errors import PeftlabError
-from ...common.files import write_json, write_tensors
+from ...common.files import write_json
+from ...common.tensors import write_tensors
 
 ANY_VIT = "vit_tiny_patch16_224"  # timm's own constructor, which takes every argument of a VisionTransformer
 

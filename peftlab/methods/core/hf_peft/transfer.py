@@ -17,7 +17,7 @@ from ....backbones.identity import as_vit
 from ....backbones.translation import Translated
 from ....backbones.types import ViT
 from ....common.errors import PeftlabError
-from ....common.files import read_tensors
+from ....common.tensors import read_tensors
 from ..model import PeftModel, share
 from . import bitfit, ia3, lora, low_rank, norm, oft, vera
 from .places import Found

@@ -108,8 +108,11 @@ def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_yticks(y, rows.index)
     ax.set(xlabel="test perplexity", ylim=(-0.6, len(rows) - 0.2))
     ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.35 / (1 + 0.1 * len(rows))), ncols=2)
-    most = (100 * (other / own - 1)).max()
-    ax.set_title(f"Behind another photograph perplexity is at most {most:.0f} % higher")
+    more = 100 * (other / own - 1)
+    ax.set_title(
+        f"Another photograph raises perplexity by {more.min():.0f} % ({more.idxmin()})\n"
+        f"to {more.max():.0f} % ({more.idxmax()})"
+    )
     return ax
 
 

@@ -42,7 +42,7 @@ def cells():
         for way, contexts in reversed(WAYS.items()):
             found[f"lora, {way}, {images} photographs"] = ("context_peft", {"contexts": contexts}, images)
     found["connector only"] = ("connector", {}, 800)
-    found["lora, agnostic, rank 16"] = ("context_peft", {"contexts": "one", "rank": 16}, 800)
+    found["lora, agnostic, rank 16, 800 photographs"] = ("context_peft", {"contexts": "one", "rank": 16}, 800)
     for way, contexts in WAYS.items():
         found[f"lora, {way}, attention alone"] = ("context_peft", {"contexts": contexts, "targets": "attention"}, 800)
     return found

@@ -107,7 +107,7 @@ def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.text(1.02, len(rows) - 0.4, "CIDEr", transform=ax.get_yaxis_transform(), va="center")
     ax.set_yticks(y, rows.index)
     ax.set(xlabel="test perplexity", ylim=(-0.6, len(rows) - 0.2))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.35 / (1 + 0.1 * len(rows))), ncols=2)
+    ax.legend(loc="upper right")  # free: the lower a row, the further right it lies
     more = 100 * (other / own - 1)
     ax.set_title(
         f"Another photograph raises perplexity by {more.min():.0f} % ({more.idxmin()})\n"

@@ -95,6 +95,15 @@ def test_runs_for_test_set_selection_say_so(name):
     assert set(read_results(name)["evaluated_each_epoch"]) == {"val200 test"}
 
 
+def test_lesson_07_says_what_contexts_within_a_vit_brought():
+    tasks, rows = ["cifar", "clevr_count", "eurosat"], read_results("strength_context").set_index("label")
+    accuracy = 100 * rows.pivot(columns="task", values="test_accuracy")[tasks]
+    lesson = (REPOSITORY / "notebooks" / "07_context_peft.ipynb").read_text()
+    for label, means in accuracy.assign(mean=accuracy.mean(axis=1)).iterrows():
+        numbers = " | ".join(f"{number:.1f}" for number in means)
+        assert f"| {rows.loc[label, 'parameters'].iloc[0] / 1e6:.2f} | {numbers} |" in lesson, label
+
+
 @pytest.mark.parametrize("name", ["precision", "precision_small"])
 def test_readme_says_how_far_the_precisions_differ(name):
     """Between runs that differ in nothing else, in points, and beside it the spread over seeds."""

@@ -18,7 +18,7 @@ workbook: .venv/core ## run every notebook, write reports/index.html
 	$(BIN)/peftlab workbook --jobs 2
 
 test: .venv/dev ## unit tests and examples; the workbook by papermill; its pages and slides, and all solutions by nbval
-	$(PYTEST) -n 2 --dist worksteal --doctest-modules tests peftlab $(KERNELS:%=--ignore=%)
+	$(PYTEST) -n 2 --dist worksteal -p no:nbval --doctest-modules tests peftlab $(KERNELS:%=--ignore=%)
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
 	export PEFTLAB_RUNS=$$folder/runs PEFTLAB_REPORTS=$$folder/reports PEFTLAB_CLASS=$$folder/class && \
 	$(BIN)/peftlab workbook --jobs 2 --out $$PEFTLAB_REPORTS && \

@@ -319,28 +319,21 @@ def test_published_counts_on_vit_base(name, options, expected):
 
 
 def test_merged_is_plain_and_equal(backbone, method, trained):
+    """And the model is what it was."""
     model, x = trained(method), images(backbone)
-    untouched = snapshot(model.vit)
+    before, moving = snapshot(model.vit), [p.requires_grad for p in model.parameters()]
     if reason := why_not_merged(backbone, method):
         with pytest.raises(NotMergeable, match=reason):
             model.merge()
         return
-    plain = model.merge()
+    plain, again = model.merge(), model.merge()
+    logits = plain(x)
     assert type(plain) is (Eva if isinstance(backbone, RotaryViT) else VisionTransformer)
     assert not [m for m in plain.modules() if type(m).__module__.startswith("peftlab")]
-    assert (plain(x) - model(x)).abs().max() <= 1e-5
-    assert (plain(x) - attach(backbone, "linear", CLASSES)(x)).abs().max() > 1e-3  # the change is really in there
-    plain.blocks[0].attn.proj.weight.data += 1  # and the merged model owns its weights
-    assert same(model.vit, untouched)
-
-
-def test_merging_twice_gives_the_same_and_leaves_the_model_alone(backbone, method, trained):
-    if why_not_merged(backbone, method):
-        return  # refused, as tested above
-    model = trained(method)
-    before, moving = snapshot(model.vit), [p.requires_grad for p in model.parameters()]
-    once, again = model.merge(), model.merge()
-    assert same(again, once.state_dict()) and torch.equal(again(images(backbone)), once(images(backbone)))
+    assert (logits - model(x)).abs().max() <= 1e-5
+    assert (logits - attach(backbone, "linear", CLASSES)(x)).abs().max() > 1e-3  # the change is really in there
+    assert same(again, plain.state_dict()) and torch.equal(again(x), logits)
+    plain.blocks[0].attn.proj.weight.data += 1  # the merged model owns its weights
     assert same(model.vit, before) and [p.requires_grad for p in model.parameters()] == moving
     assert attach(again, "linear", CLASSES).method_parameters == 0  # a plain ViT, as any other
 

@@ -45,6 +45,8 @@ def cells():
     found["lora, agnostic, rank 16, 800 photographs"] = ("context_peft", {"contexts": "one", "rank": 16}, 800)
     for way, contexts in WAYS.items():
         found[f"lora, {way}, attention alone"] = ("context_peft", {"contexts": contexts, "targets": "attention"}, 800)
+    rank_16 = {"contexts": "one", "rank": 16, "targets": "attention"}  # the parameters of two contexts
+    found["lora, agnostic, rank 16, attention alone"] = ("context_peft", rank_16, 800)
     return found
 
 

@@ -7,14 +7,11 @@ import itertools
 import os
 import shutil
 import signal
-import sys
 from collections import OrderedDict
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as peftlab does, but before torch is imported
 os.environ.setdefault("PEFTLAB_HEADLESS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
-# jsonschema, which nbformat imports, would take two seconds to build grammars of addresses that no notebook has.
-sys.modules["rfc3987_syntax"] = None
 # Under another name, which xdist's workers get, too: no test reads real data unless it asks for it.
 if "PEFTLAB_DATA" in os.environ:
     os.environ["PEFTLAB_REAL_DATA"] = os.environ.pop("PEFTLAB_DATA")

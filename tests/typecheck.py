@@ -1,5 +1,23 @@
 """How the tests check annotations, shapes included: it wraps every function of peftlab as that is imported."""
 
+import functools
+
+import jaxtyping
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do where a float is asked for
+
+
+def unchecked(write):
+    """Draw a whole task without checks of annotations, which take as long: the tests of single images have them on."""
+
+    @functools.wraps(write)
+    def written(*args, **kwargs):
+        disabled = jaxtyping.config.jaxtyping_disable
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            return write(*args, **kwargs)
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", disabled)
+
+    return written

@@ -4,12 +4,12 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.text import Text
 
-from peftlab.views.style import MIN_FONT
-
 
 @pytest.fixture(autouse=True)
 def readable_figures():
     """Every picture that a test draws has type for the back row; closed again afterwards."""
+    from peftlab.views.style import MIN_FONT  # not above: pytest reads this file before annotations are checked
+
     yield
     small = {
         (text.get_text(), text.get_fontsize())

@@ -6,6 +6,8 @@ MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(shell find peftlab -n
 unexport PYTHONDONTWRITEBYTECODE
 # tests that start kernels, whole reports or browsers
 KERNELS := tests/workbook tests/test_installed.py
+# tests make, rename and remove tens of thousands of small files: in memory, where Linux has 4 GB of it for files
+MEMORY := $(or $(TMPDIR),$(shell df -m --output=avail /dev/shm 2> /dev/null | awk 'NR == 2 && $$1 > 4000 {print "/dev/shm"}'))
 # two tests at a time, so one thread each
 PYTEST := PEFTLAB_HEADLESS=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
@@ -18,8 +20,9 @@ workbook: .venv/core ## run every notebook, write reports/index.html
 	$(BIN)/peftlab workbook --jobs 2
 
 test: .venv/dev ## unit tests and examples; the workbook by papermill; its pages and slides, and all solutions by nbval
-	$(PYTEST) -n 2 --dist worksteal -p no:nbval --doctest-modules tests peftlab $(KERNELS:%=--ignore=%)
-	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
+	folder=$$(TMPDIR="$(MEMORY)" mktemp -d) && trap 'rm -rf "$$folder"' EXIT INT TERM && \
+	export TMPDIR=$$folder && \
+	$(PYTEST) -n 2 --dist worksteal -p no:nbval --doctest-modules tests peftlab $(KERNELS:%=--ignore=%) && \
 	export PEFTLAB_RUNS=$$folder/runs PEFTLAB_REPORTS=$$folder/reports PEFTLAB_CLASS=$$folder/class && \
 	$(BIN)/peftlab workbook --jobs 2 --out $$PEFTLAB_REPORTS && \
 	$(BIN)/peftlab class build $$PEFTLAB_CLASS --reports $$PEFTLAB_REPORTS && \

@@ -1,5 +1,8 @@
 """Published numbers: complete, with source and protocol, and as their sources average them."""
 
+import json
+import re
+
 import pandas as pd
 import pytest
 import yaml
@@ -95,10 +98,55 @@ def test_runs_for_test_set_selection_say_so(name):
     assert set(read_results(name)["evaluated_each_epoch"]) == {"val200 test"}
 
 
+def prose(lesson):
+    cells = json.loads((REPOSITORY / "notebooks" / f"{lesson}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return {cell["id"]: "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"}
+
+
+@pytest.mark.parametrize("lesson", ["04_gist", "05_gift", "06_two_stage", "07_context_peft", "08_compare"])
+def test_intervals_that_lessons_print_are_those_of_the_claims(lesson):
+    """Either way round, with as many digits as are printed. Section 6 of 08 has intervals of its own (c37)."""
+    known = judged()[["low", "high"]].dropna().to_numpy()
+    printed = [
+        numbers
+        for cell, text in prose(lesson).items()
+        for numbers in re.findall(r"([+-]\d+\.(\d+)) to ([+-]\d+\.\d+)\)", text)
+        if cell != "c37"
+    ]
+    for low, decimals, high in printed:
+        rounded = [[f"{number:+.{len(decimals)}f}" for number in (*pair, *-pair)] for pair in known]
+        assert any((low, high) in ((a, b), (d, c)) for a, b, c, d in rounded), f"({low} to {high})"
+    assert printed or lesson == "06_two_stage"
+
+
+def test_lesson_07_says_what_photographs_brought():
+    rows = read_results("captioning_photographs").set_index("label")
+    said = next(text for text in prose("07_context_peft").values() if text.startswith("- **With 800 photographs**"))
+    own = rows["test_perplexity"].map("{:.1f}".format)
+    domain, agnostic, full = "lora, by domain", "lora, agnostic", "all weights"
+    many, few, alone = ", 800 photographs", ", 200 photographs", ", attention alone"
+    read = [full + many, domain + many, domain + alone, f"{agnostic}, rank 16{many}"]
+    worth = (100 * (rows["other_perplexity"] / rows["test_perplexity"] - 1)).map("{:.0f} %".format)
+    cider = rows["CIDEr"].map("{:.2f}".format)
+    for sentence in (
+        f"{own[domain + many]} by domain, {own[agnostic + many]} agnostic, {own[full + many]} for all weights",
+        f"one adapter for all tokens is *best*: {own[agnostic + ', rank 16' + many]}",
+        f"{own[domain + alone]} by domain, {own[agnostic + alone]} agnostic",
+        f"one adapter has {own[agnostic + ', rank 16' + alone]}",
+        f"LoRA by domain ({own[domain + few]}) and agnostic ({own[agnostic + few]}) more",
+        f"more than all weights ({own[full + few]})",
+        "by {}, with LoRA by domain by {}, attention alone by domain by {}, rank 16 everywhere by {}".format(
+            *worth[read]
+        ),
+        "CIDEr agrees: {}, {}, {} and {}".format(*cider[read]),
+    ):
+        assert sentence in said
+
+
 def test_lesson_07_says_what_contexts_within_a_vit_brought():
     tasks, rows = ["cifar", "clevr_count", "eurosat"], read_results("strength_context").set_index("label")
     accuracy = 100 * rows.pivot(columns="task", values="test_accuracy")[tasks]
-    lesson = (REPOSITORY / "notebooks" / "07_context_peft.ipynb").read_text()
+    lesson = "".join(prose("07_context_peft").values())
     for label, means in accuracy.assign(mean=accuracy.mean(axis=1)).iterrows():
         numbers = " | ".join(f"{number:.1f}" for number in means)
         assert f"| {rows.loc[label, 'parameters'].iloc[0] / 1e6:.2f} | {numbers} |" in lesson, label

@@ -119,6 +119,21 @@ def test_intervals_that_lessons_print_are_those_of_the_claims(lesson):
     assert printed or lesson == "06_two_stage"
 
 
+def test_lesson_07_says_what_scenes_brought():
+    means = read_results("captioning").groupby("label")["test_perplexity"].mean()
+    said, of = " ".join(prose("07_context_peft").values()), means.map("{:.2f}".format)
+    full, domain = ([of[f"{way}, {n} scenes"] for n in (800, 200, 50)] for way in ("all weights", "lora, by domain"))
+    small = means[means.index.str.match("bitfit|ia3")]
+    for sentence in (
+        f"All weights reach {full[0]}, LoRA by domain {domain[0]}.",
+        f"end at {small.min():.2f} to {small.max():.2f}, no better",
+        f"all weights are better: {full[0]} against {domain[0]}",
+        f"overfit: {full[1]} against {domain[1]}, and {full[2]} against {domain[2]}",
+        f"far behind, at {of['connector only']}",
+    ):
+        assert sentence in said
+
+
 def test_lesson_07_says_what_photographs_brought():
     rows = read_results("captioning_photographs").set_index("label")
     said = next(text for text in prose("07_context_peft").values() if text.startswith("- **With 800 photographs**"))

@@ -70,6 +70,7 @@ def test_published_means_are_those_of_the_sources():
 
 STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "strength_shift"]
 STRENGTH += ["scale", "precision_small", "strength_context", "strength_drop_path"]
+STRENGTH += ["strength_long", "strength_channels"]
 BY_EPOCH = ["test_selection", "strength_epochs"]
 
 

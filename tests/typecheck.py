@@ -6,6 +6,7 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do where a float is asked for
+DISABLED = jaxtyping.config.jaxtyping_disable  # as it was before any drawing: two threads may draw at once
 
 
 def unchecked(write):
@@ -13,11 +14,10 @@ def unchecked(write):
 
     @functools.wraps(write)
     def written(*args, **kwargs):
-        disabled = jaxtyping.config.jaxtyping_disable
         jaxtyping.config.update("jaxtyping_disable", True)
         try:
             return write(*args, **kwargs)
         finally:
-            jaxtyping.config.update("jaxtyping_disable", disabled)
+            jaxtyping.config.update("jaxtyping_disable", DISABLED)
 
     return written

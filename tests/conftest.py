@@ -39,7 +39,7 @@ def pytest_configure(config):
     from peftlab.tasks import captions
     from peftlab.tasks.synthetic import drawing
 
-    drawing._write, captions.draw_scenes = unchecked(drawing._write), unchecked(captions.draw_scenes)
+    drawing._write, captions.draw_scenes = map(unchecked(), (drawing._write, captions.draw_scenes))
 
 
 @pytest.fixture(scope="session")

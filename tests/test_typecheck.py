@@ -20,7 +20,7 @@ def test_a_wrong_shape_is_refused():
 
 def test_drawing_a_whole_task_goes_unchecked_and_nothing_after_it():
     with pytest.raises(ValueError, match="broadcast"):
-        unchecked(dot)(*UNEQUAL)
+        unchecked()(dot)(*UNEQUAL)
     with pytest.raises(TypeCheckError):
         dot(*UNEQUAL)
 

@@ -104,10 +104,16 @@ def prose(lesson):
     return {cell["id"]: "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"}
 
 
+@pytest.fixture(scope="module")
+def differences():
+    """Of all claims; their intervals are bootstrapped, which takes seconds."""
+    return judged()
+
+
 @pytest.mark.parametrize("lesson", ["04_gist", "05_gift", "06_two_stage", "07_context_peft", "08_compare"])
-def test_intervals_that_lessons_print_are_those_of_the_claims(lesson):
+def test_intervals_that_lessons_print_are_those_of_the_claims(lesson, differences):
     """Either way round, with as many digits as are printed. Section 6 of 08 has intervals of its own (c37)."""
-    known = judged()[["low", "high"]].dropna().to_numpy()
+    known = differences[["low", "high"]].dropna().to_numpy()
     printed = [
         numbers
         for cell, text in prose(lesson).items()
@@ -208,10 +214,9 @@ def test_readmes_show_the_measured_tables():
     assert markdown(comparison_table(final, costs=costs.set_index("method"))) in (FOLDER / "README.md").read_text()
 
 
-def test_readme_says_what_the_claims_say():
+def test_readme_says_what_the_claims_say(differences):
     """Of each difference that it names: the size and the interval."""
     readme = " ".join((REPOSITORY / "README.md").read_text().split())
-    rows = judged()
-    for row in rows[rows["table"] == "strength"].itertuples():
+    for row in differences[differences["table"] == "strength"].itertuples():
         if row.of != "gift":  # which stayed at chance on two tasks: told in words
             assert f"{row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})" in readme, (row.of, row.than)

@@ -82,6 +82,31 @@ def disagreement(shares: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def votes(gains: dict[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """Points that votes gain over the mean of their members and over the best of them, a row a kind of vote -> Axes.
+
+    gains: a name of the kind to its rows from `agreement.vote_gains`. A small mark is a vote, the line a kind's mean.
+    """
+    marks = {"over mean": ("o", "over the mean of its members"), "over best": ("D", "over the best of them")}
+    ax = axes_or_new(ax, (8, 1.9 + 0.7 * len(gains)))
+    for y, of_kind in enumerate(gains.values()):
+        for k, (column, (marker, _)) in enumerate(marks.items()):
+            height = y + 0.3 * (k - 0.5)
+            ax.plot(of_kind[column], [height] * len(of_kind), marker, color=PALETTE[k], markersize=6, alpha=0.5)
+            ax.plot([of_kind[column].mean()] * 2, [height - 0.12, height + 0.12], color="black", linewidth=2.5)
+    ax.axvline(0, color="0.4", linewidth=1)
+    ax.set_yticks(range(len(gains)), list(gains))
+    ax.set(xlabel="points that a vote gains, mean over tasks", ylim=(len(gains) - 0.5, -0.5))
+    handles = [
+        Line2D([], [], marker=marker, color=PALETTE[k], linestyle="", label=label)
+        for k, (marker, label) in enumerate(marks.values())
+    ]
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.4, -0.28), ncols=2)
+    means = "; ".join(f"{name}: {of_kind['over mean'].mean():+.1f}" for name, of_kind in gains.items())
+    ax.set_title(f"A vote against the mean of its members, in points\n{means}")
+    return ax
+
+
 MARKERS = dict(zip(GUIDES, "o^D", strict=True))
 
 

@@ -56,6 +56,18 @@ def test_disagreement_marks_the_control_among_the_others():
     assert "differ on 30.0 % of images (grey dots),\ntwo seeds of one method on 16.0 %" in ax.get_title()
 
 
+def test_votes_show_every_gain_and_the_means_of_their_kinds():
+    methods = pd.DataFrame({"over mean": [1.0, 2.0, 1.5], "over best": [-0.5, 0.5, 0.3]})
+    seeds = pd.DataFrame({"over mean": [2.0], "over best": [1.0]})
+    ax = evidence.votes({"methods": methods, "seeds": seeds})
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["methods", "seeds"]
+    marks = [list(line.get_xdata()) for line in ax.lines if line.get_marker() in ("o", "D")]
+    assert marks == [[1, 2, 1.5], [-0.5, 0.5, 0.3], [2], [1]]
+    means = [line.get_xdata()[0] for line in ax.lines if line.get_linewidth() == 2.5]
+    assert means == pytest.approx([1.5, 0.1, 2, 1])
+    assert "methods: +1.5; seeds: +2.0" in ax.get_title()
+
+
 def test_guides_show_every_regret_beside_the_error_of_val200():
     own, mean, voted = GUIDES
     rows = [("dtd", own, 0.0), ("dtd", mean, 1.0), ("dtd", voted, 3.0), ("pets", mean, 0.0), ("pets", voted, -2.0)]

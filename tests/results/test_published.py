@@ -8,6 +8,7 @@ import pytest
 import yaml
 from scipy import stats
 
+from peftlab.analysis.agreement import vote_gains
 from peftlab.analysis.claims import judged
 from peftlab.common.errors import DataError
 from peftlab.common.paths import REPOSITORY
@@ -172,6 +173,21 @@ def test_lesson_07_says_what_contexts_within_a_vit_brought():
     for label, means in accuracy.assign(mean=accuracy.mean(axis=1)).iterrows():
         numbers = " | ".join(f"{number:.1f}" for number in means)
         assert f"| {rows.loc[label, 'parameters'].iloc[0] / 1e6:.2f} | {numbers} |" in lesson, label
+
+
+def test_lesson_08_says_what_votes_gain():
+    strong, seeds = read_results("strength"), read_results("precision_small")
+    best = ["adapter", "bitfit", "gift_linear large", "lora", "lora proj", "ssf"]
+    methods = strong[strong["label"].isin(best) & (strong["train_split"] == "train800val200")]
+    kinds = {"three": methods[methods["task"].isin(seeds["task"])], "eight": methods, "own": seeds}
+    files = {"three": "strength", "eight": "strength", "own": "precision_small"}
+    gains = {kind: vote_gains(FOLDER / f"{files[kind]}.csv", rows) for kind, rows in kinds.items()}
+    means = {kind: rows[["over mean", "over best"]].mean().map("{:.1f}".format) for kind, rows in gains.items()}
+    said = "".join(prose("08_compare").values())
+    assert f"gain {means['three'].iloc[0]} points over the mean of their members" in said
+    assert f"({means['eight'].iloc[0]} on all eight), and {means['three'].iloc[1]} over the best of them" in said
+    assert f"({means['eight'].iloc[1]})." in said
+    assert "gain as much, {} and {}.".format(*means["own"]) in said
 
 
 @pytest.mark.parametrize("name", ["precision", "precision_small"])

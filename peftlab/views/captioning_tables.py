@@ -92,8 +92,9 @@ def by_data(measured: pd.DataFrame, ways: Mapping[str, str], ax: Axes | None = N
 def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Test perplexity behind the caption's own photograph and behind another, a row a way to train, the best first.
 
-    measured: final rows of `read_results("captioning_photographs")`. Where the two are alike, no image is read; CIDEr
-    of the captions that it writes stands at the right. -> Axes.
+    measured: final rows of `read_results("captioning_photographs")`. Diamonds and circles are means over seeds, dots
+    the seeds. Where the two are alike, no image is read; CIDEr of the captions that it writes stands at the right.
+    -> Axes.
     """
     rows = measured.groupby("label")[["test_perplexity", "other_perplexity", "CIDEr"]].mean()
     rows = rows.sort_values("test_perplexity", ascending=False)
@@ -102,6 +103,8 @@ def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.hlines(y, own, other, color="0.6")
     ax.plot(own, y, "D", color=IMAGE_COLOR, label="behind its own photograph")
     ax.plot(other, y, "o", color=TEXT_COLOR, markerfacecolor="white", label="behind another one")
+    for column in ("test_perplexity", "other_perplexity"):
+        ax.plot(measured[column], rows.index.get_indexer(measured["label"]), "o", color="0.2", markersize=2.5)
     for i, score in enumerate(rows["CIDEr"]):
         ax.text(1.02, i, f"{score:.2f}", transform=ax.get_yaxis_transform(), va="center")
     ax.text(1.02, len(rows) - 0.4, "CIDEr", transform=ax.get_yaxis_transform(), va="center")

@@ -51,7 +51,9 @@ def test_own_and_other_say_how_much_the_photograph_is_worth():
     measured = pd.DataFrame(rows, columns=["label", "test_perplexity", "other_perplexity", "CIDEr"])
     ax = tables.own_and_other(measured)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["connector only", "lora"]
-    assert [line.get_xdata().tolist() for line in ax.lines] == [[50.0, 11.0], [52.0, pytest.approx(11.55)]]
+    own, other, *seeds = [line.get_xdata().tolist() for line in ax.lines]
+    assert (own, other) == ([50.0, 11.0], [52.0, pytest.approx(11.55)])
+    assert seeds == [[50.0, 10.0, 12.0], [52.0, 10.5, 12.6]] and ax.lines[2].get_ydata().tolist() == [0, 1, 1]
     assert "by 4 % (connector only)\nto 5 % (lora)" in ax.get_title() and [t.get_text() for t in ax.texts] == [
         "0.01",
         "0.40",

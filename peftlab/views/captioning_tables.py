@@ -103,8 +103,8 @@ def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.hlines(y, own, other, color="0.6")
     ax.plot(own, y, "D", color=IMAGE_COLOR, label="behind its own photograph")
     ax.plot(other, y, "o", color=TEXT_COLOR, markerfacecolor="white", label="behind another one")
-    for column in ("test_perplexity", "other_perplexity"):
-        ax.plot(measured[column], rows.index.get_indexer(measured["label"]), "o", color="0.2", markersize=2.5)
+    seeds, at = measured[["test_perplexity", "other_perplexity"]], rows.index.get_indexer(measured["label"])
+    ax.plot(seeds, at, "o", color="0.2", markersize=2.5, label=["each seed", "_"])
     for i, score in enumerate(rows["CIDEr"]):
         ax.text(1.02, i, f"{score:.2f}", transform=ax.get_yaxis_transform(), va="center")
     ax.text(1.02, len(rows) - 0.4, "CIDEr", transform=ax.get_yaxis_transform(), va="center")

@@ -71,7 +71,7 @@ def test_published_means_are_those_of_the_sources():
 
 STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "strength_shift"]
 STRENGTH += ["scale", "precision_small", "strength_context", "strength_drop_path"]
-STRENGTH += ["strength_long", "strength_channels"]
+STRENGTH += ["strength_long", "strength_channels", "strength_same_rate"]
 BY_EPOCH = ["test_selection", "strength_epochs"]
 
 
@@ -174,6 +174,20 @@ def test_lesson_07_says_what_contexts_within_a_vit_brought():
     for label, means in accuracy.assign(mean=accuracy.mean(axis=1)).iterrows():
         numbers = " | ".join(f"{number:.1f}" for number in means)
         assert f"| {rows.loc[label, 'parameters'].iloc[0] / 1e6:.2f} | {numbers} |" in lesson, label
+
+
+def test_lessons_say_how_the_rate_moves_gist_around_the_adapter():
+    one_rate, strong = read_results("strength_same_rate"), read_results("strength")
+    final = strong[(strong["train_split"] == "train800val200") & strong["task"].isin(one_rate["task"])]
+    gains = []
+    for rows, rate in ((one_rate, ", 3e-3"), (final, "")):
+        accuracy = 100 * rows.pivot_table(index="task", columns="label", values="test_accuracy")
+        gains.append((accuracy[f"gist adapter{rate}"] - accuracy[f"adapter{rate}"]).mean())
+    for lesson in ("04_gist", "08_compare"):
+        said = "".join(prose(lesson).values())
+        assert f"ahead by {gains[0]:+.1f} (" in said and f"it is {-gains[1]:.1f} behind on the same five" in said
+    said = (FOLDER / "README.md").read_text()
+    assert f"five tasks, {gains[0]:+.1f} with 3e-3 for both, {gains[1]:+.1f} at the chosen rates" in said
 
 
 def test_lesson_08_says_what_votes_gain():

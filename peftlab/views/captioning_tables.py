@@ -103,7 +103,8 @@ def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.hlines(y, own, other, color="0.6")
     ax.plot(own, y, "D", color=IMAGE_COLOR, label="behind its own photograph")
     ax.plot(other, y, "o", color=TEXT_COLOR, markerfacecolor="white", label="behind another one")
-    seeds, at = measured[["test_perplexity", "other_perplexity"]], rows.index.get_indexer(measured["label"])
+    at = rows.index.get_indexer(pd.Index(measured["label"]))
+    seeds = measured[["test_perplexity", "other_perplexity"]]
     ax.plot(seeds, at, "o", color="0.2", markersize=2.5, label=["each seed", "_"])
     for i, score in enumerate(rows["CIDEr"]):
         ax.text(1.02, i, f"{score:.2f}", transform=ax.get_yaxis_transform(), va="center")

@@ -69,6 +69,11 @@ def test_published_means_are_those_of_the_sources():
     assert set(means["method"]) <= set(METHODS) and not means.duplicated(["row", "source"]).any()
 
 
+def final_rows(name):
+    """The rows of a table that were trained on all images, whose test split was opened."""
+    return read_results(name).query("train_split == 'train800val200'")
+
+
 STRENGTH = ["strength", "strength_gist", "strength_two_stage", "strength_rates", "strength_gift", "strength_shift"]
 STRENGTH += ["scale", "precision_small", "strength_context", "strength_drop_path"]
 STRENGTH += ["strength_long", "strength_channels", "strength_same_rate"]
@@ -88,7 +93,7 @@ def test_measured_tables_are_what_their_grids_say(name):
 @pytest.mark.parametrize(("name", "shape"), [("comparison", (19, 9, 3)), ("strength", (20, 8, 2))])
 def test_the_comparison_is_complete_and_its_test_splits_were_opened_once(name, shape):
     table = read_results(name)
-    final = table[table["train_split"] == "train800val200"]
+    final = final_rows(name)
     assert score_array(final, "label")[0].shape == shape
     assert final["run"].is_unique and final["test_opened"].notna().all() and final["val_accuracy"].isna().all()
     assert final.groupby("label")["lr"].nunique().eq(1).all()
@@ -176,33 +181,33 @@ def test_lesson_07_says_what_contexts_within_a_vit_brought():
         assert f"| {rows.loc[label, 'parameters'].iloc[0] / 1e6:.2f} | {numbers} |" in lesson, label
 
 
-def test_lessons_say_how_the_rate_moves_gist_around_the_adapter():
-    one_rate, strong = read_results("strength_same_rate"), read_results("strength")
-    final = strong[(strong["train_split"] == "train800val200") & strong["task"].isin(one_rate["task"])]
-    gains = []
-    for rows, rate in ((one_rate, ", 3e-3"), (final, "")):
-        accuracy = 100 * rows.pivot_table(index="task", columns="label", values="test_accuracy")
-        gains.append((accuracy[f"gist adapter{rate}"] - accuracy[f"adapter{rate}"]).mean())
+def test_lessons_say_how_the_rate_moves_gist_around_the_adapter(differences):
+    tasks = read_results("strength_same_rate")["task"].unique()
+    accuracy = (
+        100 * final_rows("strength").pivot_table(index="task", columns="label", values="test_accuracy").loc[tasks]
+    )
+    chosen = (accuracy["gist adapter"] - accuracy["adapter"]).mean()
+    one_rate = differences.set_index("table").loc["strength_same_rate", "difference"]
     for lesson in ("04_gist", "08_compare"):
         said = "".join(prose(lesson).values())
-        assert f"ahead by {gains[0]:+.1f} (" in said and f"it is {-gains[1]:.1f} behind on the same five" in said
-    said = (FOLDER / "README.md").read_text()
-    assert f"five tasks, {gains[0]:+.1f} with 3e-3 for both, {gains[1]:+.1f} at the chosen rates" in said
+        assert f"ahead by {one_rate:+.1f} (" in said and f"it is {-chosen:.1f} behind on the same five" in said
+    said = " ".join((FOLDER / "README.md").read_text().split())
+    assert f"five tasks, {one_rate:+.1f} with 3e-3 for both, {chosen:+.1f} at the chosen rates" in said
 
 
 def test_lesson_08_says_what_votes_gain():
-    strong, seeds = read_results("strength"), read_results("precision_small")
     best = ["adapter", "bitfit", "gift_linear large", "lora", "lora proj", "ssf"]
-    methods = strong[strong["label"].isin(best) & (strong["train_split"] == "train800val200")]
-    kinds = {"three": methods[methods["task"].isin(seeds["task"])], "eight": methods, "own": seeds}
-    files = {"three": "strength", "eight": "strength", "own": "precision_small"}
-    gains = {kind: vote_gains(FOLDER / f"{files[kind]}.csv", rows) for kind, rows in kinds.items()}
-    means = {kind: rows[["over mean", "over best"]].mean().map("{:.1f}".format) for kind, rows in gains.items()}
+    eight, seeds = final_rows("strength"), read_results("precision_small")
+    eight = eight[eight["label"].isin(best)]
+    three = eight[eight["task"].isin(seeds["task"])]
+    (three_mean, three_best), (eight_mean, eight_best), (own_mean, own_best) = (
+        vote_gains(FOLDER / f"{table}.csv", rows)[["over mean", "over best"]].mean().map("{:.1f}".format)
+        for table, rows in (("strength", three), ("strength", eight), ("precision_small", seeds))
+    )
     said = "".join(prose("08_compare").values())
-    assert f"gain {means['three'].iloc[0]} points over the mean of their members" in said
-    assert f"({means['eight'].iloc[0]} on all eight), and {means['three'].iloc[1]} over the best of them" in said
-    assert f"({means['eight'].iloc[1]})." in said
-    assert "gain as much, {} and {}.".format(*means["own"]) in said
+    assert f"gain {three_mean} points over the mean of their members" in said
+    assert f"({eight_mean} on all eight), and {three_best} over the best of them ({eight_best})." in said
+    assert f"gain as much, {own_mean} and {own_best}." in said
 
 
 @pytest.mark.parametrize("name", ["precision", "precision_small"])
@@ -233,16 +238,14 @@ def test_predictions_beside_a_table_say_what_its_rows_say(name):
 
 
 def test_readmes_show_the_measured_tables():
-    strong, table, costs = map(read_results, ("strength", "comparison", "costs"))
-    strong_costs = read_results("strength_costs").set_index("method")
+    costs, strong_costs = (read_results(name).set_index("method") for name in ("costs", "strength_costs"))
     readme = (REPOSITORY / "README.md").read_text()
-    final = strong[strong["train_split"] == "train800val200"]
+    final = final_rows("strength")
     shown = [label for label in final["label"].unique() if f"\n| `{label}` |" in readme]
     assert (
         8 <= len(shown) and markdown(comparison_table(final[final["label"].isin(shown)], costs=strong_costs)) in readme
     )
-    final = table[table["train_split"] == "train800val200"]
-    assert markdown(comparison_table(final, costs=costs.set_index("method"))) in (FOLDER / "README.md").read_text()
+    assert markdown(comparison_table(final_rows("comparison"), costs=costs)) in (FOLDER / "README.md").read_text()
 
 
 def test_readme_says_what_the_claims_say(differences):

@@ -1,5 +1,6 @@
 """Causal language models of Hugging Face transformers as `CausalLM`s."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class HFLanguageModel(nn.Module, CausalLM):
                 f"cannot load the language model {name!r}: {str(error).splitlines()[0]} Give a hub id that can be "
                 "reached, a folder with safetensors and tokenizer, a .gguf file, or 'peftlab_lm_tiny'"
             ) from error
+        # transformers has renamed past_key_values, and takes it under the old name until 5.40
+        self.cache_name = "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
         self.tokenizer = HFTokenizer(tokenizer, name)
         self.context_length = self.model.config.max_position_embeddings
         self.embedding_width = self.model.get_input_embeddings().embedding_dim
@@ -76,10 +79,9 @@ class HFLanguageModel(nn.Module, CausalLM):
     def forward(
         self, embeddings: Embeddings, cache: Cache = None, last: int | None = None
     ) -> tuple[Float[Tensor, "batch last words"], Cache]:
-        out = self.model(
-            inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=0 if last is None else last
-        )
-        return out.logits, out.past_key_values
+        known: dict[str, Any] = {"inputs_embeds": embeddings, self.cache_name: cache}
+        out = self.model(**known, use_cache=True, logits_to_keep=last or 0)
+        return out.logits, out[self.cache_name]
 
     def attention(self, embeddings: Embeddings) -> list[Float[Tensor, "batch heads tokens tokens"]]:
         usual = self.model.config._attn_implementation

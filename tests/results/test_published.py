@@ -204,6 +204,28 @@ def test_lessons_say_how_the_rate_moves_gist_around_the_adapter(differences):
     assert f"{one_rate:+.1f} with 3e-3 for both, {chosen:+.1f} at the chosen rates" in said
 
 
+def test_lesson_06_says_what_stage_2_alone_brought():
+    final = final_rows("strength_stage_2")
+    (rate,) = final.loc[final["label"] == "stage 2", "lr"].unique()
+    mean = (100 * final.groupby("label")["test_accuracy"].mean()).map("{:.1f}".format)
+    assert (
+        f"own ({rate:g}, three tasks, one seed) it has {mean['stage 2']} %, stage 1 alone {mean['stage 1']}, "
+        f"both {mean['both']}."
+    ) in "".join(prose("06_two_stage").values())
+
+
+def test_lesson_08_says_what_lies_beyond_the_last_rate():
+    edges = read_results("strength_edges").query("epoch == epochs").groupby("label")["val200_accuracy"].mean()
+    searched = read_results("strength").query("train_split == 'train800'")
+    best = searched.groupby(["label", "lr"])["val_accuracy"].mean().groupby("label").max()
+    said = "".join(prose("08_compare").values())
+    names = {"parallel": "the parallel adapter", "gist parallel": "GIST around it", "linear": "the linear probe"}
+    names["gist adapter"] = "GIST around the adapter"
+    assert set(edges.index) == set(names) and (edges < best[edges.index]).all()
+    for label, name in names.items():
+        assert f"{name} {100 * edges[label]:.1f} in place of {100 * best[label]:.1f}" in said
+
+
 def test_lesson_08_says_what_votes_gain():
     best = ["adapter", "bitfit", "gift_linear large", "lora", "lora proj", "ssf"]
     eight, seeds = final_rows("strength"), read_results("precision_small")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from timm.layers import LayerScale
 from timm.models import load_checkpoint
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -34,7 +35,8 @@ def load_backbone(
 
     name: 'peftlab_vit_mini' (embedded, 64 px), 'peftlab_vit_small' (embedded, 224 px), a timm id with its tag such as
         'vit_base_patch16_224.augreg_in21k', or a local .safetensors / .npz file.
-    pretrained: False gives the architecture with random weights (a control, or a fast test).
+    pretrained: False gives the architecture with random weights (a control, or a fast test): timm's, but LayerScale is
+        1. Its start at 1e-5 would leave of the network hardly more than the patch embedding.
     img_size: side in pixels, or (height, width), if other than the checkpoint's: multiples of the patch size. Position
         embeddings are resampled.
     architecture: timm name of a local file's architecture; by default the file's own stem, or what peftlab stored.
@@ -55,6 +57,8 @@ def load_backbone(
         resample(vit, (img_size, img_size) if isinstance(img_size, int) else img_size)
     vit.peftlab_name = path.stem if is_file else name.removeprefix("timm/")
     if not pretrained:
+        for scale in (module for module in vit.modules() if isinstance(module, LayerScale)):
+            nn.init.ones_(scale.gamma)
         vit.peftlab_name += " (random weights)"
     if not vit.patch_embed.proj.weight.is_meta:
         check_stages(vit)

@@ -37,6 +37,14 @@ def test_the_strong_embedded_backbone_is_what_timm_makes_of_its_file(size):
         assert torch.equal(vit.forward_features(x), same.forward_features(x))
 
 
+def test_the_blocks_of_random_weights_are_heard():
+    """A control is no network where each block's part is scaled by 1e-5, timm's start of LayerScale."""
+    vit = load_backbone("peftlab_vit_small", pretrained=False, img_size=56)
+    with torch.inference_mode():
+        tokens = vit._pos_embed(vit.patch_embed(torch.randn(1, 3, 56, 56)))
+        assert (vit.blocks(tokens) - tokens).norm() > 0.1 * tokens.norm()
+
+
 def test_the_strong_embedded_backbone_has_one_fingerprint_at_every_size(monkeypatch):
     monkeypatch.setattr("peftlab.backbones.load.check_stages", lambda vit: None)  # 1,374 tokens, twice
     name, stored = "peftlab_vit_small", load_file(EMBEDDED["peftlab_vit_small"])

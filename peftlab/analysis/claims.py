@@ -1,7 +1,7 @@
 """Claims of papers held against our tables: for each difference its size, two intervals and a verdict.
 
-results/claims.yaml says which differences speak to which claim. The first interval covers tasks and seeds (the
-bootstrap of `results.statistics`), the second test images alone: other images of the same tasks, these very runs.
+results/claims.yaml says which differences speak to which claim. The first interval is Student's over tasks (of one
+task, over seeds), the second test images alone: other images of the same tasks, these very runs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -134,9 +134,10 @@ def _lines(claims: list[dict[str, Any]], judged: pd.DataFrame) -> Iterator[str]:
     yield (
         "Made by `peftlab claims` from the tables in this folder; do not edit. Differences are in points of test "
         "accuracy (captioning: of perplexity, by how much ours is lower), in brackets their 95 % interval over tasks "
-        "and seeds; behind ± half of the one that test images alone leave. *Supported here*: both lie above 0 (where "
-        "equal is expected: within a point of 0); *contradicted here*: they lie below. Of our backbones, subsets and "
-        "short trainings, that is: what does not show here may be true where the papers measured.\n"
+        "(Student's; of one task over seeds); behind ± half of the one that test images alone leave. *Supported here*: "
+        "both lie above 0 (where equal is expected: within a point of 0); *contradicted here*: they lie below. Of our "
+        "backbones, subsets and short trainings, that is: what does not show here may be true where the papers "
+        "measured.\n"
     )
     paper = ""
     for number, claim in enumerate(claims):

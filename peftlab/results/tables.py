@@ -19,8 +19,8 @@ def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFram
     """Test accuracies in % -> DataFrame of text, a row a method, the best mean first.
 
     A task's column: mean over seeds and, from three of them on, half of Student's 95 % interval (of two seeds it is
-    nine standard deviations). Averages, with bootstrap intervals over tasks and seeds, are there where
-    every method has every task and seed and all tasks are of one kind. costs: a cost card indexed like the methods;
+    nine standard deviations). Averages, with intervals over tasks, are there where every method has every task and
+    seed and all tasks are of one kind. costs: a cost card indexed like the methods;
     its columns come first.
     """
     order = ledger.groupby("task")["group"].first().sort_values(kind="stable").index

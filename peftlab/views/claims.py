@@ -14,7 +14,7 @@ COLORS = dict(zip(VERDICTS, (PALETTE[2], PALETTE[1], "0.45"), strict=True))
 def contrasts(judged: pd.DataFrame, unit: str = "points of test accuracy", ax: Axes | None = None) -> Axes:
     """Differences that speak to claims, a row each -> Axes. judged: from `analysis.claims.judge`.
 
-    Thin lines are intervals over tasks and seeds, wide pale ones those over test images; marks say supported
+    Thin lines are intervals over tasks, wide pale ones those over test images; marks say supported
     (diamond), contradicted (triangle) or open (circle).
     """
     rows = judged.to_dict("records")

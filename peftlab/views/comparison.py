@@ -61,7 +61,7 @@ def heatmap(ledger: pd.DataFrame, by: str = "method", baseline: str = "linear", 
 def differences(ledger: pd.DataFrame, baseline: str, by: str = "method", ax: Axes | None = None) -> Axes:
     """What every method adds to a baseline, in points -> Axes. Pale dots are tasks (means over paired seeds).
 
-    Marks are means over tasks with the bootstrap intervals of `statistics.paired`; grey where these contain 0, or
+    Marks are means over tasks with the intervals of `statistics.paired`; grey where these contain 0, or
     where there are none.
     """
     per_task, over = paired(ledger, baseline, by)
@@ -154,7 +154,7 @@ MARKERS = "so^vD"
 
 
 def against_published(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Published means over VTAB-1K's 19 tasks by source, at the right ours; two axes that share only their rows.
+    """Published means over VTAB-1k's 19 tasks by source, at the right ours; two axes that share only their rows.
 
     ours: `statistics.averages` by method. published: `published.published_means`. Neither level nor distance can be
     carried over from one side to the other: backbone, images and training differ. Colours and marks are sources.
@@ -172,8 +172,8 @@ def against_published(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:
         axes[1].plot(row[["mean over tasks low", "mean over tasks high"]], [y, y], color="0.5")
         axes[1].plot(row["mean over tasks"], y, "o", color="0.2")
     axes[0].set_yticks(range(len(names)), names)
-    axes[0].set(xlabel="mean over tasks (%)", title="published, ViT-B/16, VTAB-1K")
-    axes[1].set(xlabel="mean over tasks (%)", title="measured here, 95 % interval over tasks and seeds")
+    axes[0].set(xlabel="mean over tasks (%)", title="published, ViT-B/16, VTAB-1k")
+    axes[1].set(xlabel="mean over tasks (%)", title="measured here, 95 % interval over tasks")
     figure.legend(loc="outside lower center", ncols=2)
     spread = printed.groupby("method")["mean over tasks"].agg(["min", "max"])
     most = np.ptp(spread.to_numpy(), axis=1).argmax()

@@ -15,12 +15,12 @@ CONTRAST = {"table": "all", "of": "new", "than": "old", "expected": "better"}
 
 @pytest.fixture
 def folder(tmp_path):
-    """A table of two methods, three tasks, two seeds, 100 images, of which the new one has 20, 10 and 30 more right.
+    """A table of two methods, three tasks, two seeds, 100 images, of which the new one has 20, 18 and 22 more right.
 
     A third method has one seed; a run of another split is there to be left out.
     """
     rows, kept = [], {"labels 0f test": torch.zeros(100, dtype=torch.uint8)}
-    for label, gain, seeds in (("old", (0, 0, 0), 2), ("new", (20, 10, 30), 2), ("young", (1, 1, 1), 1)):
+    for label, gain, seeds in (("old", (0, 0, 0), 2), ("new", (20, 18, 22), 2), ("young", (1, 1, 1), 1)):
         for t, more in enumerate(gain):
             for seed in range(seeds):
                 row = {"label": label, "run": f"{label}{t}{seed}", "task": f"task{t}", "seed": seed, "data": "0f"}
@@ -36,8 +36,9 @@ def folder(tmp_path):
 def test_effect_is_the_mean_difference_with_both_intervals(folder):
     found = effect(folder, **CONTRAST)
     assert (found["tasks"], found["seeds"], found["ahead"], found["verdict"]) == (3, 2, 3, VERDICTS[0])
-    assert found["difference"] == pytest.approx(20) and 9.9 < found["low"] < 20 < found["high"] < 30.1
-    variances = [share * (1 - share) / 99 for share in (0.2, 0.1, 0.3)]  # of differences that are 0 or 1
+    assert found["difference"] == pytest.approx(20)
+    assert (found["low"], found["high"]) == pytest.approx((15.03, 24.97), abs=0.01)  # 4.30 x 2 / sqrt(3)
+    variances = [share * (1 - share) / 99 for share in (0.2, 0.18, 0.22)]  # of differences that are 0 or 1
     assert found["images"] == pytest.approx(1.959964 * 100 * np.sqrt(sum(variances)) / 3, rel=1e-5)
     back = effect(folder, **CONTRAST | {"of": "old", "than": "new"})
     assert back["difference"] == pytest.approx(-20) and back["verdict"] == VERDICTS[1] and back["ahead"] == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from peftlab.results.images import against_best, interval
+from peftlab.results.images import against_best, interval, seed_spread
 
 
 def test_intervals_of_differences_cover_the_truth():
@@ -26,8 +26,19 @@ def truth_of(level, n=400_000):
 
 def test_seeds_that_differ_widen_the_interval():
     alike, apart = np.full((2, 100), 0.5), np.stack([np.full(100, 0.3), np.full(100, 0.7)])
-    widths = [np.ptp(interval(values, (0, 1), 2, 0.95)[1:]) for values in (alike, apart)]
+    widths = [np.ptp(interval(values, (0, 1), 2, 0.95, seed_spread([values]))[1:]) for values in (alike, apart)]
     assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize(("methods", "seeds", "images"), [(2, 2, 2000), (5, 2, 2000), (5, 2, 300), (5, 3, 8000)])
+def test_equal_methods_are_seldom_told_apart(methods, seeds, images):
+    """Whose seeds differ by a point. About five of a hundred comparisons may have a false alarm."""
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(100):
+        level = 0.8 + 0.01 * rng.standard_normal((methods, seeds, 1))
+        right = rng.random((methods, seeds, images)) < level
+        alarms += against_best({str(i): each for i, each in enumerate(right)})["behind"].any()
+    assert alarms <= 10
 
 
 @pytest.mark.parametrize(("images", "behind"), [(4, False), (40, True)])
@@ -42,7 +53,7 @@ def test_few_images_prove_nothing_though_all_agree(images, behind):
 
 def test_more_methods_make_each_difference_harder_to_show():
     rng = np.random.default_rng(0)
-    best, other = rng.random((2, 200)) < 0.9, rng.random((2, 200)) < 0.8
+    best, other = rng.random((1, 400)) < 0.9, rng.random((1, 400)) < 0.8  # one seed, so that its spread has no part
     two = against_best({"best": best, "other": other})
     more = against_best({"best": best, "other": other} | {f"m{i}": other for i in range(8)})
     assert more.loc["other", "below low"] < two.loc["other", "below low"]

@@ -32,7 +32,7 @@ SOURCES = {
 CARD = """# {name}
 
 {method} on `{backbone}` at {img_size} px, trained on {train_images} images:
-{source}; our own split, not VTAB-1K's.
+{source}; our own split, not VTAB-1k's.
 {parameters:,} parameters and a head of {head_parameters:,}, kept in fp16; no image is contained.
 Test accuracy {accuracy:.1f} % ({test_images} images, opened once), {train_accuracy:.1f} % in training.
 Seed 0 of the label `{label}` in `results/{table}`; seeds differ by points.

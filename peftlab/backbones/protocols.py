@@ -208,7 +208,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "ssf",
-            "SSF on VTAB-1K: github.com/dongzelian/SSF, train_scripts/vit/vtab: task by task what GIST has",
+            "SSF on VTAB-1k: github.com/dongzelian/SSF, train_scripts/vit/vtab: task by task what GIST has",
             Preprocessing("bicubic", "half"),
             _SSF_VTAB,
         ),

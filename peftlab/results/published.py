@@ -34,7 +34,7 @@ def read_results(name: str) -> pd.DataFrame:
 
 
 def published_means(published: pd.DataFrame) -> pd.DataFrame:
-    """Means over VTAB-1K's 19 tasks as printed, or from the tasks that were -> row, method, parameters_m, source, %.
+    """Means over VTAB-1k's 19 tasks as printed, or from the tasks that were -> row, method, parameters_m, source, %.
 
     published: `read_results("published")`. Only rows that belong to a method of this package.
 

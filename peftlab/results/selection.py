@@ -1,6 +1,6 @@
 """What test-set selection seems to gain: the habits of published code beside honest selection.
 
-Several public training scripts for VTAB-1K evaluate on the test split every epoch, or every ten, and report the best.
+Several public training scripts for VTAB-1k evaluate on the test split every epoch, or every ten, and report the best.
 The functions read what `peftlab sweep` writes for a grid that evaluates on val200 and test after each epoch.
 """
 

@@ -53,7 +53,7 @@ EXERCISES = {
     ),
     "gift.3": Exercise(
         agrees(lambda f: f - f.mean(axis=1, keepdims=True), *_FEATURES),
-        "That is the first thing a LayerNorm does, so the model never sees what you took away.",
+        "A LayerNorm begins so: without LayerScale the next one takes it away anyway. With LayerScale the model uses it.",
         (
             (
                 agrees(lambda f: f - f.mean(axis=0, keepdims=True), *_FEATURES),

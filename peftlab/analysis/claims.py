@@ -134,9 +134,9 @@ def _lines(claims: list[dict[str, Any]], judged: pd.DataFrame) -> Iterator[str]:
     yield (
         "Made by `peftlab claims` from the tables in this folder; do not edit. Differences are in points of test "
         "accuracy (captioning: of perplexity, by how much ours is lower), in brackets their 95 % interval over tasks "
-        "(Student's; of one task over seeds); behind ± half of the one that test images alone leave. *Supported here*: "
-        "both lie above 0 (where equal is expected: within a point of 0); *contradicted here*: they lie below. Of our "
-        "backbones, subsets and short trainings, that is: what does not show here may be true where the papers "
+        "(Student's; of one task over seeds); behind ± half of the one that test images alone leave. *Supported "
+        "here*: both lie above 0 (where equal is expected: within a point of 0); *contradicted here*: they lie below. "
+        "Of our backbones, subsets and short trainings, that is: what does not show here may be true where the papers "
         "measured.\n"
     )
     paper = ""

@@ -142,16 +142,19 @@ def peak_bytes(model: nn.Module, x: Inputs, y: Int64[Tensor, " batch"], precisio
     """The highest memory of a training step: weights, optimizer state, activations, gradients."""
     step, optimizer = training_step(model, x, y, precision=precision)
     step()  # makes the optimizer's state
-    if x.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated()
     state = [t for values in optimizer.state.values() for t in values.values() if isinstance(t, torch.Tensor)]
     optimizer.zero_grad(set_to_none=True)
     known = [*model.parameters(), *model.buffers(), *state, x, y]
-    with PeakBytes(known) as memory:
+    if x.is_cuda:
+        torch.cuda.reset_peak_memory_stats(x.device)
+        before = torch.cuda.memory_allocated(x.device)  # also for what else is there, such as another stage
         step()
-    return memory.highest + sum(_storages(known).values())
+        made = torch.cuda.max_memory_allocated(x.device) - before
+    else:
+        with PeakBytes(known) as memory:
+            step()
+        made = memory.highest
+    return made + sum(_storages(known).values())
 
 
 def seconds(work: Callable[[], Any], device: torch.device, at_least: float = 0.1) -> float:
@@ -216,9 +219,7 @@ def costs(
     y = torch.arange(batch_size, device=where) % num_classes
     parameters, head_parameters = model.method_parameters, model.head_parameters
     trained = trained_stages(model, x, y)
-    final = plainest(model)
-    with torch.inference_mode(), computing(final, where, precision):
-        latency = seconds(lambda: final(x[:1]), where)
+    inference = inference_costs(model, x[:1], precision)
     with ExitStack() as checkpointed:
         for each in trained:
             checkpointed.enter_context(checkpointing(each.vit, gradient_checkpointing))
@@ -229,11 +230,18 @@ def costs(
         "head_parameters": head_parameters,
         "disk_kib": disk_bytes(model) / 1024,
         **training,
-        "latency_ms": 1000 * latency,
-        "merged": final is not model.vit,
+        **inference,
         "precision": precision,
         **({"gradient_checkpointing": True} if gradient_checkpointing else {}),
     }
+
+
+def inference_costs(model: PeftModel, x: Inputs, precision: str) -> dict[str, Any]:
+    """What a forward pass takes; see `cost_card`. A merged model is gone afterwards: training holds none in memory."""
+    final = plainest(model)
+    with torch.inference_mode(), computing(final, x.device, precision):
+        latency = seconds(lambda: final(x), x.device)
+    return {"latency_ms": 1000 * latency, "merged": final is not model.vit}
 
 
 def training_costs(

@@ -135,15 +135,17 @@ def fit(
     run = CaptionRun(spec.folder(runs), model.to(device), task, spec, device)
     untouched = {name: t.detach().clone() for name, t in own_tensors(model).items()}
     with run.writing():
-        if reuse and run.finished:
-            load(model, run.folder)
-            run.end_state()
-        else:
-            try:
+        try:
+            if reuse and run.finished:
+                load(model, run.folder)
+                run.end_state()
+            else:
                 train_captioner(run)
-            except BaseException:
-                load_tensors(own_tensors(model), untouched, run.folder)  # so that the same call goes on
-                raise
+        except BaseException:
+            load_tensors(own_tensors(model), untouched, run.folder)  # so that the same call goes on
+            raise
+        finally:
+            model.eval()  # without dropout, however it ended
         model.trained_by = spec, own_digest(model)
     return run
 
@@ -167,7 +169,6 @@ def train_captioner(run: CaptionRun) -> None:
         return {"loss": F.cross_entropy(logits, wanted, ignore_index=IGNORED, label_smoothing=smoothing)}
 
     curves = train(model, step, spec, run.folder, device, f"{model.title} on {task.title}")
-    model.eval()
     save(model, run.folder)
     counts = {"parameters": model.method_parameters, "connector_parameters": model.connector_parameters}
     run.finish(curves, adapter=own_digest(model), **counts)

@@ -86,5 +86,6 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _small(classes: Int64[Tensor, " n"]) -> Tensor:
-    """One byte each, where that is enough."""
-    return classes.to(torch.uint8 if classes.max() < 256 else torch.int16)
+    """One byte each, where that is enough; two or four where it is not."""
+    kinds = (torch.uint8, torch.int16, torch.int32)
+    return classes.to(next(kind for kind in kinds if classes.max() <= torch.iinfo(kind).max))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -51,9 +52,24 @@ def pick_precision(precision: str, device: torch.device) -> str:
 
 
 def arithmetic(precision: str) -> str:
-    """A precision, and whether torch was told to compute products of fp32 numbers more roughly."""
-    matmul = torch.get_float32_matmul_precision()
-    return precision if matmul == "highest" else f"{precision}, products {matmul}"
+    """A precision, and what torch was told of products and convolutions of fp32 numbers, where that is no default."""
+    try:
+        products = torch.get_float32_matmul_precision()
+        told = [] if products == "highest" else [f"products {products}"]
+    except RuntimeError:  # whoever told the libraries one by one may not ask for what all were told
+        told = [*_told("cuda.matmul"), *_told("mkldnn.matmul")]
+    # The convolutions of cuDNN are in tf32 unless torch is told otherwise.
+    return ", ".join([precision, *told, *_told("cudnn.conv", default="tf32"), *_told("mkldnn.conv")])
+
+
+def _told(library: str, default: str = "ieee") -> list[str]:
+    """How a library computes with fp32 numbers, unless that is the default; a torch of before 2.9 cannot say."""
+    try:
+        how = attrgetter(f"{library}.fp32_precision")(torch.backends)
+    except AttributeError:
+        return []
+    how = "ieee" if how == "none" else how  # who is told nothing computes exactly
+    return [] if how == default else [f"{library} {how}"]
 
 
 @contextmanager

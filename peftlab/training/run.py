@@ -72,7 +72,9 @@ class Run:
         finally:
             with suppress(OSError):
                 self.folder.rmdir()  # where nothing was written
-            file.unlink(missing_ok=True)  # while it is held; who waits for it sees that it is gone and makes another
+            # While it is held; who waits for it sees that it is gone and makes another. FileLock looks since 3.21, the
+            # oldest that is allowed: before, one writer could hold the removed file and the next one a new file.
+            file.unlink(missing_ok=True)
             lock.release()
 
     @property
@@ -165,5 +167,10 @@ def last_spec(model: Any, spec: Spec, runs: str | Path | None) -> Spec:
     last, digest = model.trained_by or (None, "")
     if last is None or digest != spec.start or not is_finished(last, runs):
         return spec
-    same = replace(spec, start=last.start, options=last.options, before=last.before) == last
-    return last if same else spec
+    return last if _as_begun(spec, last) == last else spec
+
+
+def _as_begun(spec: Spec, last: RunSpec) -> Spec:
+    """A spec with what training changes, start and options, as the last one has it, in the first stage as well."""
+    before = _as_begun(spec.before, last.before) if spec.before and last.before else spec.before
+    return replace(spec, start=last.start, options=last.options, before=before)

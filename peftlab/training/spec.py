@@ -98,8 +98,8 @@ def make_spec(
     absent: the protocol's, or else the method's. train_images: only the first so many, for quick lessons; the ledger
     says so. evaluate_each_epoch: splits on which to measure after each epoch, to show what test-set selection does.
     first_lr, first_epochs: learning rate and length of the first stage, where the method has two; by default those
-    that the first stage's method has by itself. Raises PeftlabError where the head does not fit the task, and for
-    splits and values that mean nothing.
+    that the first stage's method has by itself. Raises PeftlabError where the head does not fit the task or the
+    backbone's weights the precision, and for splits and values that mean nothing.
     """
     check_choice("training split", train_split, TRAIN_SPLITS)
     task.check_disjoint(train_split)
@@ -114,6 +114,7 @@ def make_spec(
         )
     protocol, device = get_protocol(protocol), pick_device(device)
     settled = settle(protocol, protocol.learning_rate(model.method), device, recipe)
+    check_weights(model.backbone, settled.recipe.precision)
     spec = RunSpec(
         task=task.name,
         synthetic=task.synthetic,
@@ -157,6 +158,20 @@ def settle(protocol: Protocol, lr: float, device: torch.device, recipe: dict[str
     """
     protocol = protocol.with_recipe(**recipe | {"lr": lr if recipe.get("lr") is None else recipe["lr"]})
     return protocol.with_recipe(precision=pick_precision(protocol.recipe.precision, device))
+
+
+def check_weights(vit: Any, precision: str) -> None:
+    """Raise PeftlabError for a backbone whose weights do not go with images in fp32.
+
+    Those in bf16 do in bf16 autocast, which makes both alike.
+    """
+    fitting = {torch.float32} | ({torch.bfloat16} if precision == "bf16" else set())
+    for p in vit.parameters():
+        if p.dtype not in fitting:
+            raise PeftlabError(
+                f"the backbone's weights are {p.dtype}, but training in {precision} needs torch.float32; "
+                "convert them with vit.float() before attaching"
+            )
 
 
 def check_smoothing(methods: list[Method], recipe: Recipe) -> None:

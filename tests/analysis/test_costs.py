@@ -1,5 +1,6 @@
 """The cost card: arithmetic against the closed form, memory against what can be counted by hand."""
 
+import weakref
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from support import shallow
 from torch import nn
 
+import peftlab.analysis.costs as costing
 from peftlab import views
 from peftlab.analysis.costs import (
     MIB,
@@ -117,6 +119,42 @@ def test_peak_of_full_tuning_holds_weights_gradients_and_two_moments(backbone):
     assert peaks["linear"] < peaks["norm"] < peaks["full"]
     assert peaks["full"] - peaks["norm"] > 2.9 * weights
     assert peaks["linear"] >= weights
+
+
+def test_what_else_is_on_a_gpu_is_no_memory_of_a_step(backbone, monkeypatch):
+    """The peak that CUDA counts is of all that is there, such as another model. (A GPU is not needed to see that.)"""
+
+    class OnCuda(torch.Tensor):
+        is_cuda = True
+
+    model, y = attach(backbone, "norm", CLASSES), torch.tensor([0])
+    x = torch.randn(1, 3, 64, 64).as_subclass(OnCuda)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *device: None)
+    peaks = set()
+    for others in (0, 10**9):
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *device, others=others: others)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *device, others=others: others + 5000)
+        peaks.add(peak_bytes(model, x, y))
+    (peak,) = peaks
+    kept = [*model.parameters(), *model.buffers(), x, y]
+    moments = 2 * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert peak - 5000 == pytest.approx(sum(t.nbytes for t in kept) + 4 * moments, rel=0.001)
+
+
+@pytest.mark.parametrize("method", ["lora", "vpt"])
+def test_the_merged_model_is_gone_when_memory_is_measured(method, backbone, monkeypatch):
+    """CUDA would count it, for methods that merge alone."""
+    merged, left, merge, measure = [], [], costing.plainest, costing.training_costs
+
+    def seen(model):
+        final = merge(model)
+        merged.append(weakref.ref(final) if final is not model.vit else lambda: None)
+        return final
+
+    monkeypatch.setattr(costing, "plainest", seen)
+    monkeypatch.setattr(costing, "training_costs", lambda *how: left.append(merged[0]()) or measure(*how))
+    assert costs(backbone, create_method(method), CLASSES, 2, "cpu")["merged"] == (method == "lora")
+    assert left == [None]
 
 
 def test_costs_are_those_of_the_methods_own_loss(backbone):

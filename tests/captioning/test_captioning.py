@@ -8,8 +8,10 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from support import random_timm
 
 from peftlab import captioning
+from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
 from peftlab.captioning import Captioner, evaluate, fit, generate, load_language_model, write_captions
 from peftlab.captioning.captioner import IGNORED
@@ -316,6 +318,22 @@ def test_image_tokens_are_the_patches_behind_the_prefix(vit, tiny_captions):
     torch.testing.assert_close(coarse[:, 0], expected.mean(1))
 
 
+@torch.no_grad()
+def test_image_tokens_of_a_swin_are_those_of_its_last_stage(tiny_captions):
+    from peftlab.backbones.preprocess import prepare_for
+
+    small = {"img_size": 32, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+    swin = random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small)
+    vit = as_vit(swin)
+    expected = swin.forward_features(prepare_for(vit, tiny_captions.pixels("val", (32, 32))))
+    model = Captioner(vit, tiny_lm())
+    found = model.encode_images(tiny_captions, "val", precision="fp32")
+    assert model.image_tokens == 16 and found.shape == (6, 16, 32)
+    torch.testing.assert_close(found, expected.flatten(1, 2), atol=1e-5, rtol=1e-5)
+    coarse = Captioner(vit, tiny_lm(), grid=1).encode_images(tiny_captions, "val", precision="fp32")
+    torch.testing.assert_close(coarse[:, 0], expected.mean((1, 2)), atol=1e-5, rtol=1e-5)
+
+
 def test_merge(vit):
     model, tokens = captioner(vit, tiny_lm(), contexts="one"), torch.tensor([[3, 4, 1]])
     expected, plain = model(patches(1), tokens), model.merge()
@@ -483,6 +501,28 @@ def test_interrupted_run_resumes_to_the_same_weights(vit, tiny_captions, monkeyp
     reused = fit(fresh, tiny_captions, **how)
     assert reused.folder == run.folder and reused.record == run.record
     assert all(torch.equal(p, q) for p, q in zip(fresh.parameters(), again.parameters(), strict=True))
+
+
+def test_a_captioner_is_left_without_dropout(vit, tiny_captions, monkeypatch):
+    """However fit ended: interrupted in a step, trained, or taken from the ledger."""
+    from peftlab.training import loop
+
+    how, model = {"epochs": 1, "batch_size": 4}, Captioner(vit, tiny_lm(), "context_peft", grid=2)
+    tokens, _ = model.encode(["a red picture", "blue"])
+    repeats = lambda: torch.equal(model(patches(2), tokens), model(patches(2), tokens))  # noqa: E731
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "require_finite", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, tiny_captions, **how)
+    assert repeats() and not any(m.training for m in model.modules())
+    run = fit(model, tiny_captions, **how)
+    assert repeats()
+    model.train()
+    assert not repeats() and fit(model, tiny_captions, **how).folder == run.folder and repeats()
 
 
 def test_a_caption_run_is_what_its_spec_says(vit, tiny_captions, monkeypatch):

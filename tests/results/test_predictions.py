@@ -8,6 +8,7 @@ from support import small_vit
 from peftlab.common.errors import DataError
 from peftlab.methods import attach
 from peftlab.results.predictions import (
+    answers,
     correct,
     run_predictions,
     table_file,
@@ -36,6 +37,20 @@ def test_more_classes_than_a_byte_holds(tmp_path):
     write_predictions(tmp_path, "test", classes, classes.flip(0))
     kept = run_predictions(tmp_path, "a", "0f")
     assert kept["a test"].tolist() == classes.tolist() and kept["labels 0f test"].tolist() == classes.tolist()[::-1]
+
+
+def test_more_classes_than_two_bytes_hold(tmp_path):
+    """A head has up to 100,000 of them. Two bytes each are kept as long as they are enough."""
+    for most, kind in ((255, torch.uint8), (256, torch.int16), (32_767, torch.int16), (32_768, torch.int32)):
+        classes = torch.tensor([0, most])
+        write_predictions(tmp_path, "test", classes, classes)
+        kept = run_predictions(tmp_path, "a", "0f")["a test"]
+        assert kept.dtype == kind and kept.tolist() == classes.tolist()
+    write_predictions(tmp_path, "test", torch.tensor([40_000, 99_999]), torch.tensor([40_000, 1]))
+    write_table_predictions(tmp_path / "all.csv", run_predictions(tmp_path, "a", "0f"))
+    rows = pd.DataFrame({"run": ["a"], "data": ["0f"]})
+    assert correct(tmp_path / "all.csv", rows)["a"].tolist() == [True, False]
+    assert answers(tmp_path / "all.csv", rows)["a"][0].tolist() == [40_000, 99_999]
 
 
 def test_correct_takes_the_rows_whose_predictions_are_kept(tmp_path):

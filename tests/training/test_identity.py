@@ -139,6 +139,19 @@ def test_a_second_fit_of_a_model_returns_the_finished_run(tiny_task, monkeypatch
         assert fit(model, tiny_task, **SMALL, lr=0.01).folder != run.folder  # from where it is now
 
 
+def test_another_first_stage_is_another_run(tiny_task, monkeypatch):
+    """Also where the model that asks for it is trained; for the first stage it has had, it is not trained again."""
+    import peftlab.training.fit as training
+
+    model, had = attach(small_vit(), "two_stage", 3), {"first_lr": 0.02, "first_epochs": 1}
+    run = fit(model, tiny_task, **SMALL, **had)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_run", lambda run: pytest.fail("trained again"))
+        assert fit(model, tiny_task, **SMALL, **had).folder == run.folder
+    other = fit(model, tiny_task, **SMALL, first_lr=0.05, first_epochs=3)  # from where it is now
+    assert other.folder != run.folder and other.before.record["lr"] == 0.05 and len(other.before.curves) == 3
+
+
 def test_training_again_is_asked_for_and_keeps_every_opening(tiny_task, monkeypatch):
     run = fit(attach(small_vit(), "linear", 3), tiny_task, **SMALL)
     accuracy, first = run.evaluate("test"), run.record["test_opened"]

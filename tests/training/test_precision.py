@@ -1,5 +1,8 @@
 """Devices and precisions: those that there are, a sentence for those that are not, and what is computed in which."""
 
+from operator import attrgetter
+from types import SimpleNamespace
+
 import pytest
 import torch
 from support import small_vit
@@ -10,10 +13,11 @@ from peftlab.methods.core import importance
 from peftlab.training import loop
 from peftlab.training.evaluate import evaluate, features
 from peftlab.training.fit import fit
-from peftlab.training.precision import computing, devices, has_bf16, pick_device, pick_precision
+from peftlab.training.precision import arithmetic, computing, devices, has_bf16, pick_device, pick_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu"}
+LIBRARIES = ["cuda.matmul", "mkldnn.matmul", "cudnn.conv", "mkldnn.conv"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,71 @@ def test_the_precision_that_is_used_tells_runs_apart(tiny_task, monkeypatch):
     runs = {p: fit(attach(small_vit(), "lora", 3), tiny_task, **SMALL, precision=p) for p in ("fp32", "bf16", "auto")}
     assert runs["auto"].folder == runs["fp32"].folder != runs["bf16"].folder
     assert [runs[p].record["precision"] for p in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+@pytest.fixture
+def tell_torch():
+    """Sets how torch computes with fp32 numbers; afterwards that is as it was."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("a torch of before 2.9 has no settings for each library")
+    libraries = [attrgetter(name)(torch.backends) for name in LIBRARIES]
+    before = [library.fp32_precision for library in libraries]
+
+    def tell(name, how):
+        *path, setting = name.split(".")
+        setattr(attrgetter(".".join(path))(torch.backends) if path else torch.backends, setting, how)
+
+    yield tell
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.fp32_precision = "none"
+    for library, how in zip(libraries, before, strict=True):
+        library.fp32_precision = how
+    assert [library.fp32_precision for library in libraries] == before and arithmetic("fp32") == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "said"),
+    [
+        ("cuda.matmul.fp32_precision", "ieee", "fp32"),
+        ("mkldnn.matmul.fp32_precision", "ieee", "fp32"),
+        ("mkldnn.conv.fp32_precision", "none", "fp32"),
+        ("cudnn.conv.fp32_precision", "tf32", "fp32"),
+        ("cuda.matmul.fp32_precision", "tf32", "fp32, cuda.matmul tf32"),
+        ("mkldnn.matmul.fp32_precision", "bf16", "fp32, mkldnn.matmul bf16"),
+        ("mkldnn.conv.fp32_precision", "bf16", "fp32, mkldnn.conv bf16"),
+        ("cudnn.conv.fp32_precision", "ieee", "fp32, cudnn.conv ieee"),
+        ("cudnn.allow_tf32", False, "fp32, cudnn.conv ieee"),
+        ("cuda.matmul.allow_tf32", True, "fp32, products high"),
+        ("fp32_precision", "tf32", "fp32, cuda.matmul tf32, mkldnn.matmul tf32, mkldnn.conv tf32"),
+    ],
+)
+def test_what_torch_was_told_stands_in_the_precision(name, how, said, tell_torch):
+    """Where it is no default: for those the string has always been the precision alone."""
+    assert arithmetic("fp32") == "fp32"
+    tell_torch(name, how)
+    assert arithmetic("fp32") == said
+
+
+@pytest.mark.parametrize("how", ["high", "medium"])
+def test_what_torch_was_told_in_its_older_words_has_kept_its_name(how, tell_torch):
+    torch.set_float32_matmul_precision(how)
+    assert arithmetic("bf16") == f"bf16, products {how}"
+
+
+def test_a_torch_without_settings_for_each_library_is_asked_for_the_one_it_has(monkeypatch):
+    monkeypatch.setattr(torch, "backends", SimpleNamespace())
+    for how, said in {"highest": "fp32", "medium": "fp32, products medium"}.items():
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda how=how: how)
+        assert arithmetic("fp32") == said
+
+
+def test_rougher_products_train_and_are_another_run(tiny_task, tell_torch):
+    plain = fit(attach(small_vit(), "lora", 3), tiny_task, **SMALL, precision="fp32")
+    for library in LIBRARIES[:2]:
+        tell_torch(f"{library}.fp32_precision", "tf32")
+    rough = fit(attach(small_vit(), "lora", 3), tiny_task, **SMALL, precision="fp32")
+    assert rough.folder != plain.folder and rough.record["precision"] != plain.record["precision"] == "fp32"
 
 
 @pytest.mark.parametrize("method", ["linear", "lora", "gist", "gift", "two_stage", "full"])

@@ -60,6 +60,24 @@ def test_every_method_takes_label_smoothing():
     check_smoothing([create_method(name) for name in METHODS], Recipe(label_smoothing=0.1))
 
 
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [("half", "fp32"), ("half", "bf16"), ("bfloat16", "fp32"), ("double", "fp32"), ("double", "bf16")],
+)
+def test_a_backbone_of_another_type_is_refused(kind, precision, tiny_task):
+    """Before anything is computed, with the way out."""
+    vit = getattr(load_backbone("test_vit", pretrained=False, img_size=32), kind)()
+    found = {"half": "torch.float16", "bfloat16": "torch.bfloat16", "double": "torch.float64"}[kind]
+    with pytest.raises(PeftlabError, match=rf"weights are {found}, .* in {precision} .*vit\.float\(\)"):
+        make_spec(attach(vit, "lora", 3), tiny_task, precision=precision, device="cpu")
+    assert make_spec(attach(vit.float(), "lora", 3), tiny_task, precision=precision, device="cpu").start
+
+
+def test_a_backbone_in_bf16_is_trained_in_bf16(tiny_task):
+    vit = load_backbone("test_vit", pretrained=False, img_size=32).bfloat16()
+    assert make_spec(attach(vit, "lora", 3), tiny_task, precision="bf16", device="cpu").precision == "bf16"
+
+
 @pytest.mark.parametrize("split", ["test", "val200", "train"])
 def test_training_is_on_training_splits_only(split, model, tiny_task):
     with pytest.raises(PeftlabError, match=f"unknown training split '{split}'.*train800val200"):

@@ -89,6 +89,22 @@ def test_who_waits_says_so(tiny_task, tmp_path, monkeypatch):
     assert fit(attach(small_vit(), "linear", 3), tiny_task, **how, runs=tmp_path / "b").finished and said.is_set()
 
 
+def test_a_lock_on_a_file_that_is_gone_is_none(tiny_task, monkeypatch):
+    """Whoever opened the lock's file before its holder removed it must not hold it beside the next to come."""
+    fcntl = pytest.importorskip("fcntl", reason="no such locks on Windows")
+    run = fit(attach(small_vit(), "linear", 3), tiny_task, epochs=1, device="cpu")
+    file, flock = run.folder.with_name(f"{run.folder.name}.lock"), fcntl.flock
+
+    def late(handle, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        file.unlink()  # as its holder does on leaving
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with run.writing():
+        assert file.exists() and fcntl.flock is flock
+
+
 @pytest.mark.parametrize("split", ["val200", "test"])
 def test_evaluating_keeps_what_another_process_wrote(split, tiny_task, tmp_path):
     """Two Run objects of one folder: none of them writes back an older record."""

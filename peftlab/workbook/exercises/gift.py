@@ -53,7 +53,7 @@ EXERCISES = {
     ),
     "gift.3": Exercise(
         agrees(lambda f: f - f.mean(axis=1, keepdims=True), *_FEATURES),
-        "A LayerNorm begins so: without LayerScale the next one takes it away anyway. With LayerScale the model uses it.",
+        "A LayerNorm begins so: without LayerScale the next one removes it anyway. With LayerScale the model uses it.",
         (
             (
                 agrees(lambda f: f - f.mean(axis=0, keepdims=True), *_FEATURES),

@@ -147,24 +147,28 @@ def removal():
 
 
 def shift_tables():
-    """Four disjoint groups of images of each task against the first group of pets; the second group is the control."""
+    """Up to four disjoint groups of images of each task against one of pets; the other groups of pets are the control.
+
+    distance: both in the same network. to_frozen: the pets in the frozen one. photographs: how far the pets themselves
+    end from where the frozen network has them.
+    """
     frozen, runs = load_backbone(BACKBONE, img_size=SIDE), read_results("strength_shift")
-    reference, rows = None, []
-    others = sorted({*runs["task"]} - {"oxford_iiit_pet"})
-    for name in progress(["oxford_iiit_pet", *others], desc="shift", unit="task"):
+    photographs = load_task("oxford_iiit_pet").pixels("train800val200", (SIDE, SIDE), range(IMAGES))
+    before, rows = shift.channel_statistics(frozen, photographs), []
+    for name in progress(sorted({*runs["task"]}), desc="shift", unit="task"):
         task, trained = load_task(name), runs[runs["task"] == name].set_index("epochs")["run"]
         models = {0: frozen} | {n: load_adapter(frozen, runs_folder() / run).vit for n, run in trained.items()}
-        size = task.size("train800val200")
-        for group, first in enumerate(range(0, min(size - IMAGES, 3 * IMAGES) + 1, IMAGES)):
-            pixels = task.pixels("train800val200", (SIDE, SIDE), range(first, first + IMAGES))
+        now = {epochs: shift.channel_statistics(vit, photographs) for epochs, vit in models.items()}
+        first_group = int(name == "oxford_iiit_pet")  # its group 0 is the reference
+        for group in range(first_group, min(4, task.size("train800val200") // IMAGES)):
+            pixels = task.pixels("train800val200", (SIDE, SIDE), range(group * IMAGES, (group + 1) * IMAGES))
             for epochs, vit in models.items():
-                found = shift.channel_statistics(vit, pixels)
-                reference = found if reference is None else reference
-                if found is not reference:
-                    for block, value in enumerate(shift.distance(found, reference)):
-                        row = {"task": name, "epochs": epochs, "group": group, "block": block + 1}
-                        rows.append(row | {"distance": value.item()})
-    write_text(OUT / "shift.csv", pd.DataFrame(rows).to_csv(index=False))
+                found, here = shift.channel_statistics(vit, pixels), now[epochs]
+                pairs = {"distance": (found, here), "to_frozen": (found, before), "photographs": (here, before)}
+                measured = pd.DataFrame({column: shift.distance(*pair) for column, pair in pairs.items()})
+                facts = {"task": name, "epochs": epochs, "group": group, "block": range(1, 1 + len(measured))}
+                rows.append(measured.assign(**facts)[[*facts, *pairs]])
+    write_text(OUT / "shift.csv", pd.concat(rows).to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
-from ..backbones.swin import SwinViT
+from ..backbones.swin import refuse_windows
 from ..backbones.types import Images, Pixels, ViT
 from ..common.errors import PeftlabError
 from ..methods.core.model import PeftModel
@@ -43,8 +43,7 @@ def _maps(vit: ViT, x: Images, blocks: Sequence[nn.Module]) -> list[Float[Tensor
     Fused kernels never form these weights, so they are computed again from what each layer's qkv gave.
     """
     layers = [attention_layer(block) for block in blocks]
-    if isinstance(vit, SwinViT):
-        raise PeftlabError("a Swin attends within windows, so it has no attention over all tokens; use a plain ViT")
+    refuse_windows(vit, "attends within windows, so it has no attention over all tokens")
     seen = outputs(vit, [attn.qkv for attn in layers], x)
     return [_weights(attn, qkv) for attn, qkv in zip(layers, seen, strict=True)]
 

@@ -1,18 +1,24 @@
 """What training changed, where gradients flow, and where in a block a trained tensor acts."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..backbones.identity import as_vit
+from ..backbones.types import ViT
 from ..methods.core.model import PeftModel
-from ..methods.norm import norm_layers
+from ..methods.norm import norm_layers, token_widths
 from ..tasks.task import Task
 from ..training.evaluate import first_images
 
 ROLES = ("before", "after", "parallel", "shared", "channels", "prompts", "gist")
 LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+# The parts of a ViT with norms in the order of its forward pass; some models hold their blocks last.
+PARTS = ("patch_embed", "norm_pre", "blocks", "norm", "attn_pool", "fc_norm")
 
 
 def path_and_role(name: str, block: nn.Module) -> tuple[str, str]:
@@ -54,7 +60,7 @@ def block_changes(model: PeftModel, block: int = -1) -> dict[tuple[str, str], li
 @torch.no_grad()
 def weight_change(model: PeftModel) -> pd.DataFrame:
     """Relative change of each block's `LAYERS`, ||W' - W|| / ||W|| over weight and bias together; a row a block."""
-    before, after = model.backbone, model.merge()
+    before, after = model.backbone, as_vit(model.merge())
     out = np.zeros((len(before.blocks), len(LAYERS)))
     for i, (old, new) in enumerate(zip(before.blocks, after.blocks, strict=True)):
         for j, path in enumerate(LAYERS):
@@ -64,18 +70,39 @@ def weight_change(model: PeftModel) -> pd.DataFrame:
     return pd.DataFrame(out, index=range(1, len(out) + 1), columns=list(LAYERS))
 
 
+def named_norms(vit: ViT) -> dict[str, Any]:
+    """{name of its module: norm} of a plain ViT, of all that read whole tokens, in the order of the forward pass."""
+    names = {module: name for name, module in vit.named_modules()}
+    parts = [part for part in (getattr(vit, name) for name in PARTS) if part is not None]
+    return {names[norm]: norm for norm in norm_layers(parts, token_widths(vit))}
+
+
+def norm_label(name: str) -> str:
+    """What tables and pictures call a norm.
+
+    >>> [norm_label(name) for name in ("norm_pre", "blocks.2.norm1", "blocks.2.norm2", "fc_norm")]
+    ['norm_pre', '3.1', '3.2', 'final']
+    """
+    part, _, inside = name.partition(".")
+    if part == "blocks":
+        block, _, path = inside.partition(".")
+        return f"{int(block) + 1}.{path.removeprefix('norm')}"
+    return "final" if name in ("norm", "fc_norm") else name
+
+
 def norm_change(model: PeftModel) -> pd.DataFrame:
     """Relative change of each LayerNorm, ||after - before|| / ||before||; a row a norm, columns gamma and beta.
 
-    "3.1" is the first norm of block 3, "3.2" its second.
+    "3.1" is the first norm of block 3, "3.2" its second, "final" the last one; others have the name of their module.
     """
-    before, after = (norm_layers([vit], {vit.embed_dim}) for vit in (model.backbone, model.vit))
-    rows = []
-    for old, new in zip(before, after, strict=True):
+    rows = {}
+    for name, old in named_norms(model.backbone).items():
+        new: Any = model.vit.get_submodule(name)
+        new = getattr(new, "base", new)  # within what a method has put around it
         pairs = {"gamma": (old.weight, new.weight), "beta": (old.bias, new.bias)}
-        rows.append({k: ((b.cpu() - a.cpu()).norm() / a.norm().cpu()).item() for k, (a, b) in pairs.items()})
-    names = [f"{i // 2 + 1}.{i % 2 + 1}" for i in range(len(rows) - 1)]
-    return pd.DataFrame(rows, index=[*names, "final"])
+        change = {k: ((b.cpu() - a.cpu()).norm() / a.norm().cpu()).item() for k, (a, b) in pairs.items()}
+        rows[norm_label(name)] = change
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def gradient_flow(model: PeftModel, task: Task, images: int = 32) -> pd.DataFrame:

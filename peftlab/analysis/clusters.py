@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
+from ..backbones.swin import refuse_windows
 from ..backbones.types import Images, Pixels, ViT
 from ..common.errors import PeftlabError, check_choice
 from ..methods.core.layers import LINEARS
@@ -41,6 +42,7 @@ def layer_output(
     By default the output projection of the last block's attention.
     """
     vit: ViT = getattr(model, "vit", model)
+    refuse_windows(vit, "attends within windows and merges patches, so its layers give no one map of an image")
     (tokens,) = outputs(vit, [_layer(vit, layer, target)], prepare_for(vit, pixels))
     return tokens[:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size).cpu()
 

@@ -16,17 +16,27 @@ from torch import Tensor
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
-from ..backbones.types import Pixels
+from ..backbones.types import Pixels, ViT
+from ..common.errors import PeftlabError
 from ..methods.core.model import PeftModel
 from .attention import all_attention_maps, prefix_index
+
+
+def check_cls(vit: ViT) -> None:
+    """Raise PeftlabError without a CLS token: the gist is the first token then, and would be held against itself."""
+    if not vit.has_class_token:
+        raise PeftlabError(
+            "this backbone has no CLS token, with which the gist could be compared; in GIST its pooled tokens stand in"
+        )
 
 
 @torch.inference_mode()
 def token_pair(
     model: PeftModel, pixels: Pixels
 ) -> tuple[Float[Tensor, "blocks batch channels"], Float[Tensor, "blocks batch channels"]]:
-    """CLS and gist after every block, without the final norm."""
+    """CLS and gist after every block, without the final norm. Raises PeftlabError without a CLS token."""
     vit = model.vit
+    check_cls(vit)
     seen = outputs(vit, vit.blocks, prepare_for(vit, pixels))
     position = vit.blocks[0].gist.position
     return torch.stack([x[:, 0] for x in seen]).cpu(), torch.stack([x[:, position] for x in seen]).cpu()
@@ -41,9 +51,10 @@ def token_cosine(model: PeftModel, pixels: Pixels) -> pd.DataFrame:
 def token_exchange(model: PeftModel, pixels: Pixels) -> pd.DataFrame:
     """How much CLS attends to the gist and the gist to CLS in each block, mean over heads and images.
 
-    'uniform': what attention spread evenly over all tokens would give.
+    'uniform': what attention spread evenly over all tokens would give. Raises PeftlabError without a CLS token.
     """
     vit, rows = model.vit, []
+    check_cls(vit)
     for weights in all_attention_maps(vit, prepare_for(vit, pixels)):
         weights = weights.mean((0, 1))
         gist = prefix_index(vit, "gist", len(weights))

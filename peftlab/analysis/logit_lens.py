@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.stages import stages
+from ..backbones.swin import refuse_windows
 from ..backbones.types import Images, Labels, Pixels, ViT
 from ..common.errors import PeftlabError
 from ..methods.core.model import PeftModel
@@ -32,6 +33,7 @@ BlockLogits = Float[Tensor, "blocks batch classes"]
 def block_features(model: PeftModel | ViT, x: Images) -> Float[Tensor, "blocks batch width"]:
     """What a head would read after each block, of prepared images: final norm and pooling, for ViT-S/14 its CLS."""
     vit: ViT = getattr(model, "vit", model)
+    refuse_windows(vit, "has blocks of several widths, of which its final norm and head read the last alone")
     embed, *blocks, pool, _ = stages(vit)
     tokens, found = embed.run(x), []
     number = tokens.shape[1]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..backbones.preprocess import prepare_for
 from ..backbones.protocols import Protocol
+from ..backbones.swin import final_grid
 from ..backbones.types import Images, Pixels, ViT
 from ..methods.core.model import PeftModel
 from ..tasks.task import Task
@@ -60,9 +61,9 @@ def cls_and_patches(
 
 @torch.inference_mode()
 def patch_tokens(vit: ViT, pixels: Pixels) -> Float[Tensor, "batch rows columns channels"]:
-    """Final patch tokens as a grid, prefix tokens left out."""
+    """Final patch tokens as a grid, prefix tokens left out; of a Swin in the grid of its last stage."""
     tokens = vit.forward_features(prepare_for(vit, pixels))[:, vit.num_prefix_tokens :]
-    return tokens.reshape(len(tokens), *vit.patch_embed.grid_size, -1).cpu()
+    return tokens.unflatten(1, final_grid(vit)).cpu()
 
 
 def explained_by_class(x: Float[np.ndarray, "images channels"], labels: Int64[np.ndarray, " images"]) -> float:

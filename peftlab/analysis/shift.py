@@ -7,6 +7,7 @@ from torch import Tensor
 from ..backbones.load import EMBEDDED
 from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
+from ..backbones.swin import refuse_windows
 from ..backbones.types import Pixels, ViT
 from ..common.errors import PeftlabError
 from ..common.tensors import read_tensors
@@ -15,6 +16,7 @@ from ..common.tensors import read_tensors
 @torch.inference_mode()
 def channel_statistics(vit: ViT, pixels: Pixels) -> Float[Tensor, "blocks 2 channels"]:
     """Mean and standard deviation of what each block's attention reads, LN1(x), over patches and images."""
+    refuse_windows(vit, "has blocks of several widths, so its channels make no one table")
     tokens = outputs(vit, [block.norm1 for block in vit.blocks], prepare_for(vit, pixels))
     flat = [t[:, -vit.patch_embed.num_patches :].flatten(0, 1) for t in tokens]
     return torch.stack([torch.stack([t.mean(0), t.std(0)]) for t in flat]).cpu()

@@ -15,10 +15,9 @@ from ..backbones.types import Labels, Tokens, ViT
 from ..common.tensors import read_tensors
 from ..methods.core.importance import choose, places
 from ..methods.core.model import PeftModel
-from ..methods.norm import norm_layers
 from ..results.published import FOLDER, read_results
 from ..training.evaluate import EVAL_BATCH
-from .changes import norm_change
+from .changes import named_norms, norm_change
 
 Scores = Float[Tensor, "blocks channels"]
 
@@ -56,7 +55,7 @@ def norm_steps(model: PeftModel) -> pd.DataFrame:
     in one unit there: deviations of what is read.
     """
     table = norm_change(model).rename(columns={"gamma": "gamma / its size", "beta": "beta / its size"})
-    norms = norm_layers([model.backbone], {model.backbone.embed_dim})
+    norms = named_norms(model.backbone).values()
     ratio = [(norm.bias.norm() / norm.weight.norm()).item() for norm in norms]
     return table.assign(**{"beta / gamma's size": table["beta / its size"] * ratio})
 

@@ -24,6 +24,7 @@ from .types import ViT
 
 FAMILIES: dict[type, Callable[[Any], ViT]] = {Eva: from_eva, SwinTransformer: from_swin}
 LARGEST_SIDE = 4096  # pixels; more than any ViT was trained on
+_descriptions: dict[int, dict[str, Any]] = {}  # of `described_once`, by id: on the ViT they would go into its copies
 
 
 def digest(tensors: Mapping[str, Tensor], more: object = "") -> str:
@@ -117,8 +118,8 @@ def mean_and_std(vit: ViT, kind: str = "backbone") -> list[list[float]]:
 
 def describe(vit: ViT) -> dict[str, Any]:
     """What identifies a backbone: name, weights, probe, and mean, std and img_size (height, width) of its inputs."""
-    if "peftlab_description" in vars(vit):
-        return dict(vit.peftlab_description)
+    if id(vit) in _descriptions:
+        return dict(_descriptions[id(vit)])
     mean, std = mean_and_std(vit)
     name = getattr(vit, "peftlab_name", type(vit).__name__)
     same = {"name": name, "weights": fingerprint(vit), "probe": probe(vit), "mean": mean, "std": std}
@@ -128,11 +129,13 @@ def describe(vit: ViT) -> dict[str, Any]:
 @contextmanager
 def described_once(vit: ViT) -> Iterator[None]:
     """Within, `describe` gives what it gave at first: for whoever makes many specs and changes no weight."""
-    vit.peftlab_description = describe(vit)
+    nested = id(vit) in _descriptions
+    _descriptions[id(vit)] = describe(vit)
     try:
         yield
     finally:
-        del vit.peftlab_description
+        if not nested:
+            del _descriptions[id(vit)]
 
 
 def as_vit(model: Any) -> ViT:

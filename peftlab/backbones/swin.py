@@ -130,6 +130,18 @@ class SwinViT(Translated):
         return swin.requires_grad_(False).train(self.training)
 
 
+def refuse_windows(vit: Any, reason: str) -> None:
+    """Raise PeftlabError for a Swin, with a reason, where something needs one width or one grid in all blocks."""
+    if isinstance(vit, SwinViT):
+        raise PeftlabError(f"a Swin {reason}; use a plain ViT")
+
+
+def final_grid(vit: Any) -> tuple[int, int]:
+    """Rows and columns of the last patch tokens of a ViT; of a Swin those of its last stage."""
+    grid = vit.original[0].layers[-1].output_resolution if isinstance(vit, SwinViT) else vit.patch_embed.grid_size
+    return tuple(grid)
+
+
 def from_block(stage: Any, block: Any) -> Block:
     """A block of a stage as timm's Block; with the merging, if it is the first of a stage that begins with one."""
     merges = block is stage.blocks[0] and isinstance(stage.downsample, PatchMerging)

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..backbones.protocols import get_protocol
+from ..backbones.swin import final_grid
 from ..backbones.types import ViT
 from ..common.errors import NotMergeable, PeftlabError, check_choice
 from ..methods import create_method
@@ -89,7 +90,7 @@ class Captioner(nn.Module):
         check_choice("method", method, METHODS)
         self.trained_by: tuple[Any, str] | None = None  # the spec of its last training and its digest then
         self.frozen = (vit, lm)  # in a tuple, so that their parameters are not registered a second time
-        self.grid = grid or vit.patch_embed.grid_size[0]
+        self.grid = grid or final_grid(vit)[0]
         self.image_tokens, self.standardise = self.grid**2, standardise
         if self.image_tokens + 2 > lm.context_length:
             raise PeftlabError(
@@ -161,7 +162,7 @@ class Captioner(nn.Module):
         protocol = get_protocol("peftlab").with_recipe(precision=precision)
         tokens = features(vit, task, split, protocol, stop=-2, limit=limit, device=self.device)
         x = vit.norm(tokens.to(self.device))
-        x = x[:, -vit.patch_embed.num_patches :].unflatten(1, vit.patch_embed.grid_size).permute(0, 3, 1, 2)
+        x = x[:, vit.num_prefix_tokens :].unflatten(1, final_grid(vit)).permute(0, 3, 1, 2)
         return F.adaptive_avg_pool2d(x, self.grid).flatten(2).transpose(1, 2).cpu()
 
     @property

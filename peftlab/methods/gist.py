@@ -17,7 +17,8 @@ stands in every window, its copies are averaged after attention, and four of the
 as in the authors' later code for it (`backbones/swin.py`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -53,6 +54,16 @@ class GistToken(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:  # a copy of the model takes no activations with it
         return self.__dict__ | {"output": None}
+
+
+@contextmanager
+def one_more_prefix_token(vit: ViT) -> Iterator[None]:
+    """Within, the gist is one of the prefix tokens, as it is for the base method: prompts stand behind it."""
+    vit.num_prefix_tokens += 1
+    try:
+        yield
+    finally:
+        vit.num_prefix_tokens -= 1
 
 
 def kl(
@@ -99,9 +110,8 @@ class Gist(Method):
 
     def apply(self, vit: ViT) -> None:
         first = width(vit.blocks[0])
-        vit.num_prefix_tokens += 1  # the base method's prompts, if any, stand behind the gist
-        self.base_method.apply(vit)
-        vit.num_prefix_tokens -= 1
+        with one_more_prefix_token(vit):
+            self.base_method.apply(vit)
         gist = vit.blocks[0].gist = GistToken(first, int(vit.has_class_token), self.dropout)
         vit.blocks[0].register_forward_pre_hook(gist.enter, prepend=True)
         vit.blocks[-1].register_forward_hook(gist.leave)
@@ -111,7 +121,8 @@ class Gist(Method):
         return replace(self, base_method=base), frozen
 
     def count(self, backbone: ViT) -> int:
-        return self.base_method.count(backbone) + width(backbone.blocks[0])
+        with one_more_prefix_token(backbone):
+            return self.base_method.count(backbone) + width(backbone.blocks[0])
 
     def gist_logits(self, vit: ViT) -> Logits:
         """s_g [B, K] of the batch that last went through the blocks."""

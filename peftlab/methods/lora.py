@@ -106,10 +106,12 @@ class LoRA(Method):
         return targeted(self, self.targets, vit)
 
     def apply(self, vit: ViT) -> None:
-        check_size("rank", self.rank, vit.embed_dim)
         scale = (self.rank if self.alpha is None else self.alpha) / self.rank
         for block, path, names in self.layers(vit):
-            block.set_submodule(path, self.layer(block.get_submodule(path), names, self.rank, scale))
+            linear = block.get_submodule(path)
+            for span in (rows(t, linear) for t in names):
+                check_size("rank", self.rank, min(linear.in_features, span.stop - span.start))
+            block.set_submodule(path, self.layer(linear, names, self.rank, scale))
 
     def count(self, backbone: ViT) -> int:
         linears = [(block.get_submodule(path), names) for block, path, names in self.layers(backbone)]

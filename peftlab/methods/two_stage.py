@@ -43,7 +43,8 @@ class ChannelMap(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         change = nn.functional.linear(x[..., self.indices], self.U, self.u)
-        return x.index_add(-1, self.indices, change.to(x.dtype))
+        # A clone lies in memory as x does, so that sums over it round alike; what index_add gives may not.
+        return x.clone().index_add_(-1, self.indices, change.to(x.dtype))
 
 
 class ChannelBlock(ResidualBlock):

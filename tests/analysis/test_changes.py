@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from support import random_timm, small_vit, tuned
 
 from peftlab.analysis.changes import LAYERS, block_changes, gradient_flow, norm_change, weight_change
+from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
 from peftlab.methods import attach
 from peftlab.training.fit import fit
@@ -18,6 +20,27 @@ def test_weight_change_shows_exactly_what_a_method_touches(tiny_task):
         fit(model, tiny_task, epochs=1, device="cpu")
         change = weight_change(model)
         assert [path for path in change if change[path].any()] == paths
+
+
+def small_swin():
+    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 2), "num_heads": (1, 2), "window_size": 4}
+    return as_vit(random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small))
+
+
+def small_eva():
+    """With separate projections of q, k and v, and a SwiGLU."""
+    small = {"img_size": 42, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 0, "mlp_ratio": 2}
+    return as_vit(random_timm("eva02_base_patch14_224", **small))
+
+
+@pytest.mark.parametrize("make", [small_swin, small_eva])
+def test_weight_change_of_other_families_is_read_as_that_of_a_vit(make):
+    model = tuned(make(), "lora", targets=("q", "fc1"))
+    change = weight_change(model)
+    assert change.columns[change.any()].tolist() == ["attn.qkv", "mlp.fc1"] and len(change) == len(model.vit.blocks)
+    layer = model.vit.blocks[-1].attn.qkv
+    before = torch.cat([layer.base.weight.flatten(), layer.base.bias])
+    assert change["attn.qkv"].iloc[-1] == pytest.approx((layer.delta().norm() / before.norm()).item(), rel=1e-4)
 
 
 def test_gradient_flow_agrees_with_backward(tiny_task):
@@ -64,3 +87,31 @@ def test_norm_change_is_relative_to_the_norm_before(tiny_task):
     assert list(change.index) == [*(f"{i}.{j}" for i in range(1, 7) for j in (1, 2)), "final"]
     norm = model.vit.blocks[2].norm1.weight
     assert change.loc["3.1", "gamma"] == pytest.approx(((norm - 1).norm() / 8).item(), rel=1e-4)  # gamma was 1
+
+
+def of_blocks(first, last):
+    return {f"{i}.{j}": f"blocks.{i - 1}.norm{j}" for i in range(first, last + 1) for j in (1, 2)}
+
+
+# {label: module} in the order of the forward pass.
+SWIN = {"patch_embed.norm": "patch_embed.norm", **of_blocks(1, 2), "2.merging.norm": "blocks.1.merging.norm"}
+NORMS = {
+    "pre-norm": (lambda: small_vit(pre_norm=True), {"norm_pre": "norm_pre", **of_blocks(1, 3), "final": "norm"}),
+    "mean pooled": (lambda: small_vit(global_pool="avg"), {**of_blocks(1, 3), "final": "fc_norm"}),
+    "Eva": (small_eva, {**of_blocks(1, 2), "final": "fc_norm"}),
+    "Swin": (small_swin, {**SWIN, **of_blocks(3, 3), "final": "norm"}),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@torch.no_grad()
+def test_norms_are_labelled_by_where_they_stand(kind):
+    make, modules = NORMS[kind]
+    backbone = make()
+    for label, name in modules.items():
+        model = attach(backbone, "norm", 3)
+        model.vit.get_submodule(name).weight.mul_(2)
+        table = norm_change(model)
+        assert table.index.tolist() == list(modules)
+        assert table.loc[table["gamma"] != 0, "gamma"].to_dict() == {label: pytest.approx(1)}
+    assert norm_change(tuned(backbone, "ssf"))["gamma"].eq(0).all()  # in which the norms stand one module deeper

@@ -3,12 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from support import tuned
+from support import small_vit, tuned
 
 from peftlab.analysis.attention import attention_maps
 from peftlab.analysis.gist import token_cosine, token_exchange, token_pair
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.preprocess import prepare_for
+from peftlab.common.errors import PeftlabError
 
 
 @pytest.fixture
@@ -40,3 +41,10 @@ def test_exchange_is_read_off_the_attention(model, pixels):
     assert table.loc[5, "CLS to gist"] == pytest.approx(weights[:, :, 0, 1].mean().item(), rel=1e-4)
     assert table.loc[5, "gist to CLS"] == pytest.approx(weights[:, :, 1, 0].mean().item(), rel=1e-4)
     assert table["uniform"].eq(1 / (1 + 1 + 4)).all()
+
+
+@pytest.mark.parametrize("read", [token_pair, token_cosine, token_exchange])
+def test_without_a_cls_token_the_gist_is_not_compared_with_itself(read, pixels):
+    model = tuned(small_vit(class_token=False, global_pool="avg"), "gist", base_method="lora")
+    with pytest.raises(PeftlabError, match="this backbone has no CLS token"):
+        read(model, pixels)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import tuned
+from support import random_timm, tuned
 
 from peftlab.analysis.two_stage import (
     accuracy_without,
@@ -13,6 +13,7 @@ from peftlab.analysis.two_stage import (
     shift_and_gain,
     top_share,
 )
+from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.stages import run_stages
 from peftlab.results.published import read_results
@@ -105,3 +106,13 @@ def test_gains_of_stage_one_are_over_the_probe_of_the_same_task():
     assert found.loc[("dtd", 10), "gain"] == pytest.approx(100 * (runs["dtd", 10] - probe["test_accuracy"].mean()))
     distances = read_results("shift").query("task == 'dtd' and epochs == 10")["distance"]
     assert found.loc[("dtd", 10), "distance"] == pytest.approx(distances.mean())
+
+
+def test_norm_steps_have_a_row_for_every_norm_of_a_swin():
+    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+    swin = as_vit(random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small))
+    table = norm_steps(tuned(swin, "norm"))
+    assert table.index.tolist() == ["patch_embed.norm", "1.1", "1.2", "2.1", "2.2", "2.merging.norm", "final"]
+    ratio = table["beta / gamma's size"] / table["beta / its size"]
+    norm = swin.blocks[1].norm1
+    assert ratio["2.1"] == pytest.approx((norm.bias.norm() / norm.weight.norm()).item())

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import small_vit
+from support import small_vit, tuned
 
 import peftlab.backbones.identity as identity
 from peftlab.backbones.identity import describe, described_once
@@ -19,3 +19,22 @@ def test_described_once(monkeypatch):
     with torch.no_grad():
         vit.norm.weight.add_(1)
     assert describe(vit)["weights"] != expected["weights"] and len(probed) == 2
+
+
+def test_described_once_within_itself(monkeypatch):
+    vit, probed = small_vit(), []
+    monkeypatch.setattr(identity, "probe", lambda vit, probe=identity.probe: probed.append(vit) or probe(vit))
+    with described_once(vit):
+        with described_once(vit):
+            describe(vit)
+        describe(vit)
+        assert len(probed) == 1
+    describe(vit)
+    assert len(probed) == 2
+
+
+def test_a_merged_model_is_not_described_as_its_backbone():
+    vit = small_vit()
+    with described_once(vit):
+        plain = tuned(vit, "lora").merge()
+    assert describe(plain)["weights"] != describe(vit)["weights"]

@@ -7,14 +7,19 @@ import torch.nn.functional as F
 from support import random_timm
 from timm.models.swin_transformer import SwinTransformer
 
+from peftlab.analysis.answers import patch_importance
 from peftlab.analysis.attention import attention_maps
+from peftlab.analysis.clusters import layer_output
 from peftlab.analysis.costs import costs
+from peftlab.analysis.logit_lens import block_features
+from peftlab.analysis.shift import channel_statistics
 from peftlab.backbones.identity import as_vit, describe, resample
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.stages import run_stages, stages
-from peftlab.backbones.swin import SwinViT
+from peftlab.backbones.swin import SwinViT, final_grid
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import METHODS, attach, create_method, load_adapter
+from peftlab.methods.core.importance import channel_scores
 
 ON_WINDOWS = [name for name in sorted(METHODS) if not create_method(name).not_on_windows]
 
@@ -126,9 +131,29 @@ def test_a_token_of_gist_stands_in_every_window(swin):
         attach(swin, "gist", 3, base_method="parallel")
 
 
-def test_maps_over_the_image_are_refused(swin):
-    with pytest.raises(PeftlabError, match="attends within windows"):
-        attention_maps(as_vit(swin), images())
+PIXELS = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+NEED_ONE_SEQUENCE = {
+    "attention": lambda vit: attention_maps(vit, images()),
+    "channel_scores": lambda vit: channel_scores(vit, [(images(), torch.arange(2))]),
+    "channel_statistics": lambda vit: channel_statistics(vit, PIXELS),
+    "layer_output": lambda vit: layer_output(vit, PIXELS),
+    "logit lens": lambda vit: block_features(vit, images()),
+    "patch_importance": lambda vit: patch_importance(vit, PIXELS, torch.arange(2), block=0),
+}
+
+
+@pytest.mark.parametrize("measure", NEED_ONE_SEQUENCE)
+def test_what_needs_one_width_or_one_grid_is_refused_with_a_reason(swin, measure):
+    with pytest.raises(PeftlabError, match="a Swin .*; use a plain ViT"):
+        NEED_ONE_SEQUENCE[measure](as_vit(swin))
+
+
+def test_the_grid_of_the_last_patches_is_the_last_stages(swin):
+    vit = as_vit(swin)
+    assert final_grid(vit) == (4, 4)
+    resample(vit, (128, 128))
+    assert final_grid(vit) == (8, 8)
+    assert final_grid(load_backbone()) == (8, 8)
 
 
 def test_loaded_by_name_with_costs():

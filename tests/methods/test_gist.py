@@ -190,6 +190,15 @@ def test_every_base_method_trains_with_the_token(base_method, x):
     copy.deepcopy(model)  # takes no activations with it
 
 
+@pytest.mark.parametrize("kind", ["lora", "bitfit", "ia3"])
+def test_the_gist_is_a_prefix_token_for_its_base_method_when_counting_too(kind):
+    """Without others, contexts that tell prefix tokens from patches exist only because of the gist."""
+    vit = small_vit(class_token=False, global_pool="avg")
+    model = attach(vit, "gist", CLASSES, base_method="context_peft", kind=kind)
+    assert model.method_parameters == model.method.count(vit)
+    assert vit.num_prefix_tokens == model.vit.num_prefix_tokens == 0
+
+
 def test_options_go_where_they_belong(tmp_path, x):
     method = create_method("gist", base_method="lora", rank=2, temperature=10, last_blocks=1)
     assert (method.base_method.rank, method.base_method.last_blocks, method.temperature) == (2, 1, 10.0)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from support import tuned
+from support import random_timm, tuned
 from torch import nn
 
+from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
+from peftlab.common.errors import PeftlabError
 from peftlab.methods import attach, load_adapter, pissa
 from peftlab.methods.pissa import PiSSALinear, principal
 
@@ -57,3 +59,15 @@ def test_an_adapter_does_not_depend_on_the_decomposition_of_the_machine_that_rea
     model.save(tmp_path)
     monkeypatch.setattr(pissa, "principal", lambda weight, rank: [-1.1 * t for t in principal(weight, rank)])
     assert torch.equal(load_adapter(model.backbone, tmp_path)(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["pissa", "lora", "dora"])
+def test_the_rank_is_held_against_the_narrower_side_of_each_layer(name):
+    """In a Swin the last stage is the widest; a weight of 24 columns has no more than 24 singular values."""
+    small = {"img_size": 64, "embed_dim": 24, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+    vit = as_vit(random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small))
+    with pytest.raises(PeftlabError, match="rank is 30, but must lie between 1 and the width, 24"):
+        attach(vit, name, 3, rank=30)
+    for options in ({"rank": 24}, {"rank": 30, "last_blocks": 1}):
+        model = attach(vit, name, 3, **options)
+        assert model.method_parameters == model.method.count(vit)

@@ -5,9 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
-from support import attention_core, shallow, small_vit, tuned
+from support import attention_core, random_timm, shallow, small_vit, tuned
+from timm.models.vision_transformer import ResPostBlock
 from torch import nn
 
+from peftlab.backbones.identity import as_vit
+from peftlab.backbones.stages import run_stages
 from peftlab.common.errors import NotMergeable, PeftlabError
 from peftlab.methods import attach, create_method, load_adapter
 from peftlab.methods.core.importance import CRITERIA, PLACEMENTS, channel_scores, choose, of_images, places, removal
@@ -72,6 +75,27 @@ def test_scores_are_what_their_formula_says(placement, x):
         mean = torch.stack(each).mean(0)
         expected += [mean[:D], mean[2 * D :]] if placement == "qv" else [mean]
     torch.testing.assert_close(found, torch.stack(expected).double(), atol=1e-6, rtol=1e-3)
+
+
+def test_the_stream_is_found_where_norms_come_after(x):
+    """timm's ResPostBlock: its second norm reads what the MLP gives, and the MLP reads the stream."""
+    vit, x, y = with_head(small_vit(block_fn=ResPostBlock)), x[:1], LABELS[:1]
+    found, removed = channel_scores(vit, [(x, y)]), removal(vit, x, y, block=1)
+    z = vit._pos_embed(vit.patch_embed(x))
+    for i, block in enumerate(vit.blocks):
+
+        def loss(h, i=i, block=block):
+            out = h + block.norm2(block.mlp(h))
+            return F.cross_entropy(run_stages(vit, out, start=2 + i), y)
+
+        h = (z + block.norm1(block.attn(z))).detach().requires_grad_()
+        (g,) = torch.autograd.grad(loss(h), h)
+        torch.testing.assert_close(found[i], (h * g)[0].sum(0).abs().double(), atol=1e-6, rtol=1e-3)
+        if i == 1:
+            cut = h.detach().clone()
+            cut[..., 7] = 0
+            torch.testing.assert_close(removed[7], (loss(cut) - loss(h)).abs().detach())
+        z = block(z)
 
 
 def test_scores_are_exact_where_the_loss_is_linear():
@@ -303,6 +327,37 @@ def test_only_a_map_on_the_stream_cannot_be_merged(x):
     for placement in ("mlp", "qv"):
         model = tuned(small_vit(), "two_stage", placement=placement)
         torch.testing.assert_close(model.merge()(x), model(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "placement", "options"),
+    [
+        ("two_stage", "qv", {"qkv_bias": False}),
+        ("two_stage", "mlp", {"proj_bias": False}),
+        ("sct", "mlp", {"proj_bias": False}),
+    ],
+)
+def test_a_map_before_which_no_bias_stands_is_not_merged(name, placement, options):
+    with pytest.raises(NotMergeable, match=f"{name}: .* has no bias, into which the map's u could be merged"):
+        tuned(small_vit(**options), name, placement=placement).merge()
+
+
+def test_nor_on_an_eva_without_biases():
+    small = {"img_size": 48, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 0}
+    vit = as_vit(random_timm("vit_small_patch16_dinov3", **small))
+    with pytest.raises(NotMergeable, match=r"two_stage: .* has no bias"):
+        tuned(vit, "two_stage", placement="qv").merge()
+
+
+@torch.no_grad()
+def test_pooled_features_start_bit_for_bit_without_a_cls_token(x):
+    """There the tokens of an image lie transposed in memory, and sums of another layout round otherwise."""
+    vit = small_vit(class_token=False, global_pool="avg")
+    for p in vit.parameters():
+        p.add_(torch.randn_like(p), alpha=0.1)
+    model = attach(vit, "two_stage", CLASSES)
+    assert not run_stages(vit, x, stop=2).is_contiguous()
+    assert torch.equal(run_stages(model.vit, x, stop=-1), run_stages(vit, x, stop=-1))
 
 
 # --- both stages in one call ---

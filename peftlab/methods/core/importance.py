@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
+from timm.models.vision_transformer import ResPostBlock
 from torch import Tensor, nn
 
 from ...backbones.stages import run_stages
+from ...backbones.swin import refuse_windows
 from ...backbones.types import Images, Labels, ViT
 from ...common.errors import check_choice
 from ...common.progress import progress
@@ -35,14 +37,16 @@ class Place(NamedTuple):
 def places(vit: ViT, placement: str = "residual") -> list[Place]:
     """The activations of a placement, block by block; of "qv" two in each block, q and v.
 
-    "residual": the residual stream after attention, which the second norm reads; "mlp": what the MLP gives, before the
-    residual add; "qv": queries and values. Raises PeftlabError for another placement.
+    "residual": the residual stream after attention, which the second norm reads (or the MLP, where norms come after);
+    "mlp": what the MLP gives; "qv": queries and values. Raises PeftlabError for another placement, and for a Swin.
     """
     check_choice("placement", placement, PLACEMENTS)
+    refuse_windows(vit, "has blocks of several widths, so its channels make no one table")
     D, found = vit.embed_dim, []
     for block in vit.blocks:
         if placement == "residual":
-            found.append(Place(block.norm2, "input", slice(0, D)))
+            reader = block.mlp if isinstance(block, ResPostBlock) else block.norm2
+            found.append(Place(reader, "input", slice(0, D)))
         elif placement == "mlp":
             found.append(Place(block.mlp, "output", slice(0, D)))
         else:

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ...backbones.types import ViT
-from ...common.errors import PeftlabError
+from ...common.errors import NotMergeable, PeftlabError
 
 # The linear layers of a timm block by their short names; qkv holds the rows of q, k and v, in this order.
 LINEARS = {"qkv": "attn.qkv", "o": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
@@ -118,7 +118,12 @@ class ResidualBlock(nn.Module):
 
 
 def fold_channels(linear: Any, change: Any) -> None:
-    """Write a map of some output channels, y_S <- y_S + U y_S + u, into the weight and bias of the layer before it."""
+    """Write a map of some output channels, y_S <- y_S + U y_S + u, into the weight and bias of the layer before it.
+
+    Raises NotMergeable without a bias.
+    """
+    if linear.bias is None:
+        raise NotMergeable("this backbone's layer before the map has no bias, into which the map's u could be merged")
     S = change.indices
     linear.weight[S] += change.U @ linear.weight[S]
     linear.bias[S] += change.U @ linear.bias[S] + change.u

@@ -263,6 +263,12 @@ def test_contexts_of_patches(kind, expected):
     assert contexts(torch.zeros(1, 9, 3)).sum(-1).eq(1).all() and contexts.count == max(expected) + 1
 
 
+def test_a_bias_for_which_the_backbone_has_no_place_is_not_merged():
+    model = attach(small_vit(qkv_bias=False), "context_peft", 3, kind="bitfit", contexts="one")
+    with pytest.raises(NotMergeable, match="context_peft: .* has no bias"):
+        model.merge()
+
+
 def test_only_one_context_merges():
     vit = load_backbone("test_vit", pretrained=False, img_size=32)
     with pytest.raises(NotMergeable, match="weights differ from token to token; only contexts='one'"):

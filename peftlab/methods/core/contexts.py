@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ...common.errors import NotMergeable
 from ..lora import LoRALinear, rows
 from .layers import After, Before
 
@@ -128,5 +129,7 @@ def _merge_vector(base: Any, vector: Any) -> None:
         base.weight *= v[:, None]
         if base.bias is not None:
             base.bias *= v
+    elif base.bias is None:
+        raise NotMergeable("this backbone's layer has no bias, into which the trained one could be merged")
     else:
-        base.bias = nn.Parameter(v.clone() if base.bias is None else base.bias + v, requires_grad=False)
+        base.bias += v

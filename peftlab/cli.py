@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .common.errors import DataError, PeftlabError
+from .common.paths import named_folders, runs_folder
 
 Command = Callable[[argparse.Namespace], int | None]
 """What runs a command -> its exit status, None for 0."""
@@ -187,10 +189,9 @@ def _outlook(table: Any) -> str:
 
 def compare(args: argparse.Namespace) -> None:
     from .results.published import read_table
-    from .results.tables import COSTS, comparison_table, markdown
+    from .results.tables import COSTS, comparison_table, final_runs, markdown
 
-    table = _with_columns(read_table(args.table), args.table, _COMPARED)
-    table, costs = table[table["train_split"] == "train800val200"], None
+    table, costs = final_runs(_with_columns(read_table(args.table), args.table, _COMPARED), args.table), None
     if args.costs:
         costs = _with_columns(read_table(args.costs), args.costs, ["method", *COSTS]).set_index("method")
         if missing := sorted(set(table["label"].astype(str)) - set(costs.index.astype(str))):
@@ -240,6 +241,9 @@ def costs(args: argparse.Namespace) -> None:
 def ledger(args: argparse.Namespace) -> None:
     from .results.ledger import read_ledger
 
+    folder = args.runs or runs_folder()
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"{folder}: may not be read. Change its permissions, or name another ledger (--runs)")
     table = read_ledger(args.runs)
     if table.empty:
         print("the ledger is empty; fill it with: peftlab fit METHOD TASK")
@@ -287,7 +291,7 @@ def workbook(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     from .workbook.report import METHODS, build_report
 
-    page, ok = build_report(
+    page, error = build_report(
         args.folder,
         args.out,
         backbone=args.backbone,
@@ -300,7 +304,7 @@ def report(args: argparse.Namespace) -> int:
         pdf=args.pdf,
     )
     print(page)
-    return 0 if ok else 1
+    return _say(f"{page}: the report's notebook failed ({error})", 1) if error else 0
 
 
 def class_build(args: argparse.Namespace) -> None:
@@ -488,15 +492,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status: 0 done, 1 something failed or was found, 2 wrong use, 130 interrupted."""
+    """Entry point. Exit status: 0 done, 1 something failed or was found, 2 wrong use, 130 interrupted, 141 unread."""
+    run: Command | None = None
     try:
         words = list(sys.argv[1:] if argv is None else argv)
         if any("\0" in word for word in words):
             raise PeftlabError("an argument holds a NUL byte, which no name of a file or value has. Remove it")
+        os.environ.update(named_folders())  # kernels and workers start in other folders
         args = parser().parse_args(words)
-        return args.run(args) or 0
+        run = args.run
+        status = run(args) or 0
+        sys.stdout.flush()  # what nobody reads is noticed here, not when Python ends
+        return status
     except PeftlabError as error:
         return _say(error, 2)
+    except BrokenPipeError:  # `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is left to write
+        return 141
     except OSError as error:
         where = "PEFTLAB_RUNS and PEFTLAB_CACHE move the ledger and drawn or fetched data"
         return _say(
@@ -505,7 +517,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         return _say(error, 1)
     except KeyboardInterrupt:
-        print("\npeftlab: interrupted; the same command goes on from the last complete epoch", file=sys.stderr)
+        trains = run in (fit, sweep, workbook, report)
+        goes_on = "; the same command goes on from the last complete epoch" if trains else ""
+        print(f"\npeftlab: interrupted{goes_on}", file=sys.stderr)
         return 130
 
 

@@ -105,6 +105,47 @@ def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkey
     assert main(["ledger"]) == 0 and main(["ledger", "--csv"]) == 0
 
 
+@pytest.mark.parametrize("size", [10, 10**6])
+def test_whoever_reads_the_output_may_stop(size):
+    """As `head` does. What is short is written when the command ends, what is long before."""
+    code = f"from peftlab import cli; cli.tasks = lambda _: print('x' * {size}); raise SystemExit(cli.main(['tasks']))"
+    read, write = os.pipe()
+    os.close(read)
+    out = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (out.returncode, out.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_ledger_that_may_not_be_read_is_not_an_empty_one(named, tmp_path, monkeypatch, capsys):
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path) and access(path, mode))
+    monkeypatch.setenv("PEFTLAB_RUNS", str(tmp_path))
+    assert main(["ledger", "--runs", str(tmp_path)] if named else ["ledger"]) == 2
+    assert f"{tmp_path}: may not be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "stopped", "goes_on"),
+    [
+        ("data audit .", "peftlab.tasks.audit.audit", False),
+        ("costs lora", "peftlab.analysis.costs.cost_card", False),
+        ("fit lora tiny", "peftlab.tasks.load.load_task", True),
+        ("sweep grid.yaml", "peftlab.training.grid.read_grid", True),
+        ("workbook", "peftlab.workbook.run.build_workbook", True),
+        ("report .", "peftlab.workbook.report.build_report", True),
+    ],
+)
+def test_what_is_interrupted_goes_on_only_where_it_trains(line, stopped, goes_on, places, monkeypatch, capsys):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stopped, stop)
+    assert main(line.split()) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("\npeftlab: interrupted") and ("the same command goes on from" in error) == goes_on
+
+
 @pytest.fixture
 def places(tmp_path, tmp_path_factory, monkeypatch):
     """What bad command lines name: files and folders of every kind -> a folder that holds them, the current one."""
@@ -121,6 +162,12 @@ def places(tmp_path, tmp_path_factory, monkeypatch):
         "uneven.csv": b"a,b\n1,2\n1,2,3\n",
         "other.csv": b"a,b\n1,2\n",
         "table.csv": TABLE.encode(),
+        "header.csv": TABLE.splitlines()[0].encode(),
+        "tuning.csv": TABLE.replace("train800val200", "train800").encode(),
+        "words.csv": (TABLE + TABLE.splitlines()[1].replace("0.5", "abc")).encode(),
+        "percent.csv": TABLE.replace("0.5", "50").encode(),
+        "gap.csv": TABLE.replace("0.5", "").encode(),
+        "twice.csv": (TABLE + TABLE.splitlines()[1]).encode(),
         "costs.csv": b"method,parameters,gflops_training,peak_mib,step_ms\nvpt,1,1,1,1\n",
         "grid.yaml": GRID.encode(),
         "binary.yaml": b"\xff\xfe\x00",
@@ -259,6 +306,12 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "compare empty.csv": "empty.csv: cannot be read as a table",
     "compare uneven.csv": "uneven.csv: cannot be read as a table",
     "compare other.csv": "other.csv: has no column label, task, ",
+    "compare header.csv": "header.csv: no final runs (train_split train800val200) in it yet; give the sweep again",
+    "compare tuning.csv": "tuning.csv: no final runs (train_split train800val200) in it yet; give the sweep again",
+    "compare words.csv": "words.csv: test_accuracy holds abc, which is no number from 0 to 1",
+    "compare percent.csv": "percent.csv: test_accuracy holds 50, which is no number from 0 to 1",
+    "compare gap.csv": "gap.csv: test_accuracy holds nan, which is no number from 0 to 1",
+    "compare twice.csv": "twice.csv: 1 of its rows are there already (lora on dtd, seed 0)",
     "compare table.csv --costs other.csv": "other.csv: has no column method, ",
     "compare table.csv --costs costs.csv": "costs.csv: has no row lora",
     "compare table.csv --costs fifo": "fifo: is not a file",

@@ -30,6 +30,16 @@ def require_writable(path: str | Path) -> None:
         raise PeftlabError(f"{path}: its folder may not be written to. Name a file elsewhere")
 
 
+def require_space(folder: str | Path, needed: int) -> None:
+    """Raise PeftlabError unless the disk of a folder has `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise PeftlabError(
+            f"{folder}: {needed / 1e9:.2f} GB needed, the disk has {free / 1e9:.2f} GB free. "
+            "Free some space, or move the cache with PEFTLAB_CACHE"
+        )
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A file in a temporary folder next to `path`, which it replaces in the end; the folder goes in any case.

@@ -22,21 +22,28 @@ REPOSITORY = _PACKAGE / "repository" if INSTALLED else _PACKAGE.parent
 """The repository, or what the wheel carries of it. Nothing is written here when installed."""
 
 
+VARIABLES = ("PEFTLAB_DATA", "PEFTLAB_CACHE", "PEFTLAB_RUNS")
+
+
 def data_root() -> Path | None:
     """Real data in the VTAB-1k layout: $PEFTLAB_DATA, or None when it is not set."""
-    value = os.environ.get("PEFTLAB_DATA")
-    return Path(value).expanduser() if value else None
+    return _named("PEFTLAB_DATA")
 
 
 def cache_folder() -> Path:
     """Synthetic tasks and downloads: $PEFTLAB_CACHE, by default data/ of the repository or the user's cache."""
     default = platformdirs.user_cache_path("peftlab") if INSTALLED else REPOSITORY / "data"
-    return Path(os.environ.get("PEFTLAB_CACHE", default)).expanduser()
+    return _named("PEFTLAB_CACHE") or default
 
 
 def runs_folder() -> Path:
     """The ledger: $PEFTLAB_RUNS, by default runs/ of the repository or of the current folder."""
-    return Path(os.environ.get("PEFTLAB_RUNS", _here() / "runs")).expanduser()
+    return _named("PEFTLAB_RUNS") or _here() / "runs"
+
+
+def named_folders() -> dict[str, str]:
+    """{variable: its folder, from the root} of those that are set: for a process that works in another folder."""
+    return {variable: str(folder) for variable in VARIABLES if (folder := _named(variable))}
 
 
 def lab_folder() -> Path:
@@ -46,6 +53,12 @@ def lab_folder() -> Path:
     'lab'
     """
     return _here() / "lab"
+
+
+def _named(variable: str) -> Path | None:
+    """The folder that a variable names, relative to the current one; None where it is not set, or empty."""
+    value = os.environ.get(variable)
+    return Path(value).expanduser().absolute() if value else None
 
 
 def _here() -> Path:

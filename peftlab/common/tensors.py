@@ -23,10 +23,13 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Any
     """
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with replacing(path) as part:
+        part.touch()
+        mode = part.stat().st_mode  # as the umask has it; save_file replaces the file by one that is private
         try:
             save_file(plain, part, metadata={"peftlab": json.dumps(metadata)})  # one key: equal bytes
         except SafetensorError as error:  # a full disk, most often
             raise OSError(f"{path}: cannot be written ({error})") from None
+        part.chmod(mode)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], Any]:

@@ -1,9 +1,11 @@
 """A comparison as a table of text: methods x tasks with intervals, both averages, costs."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from ..common.errors import PeftlabError
+from ..common.errors import DataError, PeftlabError
 from .ledger import task_titles
 from .statistics import averages, mean_interval
 
@@ -40,6 +42,22 @@ def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFram
         for column, (title, form) in reversed(COSTS.items()):
             table.insert(0, title, costs.loc[table.index, column].map(form.format))
     return table.loc[means["mean over tasks"].sort_values(ascending=False).index]
+
+
+def final_runs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """The rows of a sweep's table that are compared. Raises DataError, naming its file, for none and for bad ones."""
+    table = table[table["train_split"] == "train800val200"]
+    if table.empty:
+        raise DataError(f"{file}: no final runs (train_split train800val200) in it yet; give the sweep again")
+    known = pd.to_numeric(table["test_accuracy"], errors="coerce").between(0, 1)
+    if not known.all():
+        value = table.loc[~known, "test_accuracy"].iloc[0]
+        raise DataError(f"{file}: test_accuracy holds {value}, which is no number from 0 to 1. Correct its row")
+    keys = ["label", "task", "seed"]
+    if twice := list(table.loc[table.duplicated(keys), keys].itertuples(index=False)):
+        named = "; ".join(f"{label} on {task}, seed {seed}" for label, task, seed in twice[:3])
+        raise DataError(f"{file}: {len(twice)} of its rows are there already ({named}). Take them out")
+    return table
 
 
 def _with_half_interval(values: pd.Series) -> str:

@@ -25,7 +25,7 @@ from ..common.files import write_json
 from ..common.paths import cache_folder
 from ..common.progress import progress
 from ..common.used import note_use
-from .files import digests, read_text, shown
+from .files import digests, inside, read_text, shown
 from .once import made_once
 from .synthetic import scenes
 from .synthetic.registry import image_rng
@@ -193,9 +193,10 @@ def _inside(folder: Path, name: Any, file: Path) -> Path:
     valid = isinstance(name, str) and name.encode(errors="ignore").decode().replace("\0", "")
     if not valid or valid != name:
         raise DataError(f"{file}: {shown(name)} is not the name of an image. Fix it, or drop the image")
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    path = inside(folder, name)
+    if path is None:
         raise DataError(f"{file}: the image name {shown(name)} leads out of {folder}")
-    return folder / name
+    return path
 
 
 def _checked(captions: Any, name: str, file: Path) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..common.errors import DataError
-from .files import read_text, shown
+from .files import inside, read_text, shown
 from .task import Task
 
 LISTS = {"train800": ("train",), "val200": ("val",), "train800val200": ("train", "val"), "test": ("test",)}
@@ -159,7 +159,6 @@ def _read_json(file: Path, source: str) -> dict[str, int | str]:
     if not isinstance(rows, dict) or not rows:
         raise DataError(f"{file}: no object of paths and class ids. {again}")
     for path, key in rows.items():
-        inside = os.path.normpath(path)
-        if isinstance(key, bool) or not isinstance(key, (int, str)) or os.path.isabs(inside) or inside[:2] == "..":
+        if isinstance(key, bool) or not isinstance(key, (int, str)) or inside(file.parent, path) is None:
             raise DataError(f"{file}: {shown(path)}: {shown(key)} is not a path in the folder with its class. {again}")
     return rows

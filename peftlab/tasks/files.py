@@ -46,22 +46,32 @@ def regular(path: str | Path) -> os.stat_result:
     return found
 
 
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte order mark. Raises DataError for anything else."""
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of a file that a list of a folder names; None where it would lead out of the folder.
+
+    >>> str(inside(Path("dtd"), "images/../..odd.jpg")), inside(Path("dtd"), "images/../../odd.jpg")
+    ('dtd/..odd.jpg', None)
+    """
+    plain = os.path.normpath(name)
+    return None if os.path.isabs(plain) or plain.split(os.sep)[0] == ".." else folder / plain
+
+
+def read_text(path: Path, fix: str = "Fetch the task again") -> str:
+    """A text file in UTF-8, with or without a byte order mark. Raises DataError, with the fix, for anything else."""
     regular(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file ({error}). Fetch the task again") from None
+        raise DataError(f"{path}: not a text file in UTF-8 ({error}). {fix}") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}). Replace it, or fetch the task again") from None
+        raise DataError(f"{path}: cannot be read ({error}). Make it readable for you, or replace it") from None
     if "\0" in text:
-        raise DataError(f"{path}: not a text file (a NUL character is in it). Fetch the task again")
+        raise DataError(f"{path}: not a text file in UTF-8 (a NUL character is in it). {fix}")
     return text
 
 
 def digests(folder: Path, paths: Iterable[Path]) -> dict[Path, str]:
-    """The content of each file below a folder as 32 hex digits.
+    """The content of each file as 32 hex digits. folder: of the task, whose lists may name files elsewhere.
 
     They are kept in the cache, by path, size and times, so that a second call reads only what has changed; a cache
     that cannot be read or written costs time alone. Raises DataError as `regular` does.
@@ -71,7 +81,7 @@ def digests(folder: Path, paths: Iterable[Path]) -> dict[Path, str]:
     known, now = _kept(kept_in), time.time_ns()
     stats = {path: regular(path) for path in dict.fromkeys(paths)}
     keys = {
-        path: f"{path.relative_to(folder).as_posix()} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}"
+        path: f"{os.path.relpath(path, folder)} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}"
         for path, s in stats.items()
     }
     new = [path for path, key in keys.items() if key not in known]
@@ -87,7 +97,10 @@ def digests(folder: Path, paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def _kept(file: Path) -> dict[str, str]:
-    """What an earlier call has kept; nothing where that is absent or damaged."""
+    """What an earlier call has kept; nothing where that is absent or damaged.
+
+    Not by `read_json`, whose largest file is smaller than what COCO's 123,000 images take.
+    """
     try:
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (OSError, ValueError, RecursionError):
@@ -101,4 +114,4 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:32]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}). Replace it, or fetch the task again") from None
+        raise DataError(f"{path}: cannot be read ({error}). Make it readable for you, or replace it") from None

@@ -50,7 +50,8 @@ class Audit:
     def __str__(self) -> str:
         hidden = len(self.problems) - SHOWN
         more = [f"... and {hidden} more, see Audit.problems"] if hidden > 0 else []
-        return "\n".join([self.table.to_string(index=False), "", self.summary(), *self.problems[:SHOWN], *more])
+        text = "\n".join([self.table.to_string(index=False), "", self.summary(), *self.problems[:SHOWN], *more])
+        return text.encode(errors="backslashreplace").decode()  # names that are not UTF-8 could not be printed
 
 
 def _count(n: int, word: str) -> str:

@@ -34,7 +34,7 @@ def _find(name: Any, root: str | Path | None, budget: int | None) -> Task:
     known = set(task_names())
     if name not in known:
         place = Path(name).expanduser()
-        if str(name) and (os.path.exists(place) or len(place.parts) > 1):
+        if str(name) and (os.path.exists(place) or os.sep in str(name)):
             return _by_path(place, budget)
         raise PeftlabError(
             f"unknown task {str(name)!r}{near(name, known)}; your own images are named by their folder's path"

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ..common.errors import DataError
@@ -26,13 +27,12 @@ def made_once(folder: Path, write: Callable[[Path], None]) -> None:
 
 def _make_aside(folder: Path, write: Callable[[Path], None]) -> None:
     """Write into a temporary sibling, then rename: whatever happens, `folder` is absent or complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.part-*"):  # of a process that was killed
         if time.time() - left.stat().st_mtime > STALE:
             shutil.rmtree(left, ignore_errors=True)
     part = folder.parent / f".{folder.name}.part-{secrets.token_hex(8)}"
     try:
-        part.mkdir()
+        part.mkdir(parents=True)
         write(part)
         try:
             os.rename(part, folder)
@@ -41,3 +41,5 @@ def _make_aside(folder: Path, write: Callable[[Path], None]) -> None:
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):  # nothing was made, and the folder above is empty
+            folder.parent.rmdir()

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..common.errors import DataError
-from .files import read_text, shown
+from .files import inside, read_text, shown
 
 SPLITS = ("train800", "val200", "train800val200", "test")
 JUDGED_BY = {"train800": ("val200", "test"), "train800val200": ("test",)}  # training list: those it is measured on
@@ -127,10 +127,10 @@ def parse_line(folder: Path, split: str, number: int, line: str, num_classes: in
         allowed = "" if num_classes is None else f": {num_classes} classes, 0 to {num_classes - 1}"
         said = label if short else f"of {len(label.removeprefix('-'))} digits"
         raise DataError(f"{where}: label {said} is out of range{allowed}. Fix the label, or the list of classes")
-    inside = os.path.normpath(name)
-    if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
+    path = inside(folder, name)
+    if path is None:
         raise DataError(f"{where}: {shown(name)} leaves the task's folder. Use a path inside {folder}")
-    return folder / inside, int(label)
+    return path, int(label)
 
 
 def read_split(

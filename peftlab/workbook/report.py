@@ -3,11 +3,11 @@
 What is trained lies in the ledger, so that the notebook finds it, and so does the same command after an interruption.
 """
 
-import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +15,7 @@ import nbformat
 
 from ..backbones.load import load_backbone
 from ..common.errors import PeftlabError
-from ..common.files import OURS, sweep_parts, write_text
+from ..common.files import OURS, require_writable, sweep_parts, write_text
 from ..tasks.load import load_task, task_names
 from ..training.compare import Comparison, forecast, trained
 from ..training.time_budget import outlook
@@ -40,13 +40,14 @@ def build_report(
     budget: int | None = None,
     epochs: int = 10,
     pdf: bool = False,
-) -> tuple[Path, bool]:
-    """Compare methods on a folder of images -> (the page, out/NAME.html, whether every cell of it ran).
+) -> tuple[Path, str]:
+    """Compare methods on a folder of images -> (the page, out/NAME.html; the error in its notebook, "" for none).
 
     Beside it: NAME_model, the merged model of the recommended method as a folder that timm reads, and the page as a
-    PDF if one is wanted. They appear at the end. Ctrl-C leaves nothing but finished epochs in the ledger; the same
-    call goes on from there. Raises PeftlabError for bad folders, names and numbers, and without Chromium for a PDF,
-    before anything is trained.
+    PDF if one is wanted. They appear at the end; where the notebook failed, an earlier model stays. Ctrl-C leaves
+    nothing but finished epochs in the ledger; the same call goes on from there. Raises PeftlabError for bad folders,
+    names and numbers, without Chromium for a PDF, and where `out` may not be written to or holds another folder's
+    report, before anything is trained.
     """
     if pdf:
         find_browser()  # before anything is trained
@@ -55,10 +56,15 @@ def build_report(
     began, out = time.perf_counter(), Path(out).resolve()
     task = load_task(_absolute(folder), budget=budget)
     page, model = out / f"{task.name}.html", out / f"{task.name}_model"
-    if model.exists() and not any((model / name).is_file() for name in ("config.json", "adapter.json")):
+    if (source := _source(page)) not in (None, repr(_absolute(folder))):
+        raise PeftlabError(f"{page}: the report is on {source}; name another folder (--out)")
+    empty = model.is_dir() and not any(model.iterdir())
+    if model.exists() and not empty and not _has_model(model):
         raise PeftlabError(f"{model}: is there, and no report wrote it. Move it away, or name another folder (--out)")
     vit = load_backbone(_absolute(backbone), img_size=img_size)
     comparison = Comparison(vit, task, tuple(methods), seeds, minutes, epochs)
+    out.mkdir(parents=True, exist_ok=True)
+    require_writable(page)
     train, test = task.size("train800val200"), task.size("test")
     say(f"{task.name}: {task.num_classes} classes, {train} images to train, {test} to test")
     plan = forecast(comparison)
@@ -76,15 +82,14 @@ def build_report(
         "budget": budget,
         "epochs": epochs,
     }
-    out.mkdir(parents=True, exist_ok=True)
     sweep_parts(out)
-    with TemporaryDirectory(OURS, f"{task.name}.part-", out) as scratch:
+    with TemporaryDirectory(OURS, "report.part-", out) as scratch:
         nb, result = run_notebook(NOTEBOOK, values | {"out": scratch}, describe_environment())
         made = Path(scratch) / model.name
-        if made.is_dir():
-            shutil.rmtree(model, ignore_errors=True)
-            os.replace(made, model)
-    nb = nbformat.reads(nbformat.writes(nb).replace(json.dumps(scratch)[1:-1], str(out)), as_version=4)
+        if result.ok and _has_model(made):
+            _swap(made, model)
+    # the folder's own name goes, the same in JSON and in a cell's Python, which spell the path before it differently
+    nb = nbformat.reads(nbformat.writes(nb).replace(f"/{Path(scratch).name}", ""), as_version=4)
     nb.metadata["peftlab"] |= {
         "name": task.name,
         "title": f"{task.name}: which method, and how sure?",
@@ -94,7 +99,32 @@ def build_report(
     write_text(page, render_page(nb, nb.metadata["peftlab"], folder=NOTEBOOK.parent, alone=True))
     if pdf:
         say(f"printed: {print_pdf(page)}")
-    return page, result.ok
+    return page, result.error
+
+
+def _source(page: Path) -> str | None:
+    """What a report is on, as the table of its parameters spells it; None where there is no report."""
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    found = re.findall("<code>folder</code></th><td><code>(.*?)</code>", text)
+    return unescape(found[-1]) if found else None
+
+
+def _has_model(folder: Path) -> bool:
+    """Whether a model was written there to its end: these files are the last."""
+    return any((folder / name).is_file() for name in ("config.json", "adapter.json"))
+
+
+def _swap(made: Path, model: Path) -> None:
+    """Put a new model in the place of the earlier one, which is left beside `made`, or stays where that fails."""
+    earlier = made.with_name("earlier")
+    try:
+        if model.exists():
+            os.replace(model, earlier)
+        os.replace(made, model)
+    except BaseException:  # an interruption, too
+        if earlier.exists() and not model.exists():
+            os.replace(earlier, model)
+        raise
 
 
 def _absolute(name: str | Path) -> str:

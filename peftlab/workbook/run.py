@@ -25,8 +25,8 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from ..common.errors import PeftlabError, check_at_least, near
-from ..common.files import sweep_parts, write_text
-from ..common.paths import INSTALLED, REPOSITORY, runs_folder
+from ..common.files import require_writable, sweep_parts, write_text
+from ..common.paths import INSTALLED, REPOSITORY, named_folders, runs_folder
 from ..common.used import VARIABLE, read_used
 from .lint.code import parameter_problems
 from .page.cells import title
@@ -66,7 +66,7 @@ class PageResult:
 class _ThisPython(AsyncKernelManager):
     """A kernel of the Python that runs us, whatever kernelspecs this machine and user have registered."""
 
-    used = ""  # the file in which it notes what it loads
+    variables: Mapping[str, str] = {}  # of its environment, as they are before papermill changes the folder
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -80,10 +80,9 @@ class _ThisPython(AsyncKernelManager):
             # inline pictures even where the caller has set MPLBACKEND=Agg for itself, as CI does
             env={
                 "PEFTLAB_HEADLESS": "1",
-                VARIABLE: self.used,
                 "PYTHONPATH": path,
-                "PEFTLAB_RUNS": str(runs_folder().resolve()),  # not of the notebooks' folder, which may be read-only
                 "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+                **self.variables,
             },
         )
 
@@ -106,7 +105,7 @@ def build_workbook(
     the cores among them. reader: pages leave exercises out. pdf: Chromium prints a PDF beside each page that was run.
     On Ctrl-C the running notebooks are dropped, what is finished is published, and KeyboardInterrupt goes on to the
     caller. Raises PeftlabError, before anything runs, for parameters and choices that mean nothing, without Chromium
-    for a PDF, and where `out` holds notebooks that no build wrote.
+    for a PDF, and where `out` holds notebooks that no build wrote or may not be written to.
     """
     check_at_least("the number of notebooks at a time (--jobs)", jobs, 1)
     if pdf:
@@ -120,6 +119,7 @@ def build_workbook(
     for path in notebooks:
         _executed(out / path.name)
     out.mkdir(parents=True, exist_ok=True)
+    require_writable(out / "index.html")  # at once, not after the first notebook
     sweep_parts(out)
     environment = describe_environment()
     results: list[PageResult] = []
@@ -201,7 +201,9 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
     commit = describe_commit()  # as it is now: a long run outlasts changes
     with tempfile.TemporaryDirectory() as scratch:
         executed, noted = Path(scratch) / path.name, Path(scratch) / "used.jsonl"
-        kernel = type("Kernel", (_ThisPython,), {"used": str(noted)})
+        # the ledger in any case: by default it may be in the current folder, and the notebooks' may be read-only
+        variables = {VARIABLE: str(noted), **named_folders(), "PEFTLAB_RUNS": str(runs_folder())}
+        kernel = type("Kernel", (_ThisPython,), {"variables": variables})
         try:
             papermill.execute_notebook(
                 path,

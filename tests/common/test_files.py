@@ -99,6 +99,17 @@ def test_a_file_that_the_system_cuts_off_leaves_nothing(tmp_path):
     assert "a: cannot be written" in out.stdout and not out.stderr and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_file_may_be_read_by_whom_the_umask_says(write, umask, tmp_path):
+    """Adapters, predictions and exported models as the JSON files beside them: safetensors' own files are private."""
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "file")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_only_a_file_is_replaced(write, tmp_path):
     """A rename would put a file in place of a device such as /dev/null, for whoever may write there."""
     os.mkfifo(tmp_path / "fifo")

@@ -12,7 +12,7 @@ from support import small_vit, tuned
 from peftlab.backbones.load import load_backbone
 from peftlab.backbones.preprocess import input_size, prepare_for
 from peftlab.common.errors import PeftlabError
-from peftlab.methods.core.timm_folder import LOADING, export_timm, loaded_alone
+from peftlab.methods.core.timm_folder import LOADING, export_timm, loaded_alone, loading
 from peftlab.tasks.task import read_pixels
 
 CLASSES = ("cat", "dog", "emu")
@@ -52,6 +52,20 @@ def test_three_lines_in_a_new_process_give_our_answer(tmp_path):
     ours = merged(prepare_for(merged, read_pixels([tmp_path / "photo.png"], (32, 32))))[0]
     assert loaded_alone(folder, tmp_path / "photo.png") == pytest.approx(ours.tolist(), abs=1e-4)
     assert LOADING.count("\n") == 2
+
+
+@pytest.mark.parametrize("name", ['a " in it', 'x" if open("PWNED", "w") else "_model', "a \\ and {folder}'s \n é"])
+def test_the_name_of_a_folder_is_never_code(name, tmp_path):
+    (tmp_path / "photo.png").touch()
+    export_timm(tuned(small_vit(), "norm").merge(), tmp_path / name, CLASSES)
+    with pytest.raises(PeftlabError, match="UnidentifiedImageError"):  # so that the model was loaded
+        loaded_alone(tmp_path / name, tmp_path / "photo.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "photo.png"])
+
+
+def test_what_a_reader_copies_is_what_was_run():
+    assert loading("beetles_model") == LOADING.format(folder="beetles_model")
+    assert r'create_model("local-dir:24\" screens_model", pretrained' in loading('24" screens_model')
 
 
 def test_a_folder_that_timm_cannot_read_is_said(tmp_path):

@@ -24,7 +24,7 @@ from filelock import FileLock
 from support import make_task
 
 from peftlab.common.errors import DataError, PeftlabError
-from peftlab.tasks.mirrors import archives, disk
+from peftlab.tasks.mirrors import archives
 from peftlab.tasks.mirrors import download as module
 from peftlab.tasks.mirrors.archives import BadArchive
 from peftlab.tasks.mirrors.fetch import _alone, fetch
@@ -134,6 +134,16 @@ def test_fetch(server, cache, capsys):
     said = capsys.readouterr().err
     assert "this one is trusted and recorded" in said and f"export PEFTLAB_DATA={target}" in said
     assert "8 of 8 splits have not the published size" in said and "Missing tasks: caltech101, cifar," in said
+
+
+def test_problems_are_named_where_the_files_lie_in_the_end(server, cache, tmp_path, capsys):
+    folder = tmp_path / "source/vtab-1k/dtd"
+    (folder / "images/test/000001.png").unlink()
+    server.content = pack(tmp_path / "source", tmp_path / "source.zip").read_bytes()
+    fetch(url=server.url)
+    said = capsys.readouterr().err
+    assert f"{cache}/vtab-1k/dtd/images/test/000001.png: in a list, but no such file" in said
+    assert "partial" not in said
 
 
 def test_destination(server, cache, tmp_path):
@@ -451,7 +461,7 @@ def test_leftovers_of_a_killed_run_do_not_get_in(server, cache):
 
 
 def test_disk_too_small_is_said_before_the_download(server, cache, monkeypatch):
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(PeftlabError, match="0.00 GB needed, the disk has 0.00 GB free.*PEFTLAB_CACHE"):
         fetch(url=server.url)
     assert names(cache / "downloads") == []

@@ -25,7 +25,15 @@ from peftlab.workbook.math import markdown_to_html, unknown_math
 from peftlab.workbook.page.provenance import describe_commit, read_commit
 from peftlab.workbook.page.references import external_references
 from peftlab.workbook.page.render import render_page
-from peftlab.workbook.run import PageResult, _ThisPython, build_workbook, check_parameters, find_notebooks, publish
+from peftlab.workbook.run import (
+    PageResult,
+    _ThisPython,
+    build_workbook,
+    check_parameters,
+    find_notebooks,
+    publish,
+    run_notebook,
+)
 
 PARAMETERS = 'profile = "full"\nbackbone = "mini"\ntask = "dsprites_ori"\ndata_root = None\nseed = 0'
 GOOD_TEXT = r"""# 00 A good one
@@ -304,6 +312,20 @@ def test_the_kernel_is_this_python_whatever_is_registered(tmp_path, monkeypatch)
     assert _ThisPython(kernel_name="python3").format_kernel_cmd()[0] == sys.executable
 
 
+def test_a_kernel_finds_what_was_meant_where_the_build_was_started(tmp_path, monkeypatch):
+    """Though it runs in the notebooks' folder, as papermill does meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    names = ("PEFTLAB_DATA", "PEFTLAB_CACHE", "PEFTLAB_RUNS")
+    for name in names:
+        monkeypatch.setenv(name, name.lower())
+    (tmp_path / "notebooks").mkdir()
+    shows = f"import os\nfor name in {names}: print(name, os.environ[name])"
+    path = notebook(tmp_path / "notebooks", "00_a.ipynb", new_markdown_cell("# 00 A"), shows)
+    nb, result = run_notebook(path, {"profile": "fast"})
+    assert result.ok
+    assert nb.cells[-1].outputs[0].text.splitlines() == [f"{name} {tmp_path / name.lower()}" for name in names]
+
+
 # --- Ctrl-C and builds of a part -------------------------------------------------------------------------------------
 
 
@@ -472,6 +494,17 @@ def test_a_build_stopped_before_any_file_operation_goes_on_to_the_same_bytes(how
             assert page.is_dir() or page.read_bytes() == pages[page.name]
 
     assert stopped_everywhere(lambda: build_workbook(folder, site), site, how, whole_pages) > 10
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_runs(tmp_path, monkeypatch):
+    access, site, ran = os.access, tmp_path / "site", []
+    site.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(site) and access(path, mode))
+    monkeypatch.setattr("peftlab.workbook.run.run_notebook", lambda *args: ran.append(args))
+    notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"), "1")
+    with pytest.raises(PeftlabError, match="its folder may not be written to"):
+        build_workbook(tmp_path, site)
+    assert not ran
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "binary", "a reader's own"])

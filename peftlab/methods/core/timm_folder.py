@@ -100,12 +100,17 @@ def _check(vit: Merged, architecture: str, arguments: dict[str, Any]) -> None:
         raise PeftlabError(f"timm's {architecture} computes otherwise than this model, so it cannot be saved for timm")
 
 
+def loading(folder: str) -> str:
+    """`LOADING` for a folder of this name, whatever is in it: JSON escapes what would end a string of Python, too."""
+    return LOADING.format(folder=json.dumps(folder, ensure_ascii=False)[1:-1])
+
+
 def loaded_alone(folder: Path, image: Path) -> list[float]:
-    """The logits of an image, by `LOADING` as it stands, in a fresh Python process that has not loaded peftlab.
+    """The logits of an image, by `loading` as it stands, in a fresh Python process that has not loaded peftlab.
 
     Raises PeftlabError with the end of its message where that fails.
     """
-    code = LOADING.format(folder=folder.name) + _ANSWER
+    code = loading(folder.name) + _ANSWER
     done = subprocess.run(
         [sys.executable, "-c", code, str(image)], cwd=folder.parent, capture_output=True, text=True, check=False
     )

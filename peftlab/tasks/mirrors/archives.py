@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ...common.errors import DataError, PeftlabError
+from ...common.files import require_space
 from ...common.progress import progress
 from ..audit import Audit, audit, find_tasks
-from .disk import on_disk, require_space
+from .disk import on_disk
 
 # What the archive modules raise on damage. RuntimeError: encrypted, or a compression that zipfile does not know.
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
@@ -67,7 +68,8 @@ def unpacked(archive: Path, target: Path) -> Iterator[Audit]:
             raise DataError(
                 f"{archive}: no VTAB-1k task in it (found: {there}). Choose another mirror, or unpack by hand"
             )
-        yield audit(root, decode=False)
+        found = audit(root, decode=False)  # of files that nobody finds in `work` any more when the problems are read
+        yield Audit(found.table, [problem.replace(str(root), str(target)) for problem in found.problems])
         on_disk(target, os.replace, root, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,7 +1,6 @@
 """What a disk refuses, said so that it is not taken for a network fault."""
 
 import errno
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -29,13 +28,3 @@ def on_disk(folder: Path, write: Callable[P, T], *args: P.args, **options: P.kwa
                 f"{folder}: the disk is full. Free some space, or move the cache with PEFTLAB_CACHE, and fetch again"
             ) from None
         raise PeftlabError(f"{folder}: cannot write here ({error}). Fix that, or set PEFTLAB_CACHE") from None
-
-
-def require_space(folder: Path, needed: int) -> None:
-    """Raise PeftlabError unless the disk has `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise PeftlabError(
-            f"{folder}: {needed / 1e9:.2f} GB needed, the disk has {free / 1e9:.2f} GB free. "
-            "Free some space, or move the cache with PEFTLAB_CACHE"
-        )

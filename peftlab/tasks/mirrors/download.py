@@ -16,9 +16,9 @@ from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ...common.errors import DataError, PeftlabError
-from ...common.files import read_json, write_json
+from ...common.files import read_json, require_space, write_json
 from ...common.progress import progress
-from .disk import on_disk, require_space
+from .disk import on_disk
 from .mirror import Mirror, require_http
 
 ATTEMPTS, PAUSE, TIMEOUT, CHUNK = 4, 1.0, 30, 1 << 20  # attempts without progress, seconds, seconds, bytes

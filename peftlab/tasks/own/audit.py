@@ -14,7 +14,7 @@ from ...common.errors import DataError
 from ...common.progress import progress
 from ..fgvc import FGVC, LISTS, fgvc_task
 from ..findings import Audit, Pairs, balance, repeated
-from .entries import Entry, Stored, open_entry, plain, with_splits
+from .entries import Entry, Stored, class_names, open_entry, plain, task_name, with_splits
 from .image_folder import SUFFIXES, read_place, visible_files
 from .split import copies, thumbnail
 
@@ -38,9 +38,10 @@ def audit_own(place: Path, decode: bool = True) -> Audit:
         raise DataError(
             problems[0] if problems else f"{place}: no images. Put those of each class into its own folder"
         )
+    class_names(place, entries, problems.append)
     if place.is_dir() and isinstance(entries[0].path, Path):
         problems += _strays(place)
-    found = _audit(place.stem, str(place), entries, {}, decode)
+    found = _audit(task_name(place), str(place), entries, {}, decode)
     return Audit(found.table, problems + found.problems)
 
 

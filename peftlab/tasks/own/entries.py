@@ -1,12 +1,13 @@
 """A reader's own images, wherever they stand: checked, copied into the cache, split, and then a task.
 
-The copies are in the VTAB-1k layout, once for each state of the images, and the task reads them there: what happens
-to the images afterwards changes no run.
+The task reads the copies, so that what happens to the images afterwards changes no run. There is one folder of them
+for the same images under the same labels, and in it a folder of lists for each budget and seed.
 """
 
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,17 +19,21 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from ...common.errors import DataError, check_at_least
+from ...common.errors import DataError, check_at_least, located
+from ...common.files import require_space
 from ...common.paths import cache_folder
 from ...common.progress import progress
-from ..files import regular
+from ..files import digests, regular, shown
 from ..once import made_once
 from ..task import Task, decode_image
+from ..vtab1k import read_split
 from .split import copies, split, thumbnail
 
 SIDE = 512  # pixels; of a larger image's shorter side in the copy, finer than any backbone here reads
+COPY = 200_000  # bytes that the copy of a photograph takes; measured: 80,000 to 220,000
 VERSION = 2  # of copies and split; whoever changes what is made of the same images raises it
 GROUPS = "copies.npy"  # in the folder of copies: a number for each image, the same for near-copies
+UNLISTED = re.compile("[\r\n\ud800-\udfff]")  # of line breaks and of what Python reads for bytes that are no UTF-8
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -67,6 +72,16 @@ class Entry(NamedTuple):
     split: str | None = None
 
 
+@dataclass(frozen=True)
+class OwnTask(Task):
+    """A task whose lists are in a folder of its folder, named `lists`."""
+
+    lists: str
+
+    def _read(self, name: str) -> tuple[list[Path], Int64[np.ndarray, " images"]]:
+        return read_split(self.folder, f"{self.lists}/{name}", self.num_classes)
+
+
 def make_task(place: str | Path, entries: Sequence[Entry], budget: int | None, seed: int) -> Task:
     """The task of some images. place: where they are; the last part of it is the task's name.
 
@@ -78,17 +93,49 @@ def make_task(place: str | Path, entries: Sequence[Entry], budget: int | None, s
     can read.
     """
     check_at_least("budget", budget, 1)
-    name = Path(place).stem
-    classes = tuple(sorted({entry.label for entry in entries}))
-    if len(classes) < 2:
-        found = f"1 class, {classes[0]!r}" if classes else "0 classes"
-        raise DataError(f"{place}: {found}; two are needed. Put the images of each into its own folder")
+    name, classes = task_name(place), class_names(place, entries)
     entries = with_splits(entries)
-    states = [(str(entry.path), *entry[1:], *_state(entry.path)) for entry in entries]
-    state = hashlib.sha256(json.dumps([states, budget, seed, VERSION]).encode()).hexdigest()[:12]
-    folder = cache_folder() / "folders" / state / name
-    made_once(folder, lambda part: _write(part, place, entries, classes, budget, seed))
-    return Task(name, "yours", f"{len(classes)} classes", classes, folder, synthetic=False)
+    state = hashlib.sha256(json.dumps([_contents(place, entries), VERSION]).encode()).hexdigest()[:12]
+    folder, lists = cache_folder() / "folders" / state / name, f"{budget or 'all'}-{seed}"
+
+    def write_lists(part: Path, copied: Path) -> None:
+        with located(place):
+            _write_lists(part, copied, entries, classes, budget, seed)
+
+    def write_all(part: Path) -> None:
+        _write_copies(part, place, entries, classes)
+        (part / lists).mkdir()
+        write_lists(part / lists, part)  # at once, so that of images that cannot be split no copies stay
+
+    made_once(folder, write_all)
+    made_once(folder / lists, lambda part: write_lists(part, folder))
+    return OwnTask(name, "yours", f"{len(classes)} classes", classes, folder, synthetic=False, lists=lists)
+
+
+def task_name(place: str | Path) -> str:
+    """The name of a folder, which may have a point in it; that of a file without its suffix.
+
+    >>> task_name("photographs/v1.1")
+    'v1.1'
+    """
+    place = Path(place)
+    return place.stem if place.is_file() else place.name
+
+
+def class_names(place: str | Path, entries: Sequence[Entry], tell: Tell = refuse) -> tuple[str, ...]:
+    """The names of the classes in their order. Told are names that no list can hold, and fewer classes than two.
+
+    >>> class_names("pets", [Entry(Path("a.png"), "dog"), Entry(Path("b.png"), "cat")])
+    ('cat', 'dog')
+    """
+    classes = tuple(sorted({entry.label for entry in entries}))
+    for label in classes:
+        if not label.strip() or UNLISTED.search(label):
+            tell(f"{place}: the class name {shown(label)} is blank, not UTF-8, or holds a line break. Rename it")
+    if len(classes) < 2:
+        found = f"1 class, {shown(classes[0])}" if classes else "0 classes"
+        tell(f"{place}: {found}; two are needed. Put the images of each into its own folder")
+    return classes
 
 
 def with_splits(entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -102,12 +149,17 @@ def with_splits(entries: Sequence[Entry]) -> Sequence[Entry]:
     return entries
 
 
-def _state(path: Path | Stored) -> tuple[int, int] | tuple[str]:
-    """What changes when an image does."""
-    if isinstance(path, Stored):
-        return (hashlib.sha256(path.read()).hexdigest(),)
-    found = regular(path)
-    return found.st_size, found.st_mtime_ns
+def _contents(place: str | Path, entries: Sequence[Entry]) -> list[tuple[str, str, str | None]]:
+    """Of each image what names its copy: a hash of its content, its label, its split."""
+    files = digests(Path(place), [entry.path for entry in entries if isinstance(entry.path, Path)])
+    return [
+        (files[path] if isinstance(path, Path) else hashlib.sha256(path.read()).hexdigest(), label, split)
+        for path, label, split in entries
+    ]
+
+
+def _size(path: Path | Stored) -> int:
+    return len(path.read()) if isinstance(path, Stored) else regular(path).st_size
 
 
 def open_entry(path: Path | Stored) -> Image.Image:
@@ -161,10 +213,9 @@ def _copy(entry: Entry, stem: Path) -> UInt8[np.ndarray, "16 16 3"] | DataError:
     return thumbnail(image)
 
 
-def _write(
-    folder: Path, place: str | Path, entries: Sequence[Entry], classes: Sequence[str], budget: int | None, seed: int
-) -> None:
-    """Copies of all images, their lists, the names of the classes and the near-copies, in the VTAB-1k layout."""
+def _write_copies(folder: Path, place: str | Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
+    """Copies of all images, the names of the classes and the near-copies."""
+    require_space(folder, sum(min(_size(entry.path), COPY) for entry in entries))
     (folder / "images").mkdir()
     bar = progress(entries, desc="reading your images (once)", unit="image")
     work = (joblib.delayed(_copy)(entry, folder / "images" / f"{i:06d}") for i, entry in enumerate(bar))
@@ -172,12 +223,16 @@ def _write(
     if wrong := [each for each in made if isinstance(each, DataError)]:
         more = f". {len(wrong) - 1} more cannot be used; all are named by: peftlab data audit {place}"
         raise DataError(f"{wrong[0]}{more if len(wrong) > 1 else ''}")
-    groups = copies(np.array(made))
-    names = sorted(f"images/{path.name}" for path in (folder / "images").iterdir())
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    np.save(folder / GROUPS, copies(np.array(made)))
+
+
+def _write_lists(
+    folder: Path, copied: Path, entries: Sequence[Entry], classes: Sequence[str], budget: int | None, seed: int
+) -> None:
+    """The lists of VTAB-1k for images that are copied already."""
+    names = sorted(f"images/{path.name}" for path in (copied / "images").iterdir())
     labels = np.array([classes.index(entry.label) for entry in entries])
     given = None if entries[0].split is None else np.array([entry.split for entry in entries])
-    lists = split(labels, groups, given, classes, budget, seed)
-    for name, rows in lists.items():
+    for name, rows in split(labels, np.load(copied / GROUPS), given, classes, budget, seed).items():
         (folder / f"{name}.txt").write_text("".join(f"{names[row]} {labels[row]}\n" for row in rows))
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    np.save(folder / GROUPS, groups)

@@ -9,19 +9,22 @@ Nothing is written into the folder. What else lies in it, as text files, is left
 """
 
 import csv
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from ...common.errors import DataError
 from ..fgvc import fgvc_name
-from ..files import read_text
+from ..files import read_text, shown
 from ..task import Task
 from ..vtab1k import has_lists
 from .entries import SPLIT_NAMES, Entry, Tell, make_task, refuse
 from .hf_dataset import read_saved, was_saved
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
+AS_CSV = "Save it as CSV UTF-8 with commas"  # the name that spreadsheets give to it
 
 
 def image_folder(place: str | Path, budget: int | None = None, seed: int = 0) -> Task:
@@ -60,6 +63,8 @@ def _classes(folder: Path, split: str | None, tell: Tell) -> list[Entry]:
     names = _folders(folder)
     if not names:
         raise DataError(f"{folder}: no folders in it. Put the images of each class into a folder of its own")
+    for link in (link for name in names for link in _linked(folder / name)):
+        tell(f"{link}: a link to a folder, which is not followed. Put the images themselves there, or remove it")
     found = {name: images(folder / name) for name in names}
     for name in (name for name, paths in found.items() if not paths):
         tell(f"{folder / name}: no images in this class's folder. Put some there, or remove it")
@@ -73,11 +78,19 @@ def images(folder: Path) -> list[Path]:
 
 def visible_files(folder: Path) -> list[Path]:
     """The files at any depth below a folder, without hidden ones: macOS puts ._cat.jpg beside cat.jpg, no image."""
-    found = []
+    return sorted(where / name for where, _, names in _walk(folder) for name in names)
+
+
+def _linked(folder: Path) -> list[Path]:
+    """The links to folders at any depth below a folder."""
+    return sorted(where / name for where, below, _ in _walk(folder) for name in below if (where / name).is_symlink())
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder with the names of its folders and files, without hidden ones. Links are not followed."""
     for where, below, names in os.walk(folder, onerror=_unreadable):
         below[:] = [name for name in below if not name.startswith(".")]
-        found += [Path(where) / name for name in names if not name.startswith(".")]
-    return sorted(found)
+        yield Path(where), below, [name for name in names if not name.startswith(".")]
 
 
 def _folders(folder: Path) -> list[str]:
@@ -96,12 +109,9 @@ def _unreadable(error: OSError) -> NoReturn:
 
 def _read_csv(file: Path, tell: Tell) -> list[Entry]:
     """Rows of path (relative ones start at the file), label, and perhaps split."""
-    rows = csv.DictReader(read_text(file).splitlines())
-    if missing := {"path", "label"} - set(rows.fieldnames or ()):
-        raise DataError(f"{file}: no column {' and no column '.join(sorted(missing))}. Its first line names them")
     entries: list[Entry] = []
-    for row in rows:
-        where, kind = f"{file}, line {rows.line_num}", row.get("split") or None
+    for number, row in _rows(file):
+        where, kind = f"{file}, line {number}", row.get("split") or None
         if not (row["path"] or "").strip() or not (row["label"] or "").strip():
             tell(f"{where}: path or label is empty. Fill it in, or remove the line")
             continue
@@ -116,3 +126,19 @@ def _read_csv(file: Path, tell: Tell) -> list[Entry]:
     if len({entry.split is None for entry in entries}) > 1:
         raise DataError(f"{file}: some lines name a split and others do not. Name it in all of them, or in none")
     return entries
+
+
+def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file, each with the number of its (last) line. Raises DataError where it is none."""
+    text = read_text(file, AS_CSV)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)  # not by splitlines: see `vtab1k.read_lines`
+    try:
+        names, found = rows.fieldnames or (), [(rows.line_num, row) for row in rows]
+    except csv.Error as error:
+        raise DataError(f"{file}, line {rows.reader.line_num}: not a table with commas ({error}). {AS_CSV}") from None
+    if missing := {"path", "label"} - set(names):
+        columns, first = " and no column ".join(sorted(missing)), shown(text.partition("\n")[0])
+        raise DataError(f"{file}: no column {columns} in its first line, {first}. Name them there. {AS_CSV}")
+    if twice := [name for name in ("path", "label", "split") if names.count(name) > 1]:
+        raise DataError(f"{file}: column {twice[0]} stands there twice. Leave one of the two")
+    return found

@@ -5,6 +5,7 @@ import csv
 import io
 import itertools
 import re
+from html import escape
 from urllib.parse import quote
 
 import nbformat
@@ -44,14 +45,14 @@ def notebook_link(nb: NotebookNode, room: int) -> tuple[str, int]:
 def offer_tables(html: str, name: str) -> str:
     """Every table that pandas wrote with a link below that saves it as CSV, with the values that it shows.
 
-    name: of the notebook, with which the files' names begin.
+    name: of the notebook, with which the files' names begin. A report has it from a reader's folder.
     """
     numbers = itertools.count(1)
 
     def offered(table: re.Match[str]) -> str:
         file = f"{name}-table-{next(numbers)}.csv"
         link = data_link(table_csv(table[0]), "text/csv")
-        return f'{table[0]}<p class="csv"><a download="{file}" href="{link}">Save as CSV</a></p>'
+        return f'{table[0]}<p class="csv"><a download="{escape(file)}" href="{link}">Save as CSV</a></p>'
 
     return _PANDAS.sub(offered, html)
 

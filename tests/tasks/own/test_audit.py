@@ -1,5 +1,6 @@
 """The audit of class folders: everything wrong is named at once, before any split is made."""
 
+import os
 import shutil
 
 import numpy as np
@@ -9,6 +10,12 @@ from support import coarse_picture, folder_of
 
 from peftlab.common.errors import DataError
 from peftlab.tasks.audit import audit
+from peftlab.tasks.load import load_task
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -111,3 +118,53 @@ def test_a_folder_without_images_is_none(tmp_path):
     (tmp_path / "a" / "b").rmdir()
     with pytest.raises(DataError, match="no task in the VTAB-1k layout here, and no class folders"):
         audit(tmp_path / "a")
+
+
+def named(folder, name):
+    """A file or folder by the bytes of its name, which macOS may refuse."""
+    try:
+        os.rename(folder, os.path.join(os.fsencode(folder.parent), name))
+    except OSError as error:
+        pytest.skip(f"this disk has no such names: {error}")
+
+
+def test_one_class_is_a_problem(photos):
+    shutil.rmtree(photos / "dog")
+    (problem,) = audit(photos).problems
+    assert "photos: 1 class, 'cat'; two are needed" in problem
+    with pytest.raises(DataError) as caught:
+        load_task(photos)
+    assert str(caught.value) == problem
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b" ", b"a\nb", b"a\rb"])
+def test_a_class_whose_name_no_list_can_hold_is_a_problem(name, photos):
+    named(photos / "dog", name)
+    report = audit(photos)
+    (problem,) = report.problems
+    assert "Rename it" in problem and repr(os.fsdecode(name)) in problem
+    assert str(report).encode() and problem.isprintable(), "it can be printed"
+    with pytest.raises(DataError) as caught:
+        load_task(photos)
+    assert str(caught.value) == problem
+
+
+def test_an_image_under_any_name_can_be_printed(photos):
+    (photos / "dog" / "006.png").write_bytes(b"")
+    named(photos / "dog" / "006.png", b"caf\xe9.png")
+    assert b"caf\\udce9.png: not a readable image" in str(audit(photos)).encode()
+
+
+def test_linked_folders_are_a_problem_and_linked_classes_and_images_are_read(photos):
+    """Nobody walks through links below a class, which may lead anywhere, also back; so nothing is left out unsaid."""
+    more = folder_of(photos.parent / "more", {"eel": 6}, first=50)
+    (photos / "eel").symlink_to(more / "eel")
+    (photos / "cat" / "linked.png").symlink_to(folder_of(more, {"cat": 1}, first=70) / "cat" / "070.png")
+    report = audit(photos)
+    assert report.problems == [] and report.table["images"].tolist() == [17]
+    (photos / "cat" / "deep").mkdir()
+    (photos / "cat" / "deep" / "again").symlink_to(photos / "cat")
+    (problem,) = audit(photos).problems
+    assert "cat/deep/again: a link to a folder" in problem
+    with pytest.raises(DataError, match="cat/deep/again: a link to a folder.*not followed"):
+        load_task(photos)

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -328,6 +329,24 @@ def test_a_bad_folder_is_told_what_to_do(name, tmp_path):
         load_task(str(root))
 
 
+@pytest.mark.parametrize(
+    ("budget", "message"), [(None, "class 'z' has 2 different images left"), (5, "budget is 5, too few")]
+)
+def test_what_cannot_be_split_is_named_with_its_folder(budget, message, tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 5, "z": 3 if budget else 2})
+    with pytest.raises(DataError, match=f"^{root}: {message}"):
+        load_task(root, budget=budget)
+
+
+@pytest.mark.parametrize("name", ["./nosuch", "../nosuch", "nosuch/", "./photos.csv"])
+def test_a_path_that_leads_nowhere_is_not_taken_for_the_name_of_a_task(name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match="no such folder or CSV file") as caught:
+        load_task(name)
+    assert "Known:" not in str(caught.value)
+
+
 def test_one_class_is_none(tmp_path):
     with pytest.raises(DataError, match="1 class, 'x'; two are needed"):
         load_task(str(folder_of(tmp_path / "a", {"x": 5})))
@@ -348,3 +367,100 @@ def test_a_bad_csv_is_told_what_to_do(text, message, tmp_path):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         load_task(str(tmp_path / "a.csv"))
+
+
+AS_CSV = "save it as CSV UTF-8 with commas"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"path,label\nx.png,{'a' * 200_000}\n".encode(), rf"line 2: .*field limit.*{AS_CSV}"),
+        (b'path,label\nx.png,"a\ny.png,b\n', rf"line 3: not a table .*unexpected end of data.*{AS_CSV}"),
+        ("path,label\nx.png,Bär\n".encode("latin-1"), rf"a\.csv: not a text file in UTF-8 .*{AS_CSV}$"),
+        ("path,label\nx.png,a\n".encode("utf-16"), rf"a\.csv: not a text file in UTF-8 .*{AS_CSV}$"),
+        (b"path;label\r\nx.png;a\r\n", rf"no column label and no column path .*'path;label'.*{AS_CSV}$"),
+        (b"path,label,label\nx.png,a,b\n", "column label stands there twice"),
+    ],
+    ids=["a long field", "an open quote", "Latin-1", "UTF-16", "semicolons", "label twice"],
+)
+def test_a_file_that_is_no_csv_is_told_how_to_save_it(content, message, tmp_path):
+    (tmp_path / "x.png").touch()
+    (tmp_path / "a.csv").write_bytes(content)
+    for read in (load_task, audit):
+        with pytest.raises(DataError, match=f"(?i){message}") as caught:
+            read(tmp_path / "a.csv")
+        assert "Fetch the task" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_csv_keeps_what_stands_in_quotes_and_lines_end_only_where_they_do(tmp_path):
+    """A name may hold U+2028, at which Python's splitlines ends a line, and in quotes a line break."""
+    folder_of(tmp_path / "images", {"all": 20})
+    (tmp_path / "images" / "all" / "000.png").rename(tmp_path / "images" / "all" / "0\n00.png")
+    labels = "tall", "wide\u2028low"
+    lines = [f"images/all/{i:03d}.png,{labels[i % 2]}\r\n" for i in range(1, 20)]
+    file = tmp_path / "mine.csv"
+    text = 'path,label\r\n"images/all/0\n00.png",tall\r\n' + "".join(lines)
+    file.write_bytes(text.encode())
+    task = load_task(file)
+    assert task.classes == labels
+    assert task.size("train800val200") + task.size("test") == 20
+
+
+def test_folders_keep_what_follows_a_point_in_their_name(tmp_path):
+    """v1.0 and v1.1 as one task v1 would write one report over the other."""
+    for name in ("v1.0", "v1.1"):
+        folder_of(tmp_path / name, {"x": 5, "y": 5})
+        assert load_task(tmp_path / name).name == audit(tmp_path / name).table["task"][0] == name
+    rows = "".join(f"v1.0/{p.parent.name}/{p.name},{p.parent.name}\n" for p in (tmp_path / "v1.0").rglob("*.png"))
+    (tmp_path / "v1.2.csv").write_text(f"path,label\n{rows}")
+    assert load_task(tmp_path / "v1.2.csv").name == audit(tmp_path / "v1.2.csv").table["task"][0] == "v1.2"
+
+
+def copied(tmp_path):
+    return sorted((tmp_path / "cache" / "folders").glob("*/*/images/*"))
+
+
+def test_images_are_copied_once_whatever_the_budget_and_when_they_are_touched(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 30, "y": 30})
+    task = load_task(root)
+    few = load_task(root, budget=20)
+    for path in root.rglob("*.png"):
+        os.utime(path)
+    again = load_task(root)
+    assert len(copied(tmp_path)) == 60
+    assert (few.size("train800val200"), few.size("test")) == (20, 12) and sizes(again) == sizes(task) == [
+        38,
+        10,
+        48,
+        12,
+    ]
+    assert again.fingerprint == task.fingerprint != few.fingerprint
+    assert near_copies(few).tolist() == near_copies(task).tolist() and len(near_copies(few)) == 60
+    (root / "x" / "000.png").rename(root / "y" / "000.png")
+    assert load_task(root).fingerprint != task.fingerprint, "another label is another task"
+
+
+def test_a_refused_folder_leaves_nothing_in_the_cache(tmp_path):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 2})
+    with pytest.raises(DataError, match="class 'y' has 2 different images left"):
+        load_task(root)
+    (root / "y" / "cut.png").write_bytes(b"")
+    with pytest.raises(DataError, match="cut.png: not a readable image"):
+        load_task(root)
+    assert list((tmp_path / "cache" / "folders").iterdir()) == []
+
+
+def test_a_disk_too_small_is_said_before_anything_is_copied(tmp_path, monkeypatch):
+    root = folder_of(tmp_path / "a", {"x": 5, "y": 5})
+    coarse_picture(50, (2400, 1800)).save(root / "x" / "large.bmp")  # 13 MB, of which a small JPEG is kept
+    needed = sum(min(path.stat().st_size, 200_000) for path in root.glob("*/*"))
+    monkeypatch.setattr("peftlab.tasks.own.entries._copy", None)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(PeftlabError, match=r"0.00 GB needed, the disk has 0.00 GB free.*PEFTLAB_CACHE"):
+        load_task(root)
+    assert list((tmp_path / "cache" / "folders").iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=needed))
+    assert load_task(root).num_classes == 2

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import nbformat
 import pandas as pd
+from bs4 import BeautifulSoup
 from lesson import LESSON, RECORD, TABLE, saved
 
 from peftlab.workbook.page import render
@@ -39,6 +40,14 @@ def test_a_table_is_saved_as_it_is_shown():
     assert "vpt,250.0%" in second
     assert re.findall('download="([^"]*)"', html) == ["00_a-table-1.csv", "00_a-table-2.csv"]
     assert offer_tables("<table><tr><td>of prose</td></tr></table>", "00_a").count("csv") == 0
+
+
+def test_a_name_that_is_markup_stays_a_name():
+    """It is that of a reader's folder, and the page is mailed to others."""
+    name = "photos\"><img src=x onerror='alert(1)'>"
+    html = offer_tables(TABLE._repr_html_(), name)
+    links = BeautifulSoup(html, "html.parser").find_all("a")
+    assert [link["download"] for link in links] == [f"{name}-table-1.csv"] and "<img" not in html
 
 
 def test_merged_cells_are_repeated():

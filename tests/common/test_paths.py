@@ -1,0 +1,35 @@
+"""Where things are kept: what the environment variables name, from whichever folder it is read."""
+
+import os
+
+import pytest
+
+from peftlab.cli import main
+from peftlab.common.paths import cache_folder, data_root, named_folders, runs_folder
+
+FOLDERS = {"PEFTLAB_DATA": data_root, "PEFTLAB_CACHE": cache_folder, "PEFTLAB_RUNS": runs_folder}
+
+
+@pytest.mark.parametrize("variable", FOLDERS)
+def test_an_empty_variable_is_one_that_is_not_set(variable, monkeypatch):
+    monkeypatch.delenv(variable, raising=False)
+    default = FOLDERS[variable]()
+    monkeypatch.setenv(variable, "")
+    assert FOLDERS[variable]() == default and variable not in named_folders()
+
+
+@pytest.mark.parametrize("variable", FOLDERS)
+def test_a_relative_folder_is_meant_from_here(variable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "data/vtab-1k")
+    assert FOLDERS[variable]() == tmp_path / "data" / "vtab-1k"
+    assert named_folders()[variable] == str(tmp_path / "data" / "vtab-1k")
+
+
+def test_a_command_may_start_processes_in_other_folders(tmp_path, monkeypatch):
+    """JupyterLab's kernels run beside their notebooks, and find what was meant where the command was given."""
+    monkeypatch.chdir(tmp_path)
+    for variable in FOLDERS:
+        monkeypatch.setenv(variable, variable.lower())
+    assert main(["protocols"]) == 0
+    assert {v: os.environ[v] for v in FOLDERS} == {v: str(tmp_path / v.lower()) for v in FOLDERS}

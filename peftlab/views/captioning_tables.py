@@ -3,8 +3,10 @@
 import re
 from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from ..results.statistics import mean_interval
@@ -62,31 +64,36 @@ def perplexities(measured: pd.DataFrame, blind: float, floor: float, ax: Axes | 
     return ax
 
 
-def by_data(measured: pd.DataFrame, ways: Mapping[str, str], ax: Axes | None = None) -> Axes:
-    """Test perplexity against the number of training scenes, a line a way to train; dots are seeds -> Axes.
+def by_data(measured: pd.DataFrame, ways: Mapping[str, str]) -> Figure:
+    """Test perplexity against the number of training scenes, a line a way to train; dots are seeds -> Figure.
 
-    measured: `read_results("captioning")`. ways: {name of the line: beginning of the labels}; the title compares the
-    first with the last.
+    Left, as many steps for everybody; right, each stopped where val perplexity was the lowest. measured:
+    `read_results("captioning")`. ways: {name of the line: beginning of the labels}.
     """
-    ax, ends = axes_or_new(ax, (7.5, 4)), {}
-    for i, (name, label) in enumerate(ways.items()):
-        rows = measured[measured["label"].str.match(f"{label}, [0-9]+ scenes$")]
-        means, color = rows.groupby("train_images")["test_perplexity"].mean(), ("0.2", PALETTE[7], IMAGE_COLOR)[i % 3]
-        ax.plot(rows["train_images"], rows["test_perplexity"], "o", color=color, alpha=0.5, markersize=4)
-        ax.plot(means.index, means, marker="osD^"[i], color=color, label=name)
-        ends[name] = means
-    table = pd.DataFrame(ends)
-    ax.set(xscale="log", yscale="log", xlabel="training scenes (log)", ylabel="test perplexity (log)")
-    ax.set_xticks(table.index, [str(n) for n in table.index])
-    ax.set_yticks([2, 3, 5, 8], ["2", "3", "5", "8"])
-    ax.minorticks_off()
-    ax.legend()
-    first, last = table.columns[0], table.columns[-1]
-    parts = [
-        f"with {n} scenes: {first} {table[first][n]:.2f}, {last} {table[last][n]:.2f}" for n in table.index[[0, -1]]
-    ]
-    ax.set_title(f"Test perplexity {parts[0]}\n{parts[1]}")
-    return ax
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    for ax, title, end in zip(
+        axes, ("As many steps for everybody", "Each stopped by val"), ("", ", stopped"), strict=True
+    ):
+        ends = {}
+        for i, (name, label) in enumerate(ways.items()):
+            rows = measured[measured["label"].str.match(f"{label}, [0-9]+ scenes{end}$")]
+            color = ("0.2", IMAGE_COLOR)[i % 2]
+            means = ends[name] = rows.groupby("train_images")["test_perplexity"].mean()
+            ax.plot(rows["train_images"], rows["test_perplexity"], "o", color=color, alpha=0.5, markersize=4)
+            ax.plot(means.index, means, marker="oD"[i % 2], color=color, label=name)
+        table = pd.DataFrame(ends)
+        ax.set(xscale="log", yscale="log", xlabel="training scenes (log)")
+        ax.set_xticks(table.index, [str(n) for n in table.index])
+        ax.set_yticks([2, 3, 4], ["2", "3", "4"])
+        ax.minorticks_off()
+        first = table.idxmin(axis=1)
+        leads = "; ".join(
+            f"{name} with {' and '.join(map(str, first.index[first == name]))}" for name in first.unique()
+        )
+        ax.set_title(f"{title}; the lower mean:\n{leads} scenes")
+    axes[0].set_ylabel("test perplexity (log)")
+    axes[0].legend()
+    return figure
 
 
 def own_and_other(measured: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -115,7 +115,7 @@ def prose(lesson):
 
 @pytest.fixture(scope="module")
 def differences():
-    """Of all claims; their intervals are bootstrapped, which takes seconds."""
+    """Of all claims; made once, which takes seconds."""
     return judged()
 
 
@@ -139,12 +139,17 @@ def test_lesson_07_says_what_scenes_brought():
     means = read_results("captioning").groupby("label")["test_perplexity"].mean()
     said, of = " ".join(prose("07_context_peft").values()), means.map("{:.2f}".format)
     full, domain = ([of[f"{way}, {n} scenes"] for n in (800, 200, 50)] for way in ("all weights", "lora, by domain"))
+    ends = [
+        " against ".join(of[f"{way}, {n} scenes, stopped"] for way in ("all weights", "lora, by domain"))
+        for n in (800, 200, 50)
+    ]
     small = means[means.index.str.match("bitfit|ia3")]
     for sentence in (
         f"All weights reach {full[0]}, LoRA by domain {domain[0]}.",
         f"end at {small.min():.2f} to {small.max():.2f}, no better",
-        f"all weights are better: {full[0]} against {domain[0]}",
+        f"all weights are better with 800 scenes, {full[0]} against {domain[0]}",
         f"overfit: {full[1]} against {domain[1]}, and {full[2]} against {domain[2]}",
+        f"the lead is gone: {ends[0]}, {ends[1]}, and {ends[2]}.",
         f"far behind, at {of['connector only']}",
     ):
         assert sentence in said

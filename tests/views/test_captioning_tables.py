@@ -31,19 +31,28 @@ def test_own_object_compares_the_two_solids():
     assert "name more than to the other: +1.10" in tables.own_object(table.assign(own=table["own"] + 1)).get_title()
 
 
-def test_by_data_compares_the_first_with_the_last():
-    values = {"all weights": {50: 4.0, 800: 1.5}, "lora, by domain": {50: 2.0, 800: 1.8}}
+def test_by_data_says_who_is_ahead_with_equal_steps_and_when_each_is_stopped():
+    values = {
+        "all weights": {"50 scenes": 4.0, "800 scenes": 1.5, "50 scenes, stopped": 1.8, "800 scenes, stopped": 1.4},
+        "lora, by domain": {
+            "50 scenes": 2.0,
+            "800 scenes": 1.8,
+            "50 scenes, stopped": 1.9,
+            "800 scenes, stopped": 1.7,
+        },
+    }
     rows = [
-        {"label": f"{way}, {n} scenes", "train_images": n, "test_perplexity": value + shift}
-        for way, by_n in values.items()
-        for n, value in by_n.items()
+        {"label": f"{way}, {what}", "train_images": int(what.split()[0]), "test_perplexity": value + shift}
+        for way, by_what in values.items()
+        for what, value in by_what.items()
         for shift in (-0.1, 0.1)
     ]
     rows.append({"label": "lora, by domain, attention alone", "train_images": 800, "test_perplexity": 9.0})
-    ax = tables.by_data(pd.DataFrame(rows), {"all": "all weights", "LoRA": "lora, by domain"})
-    assert "with 50 scenes: all 4.00, LoRA 2.00\nwith 800 scenes: all 1.50, LoRA 1.80" in ax.get_title()
-    means = [line.get_ydata().tolist() for line in ax.lines if line.get_label() in ("all", "LoRA")]
-    assert means == [pytest.approx([4.0, 1.5]), pytest.approx([2.0, 1.8])]
+    left, right = tables.by_data(pd.DataFrame(rows), {"all": "all weights", "LoRA": "lora, by domain"}).axes
+    assert left.get_title() == "As many steps for everybody; the lower mean:\nLoRA with 50; all with 800 scenes"
+    assert right.get_title() == "Each stopped by val; the lower mean:\nall with 50, 800 scenes"
+    means = [line.get_ydata().tolist() for line in right.lines if line.get_label() in ("all", "LoRA")]
+    assert means == [pytest.approx([1.8, 1.4]), pytest.approx([1.9, 1.7])]
 
 
 def test_own_and_other_say_how_much_the_photograph_is_worth():

@@ -87,9 +87,7 @@ def by_data(measured: pd.DataFrame, ways: Mapping[str, str]) -> Figure:
         ax.set_yticks([2, 3, 4], ["2", "3", "4"])
         ax.minorticks_off()
         first = table.idxmin(axis=1)
-        leads = "; ".join(
-            f"{name} with {' and '.join(map(str, first.index[first == name]))}" for name in first.unique()
-        )
+        leads = "; ".join(f"{name} with {', '.join(map(str, first.index[first == name]))}" for name in first.unique())
         ax.set_title(f"{title}; the lower mean:\n{leads} scenes")
     axes[0].set_ylabel("test perplexity (log)")
     axes[0].legend()

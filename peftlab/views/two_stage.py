@@ -19,7 +19,8 @@ def shift(table: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     """How far tasks lie from photographs by block, and whether what stage 1 gains goes with coming nearer -> Figure.
 
     table: `read_results("shift")`; gains: `shift_and_gain()`. The dashed grey line is the control, other photographs
-    of the reference's own task. On the right a path a task, from the frozen network (hollow) to the longest stage 1.
+    of the reference's own task. On the right a path a task, from the frozen network (hollow) to the longest stage 1;
+    photographs are in the same network there.
     """
     frozen = table.query("epochs == 0").pivot_table(index="task", columns="block", values="distance")
     order = list(frozen.mean(axis=1).sort_values(ascending=False).index)
@@ -35,14 +36,14 @@ def shift(table: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     longest = gains["epochs"].max()
     ends = gains.pivot(index="task", columns="epochs")
     moved = ends["distance", longest] - ends["distance", 0]
-    gain, away = ends["gain", longest], int((moved > 0).sum())
+    gain = ends["gain", longest]
     left.set(xlabel="block", ylabel="distance, frozen (standard deviations)", ylim=(0, None))
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_title(f"{order[0]} is {frozen.loc[order[0]].mean():.2f} deviations from photographs,\nmean over blocks")
     right.axhline(0, color=CONTROL, linewidth=0.8)
     right.set(xlabel="distance (mean over blocks)", ylabel="gain over the linear probe (points)")
     right.set_title(
-        f"Stage 1 gains {gain.mean():.0f} points, and {away} of {len(moved)} tasks move away from photographs;\n"
+        f"Stage 1 gains {gain.mean():.0f} points and changes distances by {moved.min():+.2f} to {moved.max():+.2f};\n"
         f"rank correlation of gain and of coming nearer {spearmanr(gain, -moved).statistic:.2f}"
     )
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)

@@ -35,7 +35,7 @@ def test_shift_averages_groups_and_holds_the_gain_against_coming_nearer():
     assert "clevr_count is 0.40 deviations" in left.get_title()
     path = right.lines[0]  # of the task that is furthest
     assert list(path.get_xdata()) == pytest.approx([0.4, 0.6, 0.8]) and list(path.get_ydata()) == [0, 20, 30]
-    assert "gains 13 points, and 2 of 3 tasks move away" in right.get_title()
+    assert "gains 13 points and changes distances by -0.10 to +0.40" in right.get_title()
     assert "correlation of gain and of coming nearer -1.00" in right.get_title()
 
 

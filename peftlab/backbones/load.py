@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from ..common.errors import PeftlabError, located, near
-from ..common.paths import REPOSITORY
+from ..common.paths import REPOSITORY, expanded
 from ..common.tensors import read_tensors, write_tensors
 from ..common.used import note_use
 from .identity import as_vit, check_stages, fingerprint, resample
@@ -47,7 +47,7 @@ def load_backbone(
     >>> vit.peftlab_name, vit.embed_dim, len(vit.blocks), sum(p.numel() for p in vit.parameters())
     ('peftlab_vit_mini', 192, 6, 2719296)
     """
-    path = EMBEDDED.get(name, Path(name).expanduser())
+    path = EMBEDDED.get(name, expanded(name))
     is_file = name in EMBEDDED or path.suffix in (".safetensors", ".npz")
     loaded = _from_file(path, pretrained, architecture) if is_file else _from_timm(name, pretrained)
     with located(repr(name)):

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..common.errors import PeftlabError
+from ..common.paths import expanded
 from .interface import Cache, CausalLM, Embeddings, TokenNumbers
 
 
@@ -46,7 +47,7 @@ class HFLanguageModel(nn.Module, CausalLM):
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError:
             raise PeftlabError(f"{name!r} needs transformers: pip install 'peftlab[multimodal]'") from None
-        path = Path(name).expanduser()
+        path = expanded(name)
         gguf = path.suffix == ".gguf"
         place, file = (path.parent, {"gguf_file": path.name}) if gguf else (name, {})
         how: dict[str, Any] = file or {"use_safetensors": True}

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import platformdirs
 
+from .errors import PeftlabError
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 INSTALLED = (_PACKAGE / "repository").is_dir()
@@ -23,6 +25,14 @@ REPOSITORY = _PACKAGE / "repository" if INSTALLED else _PACKAGE.parent
 
 
 VARIABLES = ("PEFTLAB_DATA", "PEFTLAB_CACHE", "PEFTLAB_RUNS")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path in which ~ and ~user are home folders. Raises PeftlabError for a user who has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PeftlabError(f"{path}: no home folder of such a user is known. Write the path in full") from None
 
 
 def data_root() -> Path | None:
@@ -58,7 +68,7 @@ def lab_folder() -> Path:
 def _named(variable: str) -> Path | None:
     """The folder that a variable names, relative to the current one; None where it is not set, or empty."""
     value = os.environ.get(variable)
-    return Path(value).expanduser().absolute() if value else None
+    return expanded(value).absolute() if value else None
 
 
 def _here() -> Path:

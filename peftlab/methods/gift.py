@@ -15,7 +15,8 @@ Merging: W + X psi is again one matrix, and the generator is not needed any more
 Source: Savadikar et al. 2023, arXiv 2312.00700v1: its figures give the blocks, sigmoid, sharing and M = 96. v1's code
 was never released. From the block in the later release come Z's norm, A's scale and axis, the missing biases of phi
 and psi, psi = 0, one head and ratio 2. Ours: d = 16, one hyper-block, no position unless asked for (learned, from 0,
-after the reduction), and softmax over the rows as the other clustering. Its 1/d_out before Z's norm changes nothing.
+after the reduction), softmax over the rows as the other clustering, and weight decay of W_c too, which the release
+leaves out. Its 1/d_out before Z's norm changes nothing.
 """
 
 from collections.abc import Iterable, Sequence

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 
 from ..common.errors import DataError
+from ..common.paths import expanded
 from ..common.progress import progress
 from .fgvc import FGVC, fgvc_folder
 from .findings import Audit, balance, joined, repeated
@@ -37,7 +38,7 @@ def audit(folder: str | Path, decode: bool = True) -> Audit:
     decode=False reads the lists and looks whether the images exist, but opens none. Raises DataError only when there
     is nothing to audit.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     audits = [_audit_task(task, decode) for task in find_tasks(folder)]
     audits += [audit_fgvc(name, folder, decode) for name in FGVC if fgvc_folder(name, folder)]
     if not audits and folder.exists() and (not folder.is_dir() or any(p.is_dir() for p in folder.iterdir())):

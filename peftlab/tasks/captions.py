@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from ..backbones.types import Pixels
 from ..common.errors import DataError, check_choice
 from ..common.files import write_json
-from ..common.paths import cache_folder
+from ..common.paths import cache_folder, expanded
 from ..common.progress import progress
 from ..common.used import note_use
 from .files import digests, inside, read_text, shown
@@ -130,7 +130,7 @@ def _find(source: str | Path) -> CaptionTask:
         folder = cache_folder() / "synthetic" / "scenes-v1"
         made_once(folder, draw_scenes)
         return CaptionTask("scenes", folder, synthetic=True)
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if not os.path.lexists(folder / "captions.jsonl") and not any(coco_file(folder, split) for split in SPLITS):
         raise DataError(
             f"{folder}: neither captions.jsonl nor annotations/captions_<split>.json is there. Name the folder that "

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..common.errors import DataError
+from ..common.paths import expanded
 from .files import inside, read_text, shown
 from .task import Task
 
@@ -62,7 +63,7 @@ FGVC = {
 
 def fgvc_task(name: str, root: str | Path) -> Task:
     """An FGVC task in a folder of root, or in root itself. Raises DataError for what is missing, with its source."""
-    spec, root = FGVC[name], Path(root).expanduser()
+    spec, root = FGVC[name], expanded(root)
     folder = fgvc_folder(name, root)
     if folder is None:
         raise DataError(

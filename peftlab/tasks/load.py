@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import PeftlabError, near
-from ..common.paths import data_root
+from ..common.paths import data_root, expanded
 from ..common.used import note_use
 from .fgvc import FGVC, fgvc_folder, fgvc_name, fgvc_task
 from .own.hf_dataset import dataset_task
@@ -33,7 +33,7 @@ def _find(name: Any, root: str | Path | None, budget: int | None) -> Task:
         return dataset_task(name, budget)
     known = set(task_names())
     if name not in known:
-        place = Path(name).expanduser()
+        place = expanded(name)
         if str(name) and (os.path.exists(place) or os.sep in str(name)):
             return _by_path(place, budget)
         raise PeftlabError(
@@ -51,7 +51,7 @@ def _find(name: Any, root: str | Path | None, budget: int | None) -> Task:
                 f"synthetic tasks exist of: {', '.join(sorted(SYNTHETIC))}"
             )
         return synthetic_task(str(name))
-    folder, spec = Path(root).expanduser() / name, VTAB[str(name)]
+    folder, spec = expanded(root) / name, VTAB[str(name)]
     list_lines(folder, "train800")  # a wrong folder is said now, not at the first use
     return Task(str(name), spec.group, spec.about, read_classes(folder, spec), folder, synthetic=False)
 
@@ -93,7 +93,7 @@ def available_tasks(root: str | Path | None = None) -> list[str]:
     root = root if root is not None else data_root()
     if root is None or str(root) == "synthetic":
         return list(SYNTHETIC)
-    root = Path(root).expanduser()
+    root = expanded(root)
     return [name for name in VTAB if (root / name).is_dir()] + [name for name in FGVC if fgvc_folder(name, root)]
 
 

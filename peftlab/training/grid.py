@@ -45,6 +45,7 @@ from ..backbones.load import EMBEDDED, load_backbone
 from ..backbones.protocols import Protocol, get_protocol
 from ..backbones.types import ViT
 from ..common.errors import PeftlabError, check_choice, located, near
+from ..common.paths import expanded
 from ..methods import Method, attach, create_method
 from ..tasks.load import load_task
 from ..tasks.vtab1k import SPLITS
@@ -184,7 +185,7 @@ def _schema(method: Method) -> type[Settings]:
 def _check(grid: Grid) -> None:
     """Raise PeftlabError for names that are not known, too many runs, and candidates that cannot be attached."""
     _check_size(grid)
-    if grid.root not in (None, "synthetic") and not Path(str(grid.root)).expanduser().is_dir():
+    if grid.root not in (None, "synthetic") and not expanded(grid.root).is_dir():
         raise PeftlabError(f"root is {grid.root!r}, but there is no such folder; name one in the VTAB-1k layout")
     for split in grid.evaluate_each_epoch:
         with located("evaluate_each_epoch"):

@@ -16,6 +16,7 @@ import nbformat
 from ..backbones.load import load_backbone
 from ..common.errors import PeftlabError
 from ..common.files import OURS, require_writable, sweep_parts, write_text
+from ..common.paths import expanded
 from ..tasks.load import load_task, task_names
 from ..training.compare import Comparison, forecast, trained
 from ..training.time_budget import outlook
@@ -51,7 +52,7 @@ def build_report(
     """
     if pdf:
         find_browser()  # before anything is trained
-    if not Path(folder).expanduser().exists() and str(folder) not in task_names():
+    if not expanded(folder).exists() and str(folder) not in task_names():
         raise PeftlabError(f"{folder}: no such folder or CSV file, and no task of that name. Check the path")
     began, out = time.perf_counter(), Path(out).resolve()
     task = load_task(_absolute(folder), budget=budget)
@@ -129,5 +130,5 @@ def _swap(made: Path, model: Path) -> None:
 
 def _absolute(name: str | Path) -> str:
     """A path that exists, from the root, for the notebook runs elsewhere; any other name as it is."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     return str(path.resolve()) if path.exists() else str(name)

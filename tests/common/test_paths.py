@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+from peftlab import captioning, load_backbone, load_task
 from peftlab.cli import main
+from peftlab.common.errors import PeftlabError
 from peftlab.common.paths import cache_folder, data_root, named_folders, runs_folder
 
 FOLDERS = {"PEFTLAB_DATA": data_root, "PEFTLAB_CACHE": cache_folder, "PEFTLAB_RUNS": runs_folder}
@@ -33,3 +35,15 @@ def test_a_command_may_start_processes_in_other_folders(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, variable.lower())
     assert main(["protocols"]) == 0
     assert {v: os.environ[v] for v in FOLDERS} == {v: str(tmp_path / v.lower()) for v in FOLDERS}
+
+
+@pytest.mark.parametrize("call", [load_task, load_backbone, captioning.load_captions])
+def test_the_home_of_nobody_is_an_error_that_names_it(call):
+    with pytest.raises(PeftlabError, match="~nobody-here/images: no home folder of such a user is known"):
+        call("~nobody-here/images")
+
+
+def test_nor_may_a_variable_name_it(monkeypatch):
+    monkeypatch.setenv("PEFTLAB_DATA", "~nobody-here/vtab-1k")
+    with pytest.raises(PeftlabError, match="~nobody-here/vtab-1k: no home folder"):
+        data_root()

@@ -14,7 +14,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from ...common.errors import DataError, PeftlabError
 from ...common.files import read_json, sweep_parts, write_json
-from ...common.paths import cache_folder
+from ...common.paths import cache_folder, expanded
 from ..audit import find_tasks
 from ..vtab1k import VTAB
 from .archives import BadArchive, check_sha256, unpacked, work_folder
@@ -40,7 +40,7 @@ def fetch(
     mirror = find_mirror(name, url)
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise PeftlabError(f"sha256 {sha256!r} is not 64 hex digits. Copy it again, or leave it out")
-    target = (Path(destination).expanduser() if destination else cache_folder() / "vtab-1k").absolute()
+    target = (expanded(destination) if destination else cache_folder() / "vtab-1k").absolute()
     if _exists(target):
         shutil.rmtree(work_folder(target), ignore_errors=True)  # of a call that was stopped at its very end
         return target

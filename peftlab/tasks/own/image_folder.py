@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...common.errors import DataError
+from ...common.paths import expanded
 from ..fgvc import fgvc_name
 from ..files import read_text, shown
 from ..task import Task
@@ -32,7 +33,7 @@ def image_folder(place: str | Path, budget: int | None = None, seed: int = 0) ->
 
     Raises DataError, naming file and fix, as `read_place` and `make_task` do.
     """
-    place = Path(place).expanduser().resolve()
+    place = expanded(place).resolve()
     return make_task(place, read_place(place), budget, seed)
 
 

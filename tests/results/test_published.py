@@ -174,12 +174,12 @@ def test_lesson_07_says_what_photographs_brought():
         f"{own[domain + alone]} by domain, {own[agnostic + alone]} agnostic",
         f"gain {gains[0]:.1f} with one seed and {gains[1]:.1f} with the other",
         f"one adapter has {own[agnostic + ', rank 16' + alone]}",
-        f"LoRA by domain ({own[domain + few]}) and agnostic ({own[agnostic + few]}) more",
+        f"by domain ({own[domain + few]}) and agnostic ({own[agnostic + few]}) more",
         f"more than all weights ({own[full + few]})",
         "by {}, with LoRA by domain by {}, attention alone by domain by {}, rank 16 everywhere by {}".format(
             *worth[read]
         ),
-        "CIDEr agrees: {}, {}, {} and {}".format(*cider[read]),
+        "CIDEr (overlap with human captions) agrees: {}, {}, {} and {}".format(*cider[read]),
     ):
         assert sentence in said
     assert set(by_seed.idxmin(axis=1)) == {f"{agnostic}, rank 16{many}"}

@@ -219,6 +219,19 @@ def test_lesson_06_says_what_stage_2_alone_brought():
     ) in "".join(prose("06_two_stage").values())
 
 
+def test_lesson_08_says_what_another_seed_and_more_tasks_would_bring():
+    accuracy = 100 * final_rows("strength_same_rate").pivot_table("test_accuracy", ["task", "seed"], "label")
+    gains = (accuracy["gist adapter, 3e-3"] - accuracy["adapter, 3e-3"]).unstack()
+    tasks, seeds = gains.shape
+    variance, of_seeds = gains.mean(axis=1).var(), gains.var(axis=1).mean() / seeds
+    third_seed = variance - of_seeds * (1 - seeds / 3)
+    half = lambda variance, n: stats.t.ppf(0.975, n - 1) * (variance / n) ** 0.5  # noqa: E731
+    said = "".join(prose("08_compare").values())
+    shares = half(variance, tasks), half(third_seed, tasks), half(variance, 18)
+    assert f"scatters over the eight tasks by {variance**0.5:.1f} points" in said and 0.3 < of_seeds / variance < 0.4
+    assert "interval of ±{:.1f} points would be ±{:.1f} with a third seed, and ±{:.1f} with 18".format(*shares) in said
+
+
 def test_lesson_08_says_what_lies_beyond_the_last_rate():
     edges = read_results("strength_edges").query("epoch == epochs").groupby("label")["val200_accuracy"].mean()
     searched = read_results("strength").query("train_split == 'train800'")

@@ -242,6 +242,8 @@ def test_lesson_08_says_what_lies_beyond_the_last_rate():
         "gist parallel": "GIST around it",
         "gist adapter": "GIST around the adapter",
         "linear": "the linear probe",
+        "norm": "LayerNorms",
+        "context_peft": "Context-PEFT",
     }
     assert set(edges.index) == set(names) and (edges < best[edges.index]).all()
     for label, name in names.items():

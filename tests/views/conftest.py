@@ -10,6 +10,7 @@ def readable_figures():
     """Every picture that a test draws has type for the back row; closed again afterwards."""
     from peftlab.views.style import MIN_FONT  # not above: pytest reads this file before annotations are checked
 
+    plt.close("all")  # what tests of other rooms left open, in whatever order they ran
     yield
     small = {
         (text.get_text(), text.get_fontsize())

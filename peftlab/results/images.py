@@ -56,14 +56,15 @@ def against_best(right: Mapping[str, Bool[np.ndarray, "seeds images"]], level: f
     {'lora': {'below': 0.0, 'behind': False}, 'norm': {'below': 0.0, 'behind': False}, \
 'linear': {'below': 0.98, 'behind': True}}
     """
-    order = sorted(right, key=lambda name: -right[name].mean())
+    scores = {name: each.astype(float) for name, each in right.items()}
+    order = sorted(scores, key=lambda name: -scores[name].mean())
     each = 1 - (1 - level) / max(1, len(right) - 1)
-    gaps = {name: right[order[0]].astype(float) - right[name] for name in order[1:]}
-    of_seeds = seed_spread([right[name].astype(float) for name in order])
+    gaps = {name: scores[order[0]] - scores[name] for name in order[1:]}
+    of_seeds = seed_spread([*scores.values()])
     of_gaps = seed_spread([*gaps.values()]) if gaps else (0.0, 1)
     rows = []
     for name in order:
-        accuracy, low, high = interval(right[name].astype(float), (0, 1), 2, level, of_seeds)
+        accuracy, low, high = interval(scores[name], (0, 1), 2, level, of_seeds)
         below, least, most = interval(gaps[name], (-1, 1), 1, each, of_gaps) if name in gaps else (0.0, 0.0, 0.0)
         rows.append((accuracy, low, high, below, least, most, least > 0))
     columns = ["accuracy", "low", "high", "below", "below low", "below high", "behind"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .common.errors import DataError, PeftlabError
-from .common.paths import named_folders, runs_folder
+from .common.paths import named_folders
 
 Command = Callable[[argparse.Namespace], int | None]
 """What runs a command -> its exit status, None for 0."""
@@ -241,9 +241,6 @@ def costs(args: argparse.Namespace) -> None:
 def ledger(args: argparse.Namespace) -> None:
     from .results.ledger import read_ledger
 
-    folder = args.runs or runs_folder()
-    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
-        raise DataError(f"{folder}: may not be read. Change its permissions, or name another ledger (--runs)")
     table = read_ledger(args.runs)
     if table.empty:
         print("the ledger is empty; fill it with: peftlab fit METHOD TASK")

@@ -9,6 +9,7 @@ runs/<run id>/state.safetensors      only while a run is unfinished: what is nee
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,11 +65,13 @@ def read_ledger(folder: str | Path | None = None) -> pd.DataFrame:
     """All runs as a DataFrame, one row a run, sorted by task, method and seed.
 
     Accuracies lie in [0, 1], times are seconds. A record that cannot be read is skipped with a warning. Raises
-    DataError for a folder that was named and is not there.
+    DataError for a folder that was named and is not there, and for one that may not be read.
     """
     root = Path(folder or runs_folder())
     if not root.is_dir() and (folder is not None or root.exists()):
         raise DataError(f"{root}: no such folder, so no ledger. Check the path")
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):  # in which glob finds nothing
+        raise DataError(f"{root}: may not be read. Change its permissions, or name another ledger (--runs)")
     rows: list[dict[str, Any]] = []
     for file in sorted(root.glob("*/run.json")):
         try:

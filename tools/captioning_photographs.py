@@ -12,8 +12,7 @@ read. About a quarter of an hour a run on one CPU core; rows that the table has 
 
 import argparse
 
-import pandas as pd
-from captioning_table import WAYS
+from captioning_table import WAYS, checkpoint
 
 from peftlab import load_backbone
 from peftlab.captioning import (
@@ -25,7 +24,6 @@ from peftlab.captioning import (
     load_language_model,
     write_captions,
 )
-from peftlab.common.files import write_text
 from peftlab.common.paths import REPOSITORY
 from peftlab.common.progress import progress
 
@@ -80,22 +78,17 @@ def main():
     args = parser.parse_args()
     models = load_backbone("peftlab_vit_small", img_size=112), load_language_model(args.language_model)
     task = load_captions(args.photographs)
-    before = pd.read_csv(OUT).to_dict("records") if OUT.is_file() else []
-    done = {(row["label"], row["lr"], row["seed"]): row for row in before}
-
-    def made(label, lr, seed, make, *what):
-        if (label, lr, seed) not in done:
-            done[label, lr, seed] = {"label": label} | make(models, task, *what)
-            write_text(OUT, pd.DataFrame(done.values()).to_csv(index=False))
-        return done[label, lr, seed]
-
+    made = checkpoint(OUT, "lr", "seed")
     searched = [(kind, lr) for kind, rates in RATES.items() for lr in rates]
-    found = {each: made(f"search, {each[0]}", each[1], 0, search, *each) for each in progress(searched, desc="rates")}
+    found = {
+        (kind, lr): made(f"search, {kind}", (lr, 0), search, models, task, kind, lr)
+        for kind, lr in progress(searched, desc="rates")
+    }
     best = {kind: min(rates, key=lambda lr: found[kind, lr]["val_perplexity"]) for kind, rates in RATES.items()}
     wanted = [(label, cell, seed) for seed in SEEDS for label, cell in cells().items()]
     for label, (method, options, images), seed in progress(wanted, desc="final"):
         lr = best["lora" if method == "context_peft" else method]
-        made(label, lr, seed, final, method, options, images, lr, seed)
+        made(label, (lr, seed), final, models, task, method, options, images, lr, seed)
 
 
 if __name__ == "__main__":

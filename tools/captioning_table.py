@@ -40,9 +40,13 @@ def cells():
     return found
 
 
-def trained(models, scenes, method, options, images, seed, steps=STEPS):
+def epochs_of(steps, images):
+    return round(steps * BATCH / images)
+
+
+def trained(models, scenes, method, options, images, seed, steps):
     model = Captioner(*models, method, grid=4, standardise=True, seed=seed, **options)
-    epochs = round(steps * BATCH / images)
+    epochs = epochs_of(steps, images)
     return fit(model, scenes, epochs=epochs, batch_size=BATCH, train_images=images, seed=seed)
 
 
@@ -61,29 +65,38 @@ def final(models, scenes, *cell):
     return {"run": run.folder.name} | run.record | {f"true_{name}": share for name, share in true.items()}
 
 
+def checkpoint(out, *columns):
+    """A function that gives the row with a label and these columns, and makes and writes it if the table has none."""
+    before = pd.read_csv(out).to_dict("records") if out.is_file() else []
+    done = {(row["label"], *(row[column] for column in columns)): row for row in before}
+
+    def made(label, values, make, *what):
+        key = label, *values
+        if key not in done:
+            done[key] = {"label": label} | make(*what)
+            write_text(out, pd.DataFrame(done.values()).to_csv(index=False))
+        return done[key]
+
+    return made
+
+
 def main():
     models, scenes = (load_backbone(), load_language_model()), load_captions()
-    before = pd.read_csv(OUT).to_dict("records") if OUT.is_file() else []
-    done = {(row["label"], row["epochs"], row["seed"]): row for row in before}
+    kept = checkpoint(OUT, "epochs", "seed")
 
-    def made(make, label, *cell, steps=STEPS):
-        *_, images, seed = cell
-        key = label, round(steps * BATCH / images), seed
-        if key not in done:
-            done[key] = {"label": label} | make(models, scenes, *cell, steps)
-            write_text(OUT, pd.DataFrame(done.values()).to_csv(index=False))
-        return done[key]
+    def made(make, label, cell, seed, steps=STEPS):
+        return kept(label, (epochs_of(steps, cell[-1]), seed), make, models, scenes, *cell, seed, steps)
 
     for seed in progress(SEEDS, desc="captioning", unit="seed"):
         for label, cell in cells().items():
-            made(final, label, *cell, seed)
+            made(final, label, cell, seed)
     by_amount = {
         label: cell for label, cell in cells().items() if label.endswith("scenes") and "agnostic" not in label
     }
     for label, cell in progress(by_amount.items(), desc="lengths", unit="label"):
-        on_val = {n: made(search, f"search, {label}", *cell, 0, steps=n)["val_perplexity"] for n in LENGTHS}
+        on_val = {n: made(search, f"search, {label}", cell, 0, n)["val_perplexity"] for n in LENGTHS}
         for seed in SEEDS:
-            made(final, f"{label}, stopped", *cell, seed, steps=min(on_val, key=on_val.__getitem__))
+            made(final, f"{label}, stopped", cell, seed, min(on_val, key=on_val.__getitem__))
 
 
 if __name__ == "__main__":

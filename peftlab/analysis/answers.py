@@ -9,8 +9,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..backbones.preprocess import prepare_for
+from ..backbones.swin import SwinViT
 from ..backbones.types import Labels, Pixels, ViT
 from ..methods.core.importance import activations_and_gradients, places
+from ..methods.core.model import PeftModel
+from .attention import patch_attention
 
 BINS = 10
 TOLERATED = 2  # points between mean confidence and accuracy
@@ -83,9 +86,26 @@ def patch_importance(vit: ViT, pixels: Pixels, labels: Labels, block: int) -> Fl
     """
     x = prepare_for(vit, pixels)
     h, g = activations_and_gradients(vit, [places(vit)[block]], x, labels.to(x.device))[0]
-    scores = (h * g).sum(-1).abs()[:, vit.num_prefix_tokens :].float().cpu()
+    scores = (h * g).sum(-1).abs()[:, -vit.patch_embed.num_patches :].float().cpu()  # behind prefix and added tokens
     scores = scores / scores.sum(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
     return scores.unflatten(1, tuple(vit.patch_embed.grid_size))
+
+
+def looked_at(
+    frozen: ViT, model: PeftModel, pixels: Pixels, labels: Labels, block: int
+) -> dict[str, Float[Tensor, "images rows columns"]]:
+    """{title: a map an image} of what a tuned model reads, as far as its backbone has it.
+
+    Attention of CLS in the last block, of the frozen backbone and of the model, and `patch_importance`; without a CLS
+    token importance alone. A ViT of windows has nothing of this.
+    """
+    if isinstance(frozen, SwinViT):
+        return {}
+    importance = {"importance": patch_importance(model.vit, pixels, labels, block)}
+    if not frozen.has_class_token:
+        return importance
+    models = {"frozen": frozen, model.method.name: model}
+    return {f"attention, {name}": patch_attention(each, pixels) for name, each in models.items()} | importance
 
 
 def verdict(table: pd.DataFrame) -> str:

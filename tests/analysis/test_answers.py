@@ -4,11 +4,19 @@ import copy
 
 import pytest
 import torch
-from support import small_vit
+from support import random_timm, small_vit
 
-from peftlab.analysis.answers import calibration, calibration_error, confused, mistakes, patch_importance, verdict
+from peftlab.analysis.answers import (
+    calibration,
+    calibration_error,
+    confused,
+    looked_at,
+    mistakes,
+    patch_importance,
+    verdict,
+)
 from peftlab.backbones.preprocess import prepare_for
-from peftlab.methods import attach
+from peftlab.methods import METHODS, attach
 
 
 def answers(confidence, right):
@@ -83,3 +91,33 @@ def test_importance_is_what_shrinking_a_patch_changes():
     whole = loss(slice(0, 0))
     changes = torch.tensor([abs(loss(1 + patch) - whole) for patch in range(16)])
     assert (changes / changes.sum()).tolist() == pytest.approx(maps.flatten().tolist(), rel=0.02, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_importance_is_of_patches_whatever_tokens_a_method_adds(method):
+    torch.manual_seed(0)
+    vit = attach(small_vit(), method, 3).vit
+    vit.head.weight.data.normal_(0, 1)
+    pixels = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8)
+    maps = patch_importance(vit, pixels, torch.tensor([1, 2]), block=1)
+    assert maps.shape == (2, 4, 4) and maps.sum((1, 2)).tolist() == pytest.approx([1, 1])
+
+
+def test_what_a_backbone_cannot_show_is_left_out():
+    """Without a CLS token there is no attention of it; a ViT of windows has no sequence of all patches."""
+    pixels, labels = torch.zeros(2, 64, 64, 3, dtype=torch.uint8), torch.tensor([0, 1])
+    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+    backbones = {
+        "with CLS": random_timm("test_vit", img_size=64),
+        "without": random_timm("vit_wee_patch16_reg1_gap_256", img_size=64),
+        "Swin": random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small),
+    }
+    rows = {}
+    for name, vit in backbones.items():
+        model = attach(vit, "lora", 2)
+        rows[name] = list(looked_at(model.backbone, model, pixels, labels, 0))
+    assert rows == {
+        "with CLS": ["attention, frozen", "attention, lora", "importance"],
+        "without": ["importance"],
+        "Swin": [],
+    }

@@ -56,9 +56,10 @@ def decode_image(file: str | Path | BytesIO, name: object, fix: str) -> Image.Im
 def as_rgb(image: Image.Image, path: str | Path) -> Image.Image:
     """An image in RGB. Raises DataError naming the file when its mode is another than RGB or L."""
     if image.mode not in ("RGB", "L"):
+        conversion = "point(lambda v: v / 257).convert('L')" if image.mode.startswith("I") else "convert('RGB')"
         raise DataError(
             f"{path}: image mode {image.mode}, expected RGB or L (8 bit). Convert it: "
-            f"PIL.Image.open(path).convert('RGB').save(path)"
+            f"PIL.Image.open(path).{conversion}.save(path)"
         )
     return image.convert("RGB")
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -17,7 +18,7 @@ from peftlab.common.errors import DataError, PeftlabError
 from peftlab.tasks.audit import audit
 from peftlab.tasks.captions import load_captions
 from peftlab.tasks.load import load_task
-from peftlab.tasks.task import load_image
+from peftlab.tasks.task import as_rgb, load_image
 from peftlab.tasks.vtab1k import SPLITS
 
 
@@ -226,7 +227,7 @@ IMAGES = [  # (name, what is put in the place of the image, words of the message
     ("animated webp", saved("RGB", "WEBP", 3), ["an animation"]),
     ("pages of a tiff", saved("RGB", "TIFF", 2), ["an animation"]),
     ("gif", saved("P", "GIF"), ["image mode P", "convert('RGB')"]),
-    ("16 bit", deep, ["image mode I;16", "convert('RGB')"]),
+    ("16 bit", deep, ["image mode I;16", "point(lambda v: v / 257).convert('L')"]),
     ("CMYK jpeg", saved("CMYK", "JPEG"), ["image mode CMYK", "convert('RGB')"]),
     ("transparent", saved("RGBA", "PNG"), ["image mode RGBA"]),
     ("grey and transparent", saved("LA", "PNG"), ["image mode LA"]),
@@ -249,6 +250,16 @@ def test_images(damage, words, tmp_path):
     test = report.table[report.table["split"] == "test"].iloc[0]
     modes = sum("image mode" in word for word in words)
     assert (test["unreadable"], test["wrong_mode"]) == (1 - modes, modes)
+
+
+def test_16_bits_are_scaled_by_the_conversion_that_is_named():
+    """convert('RGB') alone, which other modes need, gives 255 for all but the darkest."""
+    stored = np.array([[0, 257, 20560, 65535]], dtype=np.uint16)
+    with pytest.raises(DataError) as error:
+        as_rgb(image := Image.fromarray(stored), "deep.png")
+    calls = re.fullmatch(r"point\(lambda v: v / (\d+)\)\.convert\('(.)'\)", str(error.value).split("(path).")[1][:-11])
+    divisor, mode = calls.groups()
+    assert np.asarray(image.point(lambda v: v / int(divisor)).convert(mode)).tolist() == [[0, 1, 80, 255]]
 
 
 @pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png"])

@@ -94,14 +94,17 @@ def norm_change(model: PeftModel) -> pd.DataFrame:
     """Relative change of each LayerNorm, ||after - before|| / ||before||; a row a norm, columns gamma and beta.
 
     "3.1" is the first norm of block 3, "3.2" its second, "final" the last one; others have the name of their module.
+    Of a beta that was 0 or is not there (RMSNorm) there is no relative change: nan, or inf.
     """
     rows = {}
     for name, old in named_norms(model.backbone).items():
         new: Any = model.vit.get_submodule(name)
         new = getattr(new, "base", new)  # within what a method has put around it
-        pairs = {"gamma": (old.weight, new.weight), "beta": (old.bias, new.bias)}
-        change = {k: ((b.cpu() - a.cpu()).norm() / a.norm().cpu()).item() for k, (a, b) in pairs.items()}
-        rows[norm_label(name)] = change
+        pairs = {"gamma": (old.weight, new.weight), "beta": (getattr(old, "bias", None), getattr(new, "bias", None))}
+        rows[norm_label(name)] = {
+            k: float("nan") if a is None else ((b.cpu() - a.cpu()).norm() / a.norm().cpu()).item()
+            for k, (a, b) in pairs.items()
+        }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

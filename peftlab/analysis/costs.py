@@ -25,6 +25,7 @@ from ..backbones.types import Merged, ViT
 from ..common.errors import NotMergeable, PeftlabError
 from ..common.progress import progress
 from ..methods import FAMILIES, METHODS, Method, PeftModel, attach, create_method
+from ..methods.core.model import fits
 from ..training.checkpointing import checkpointing
 from ..training.loop import parameter_groups
 from ..training.precision import computing, explicit_attention, pick_device, pick_precision
@@ -270,16 +271,17 @@ def cost_card(
 ) -> pd.DataFrame:
     """What each method costs on a backbone; a row a method, ordered by family.
 
-    methods: names, or {label: Method} for options other than the defaults; None: all. precision: of times and memory,
-    "auto", "fp32" or "bf16", and gradient_checkpointing: of the training step; see `Recipe`. GFLOPs are for one image,
-    steps and memory for a batch, nothing cached.
+    methods: names, or {label: Method} for options other than the defaults; None: all that go on the backbone.
+    precision: of times and memory, "auto", "fp32" or "bf16", and gradient_checkpointing: of the training step; see
+    `Recipe`. GFLOPs are for one image, steps and memory for a batch, nothing cached.
     Where a method has two stages, parameters count the tensors of both, memory is that of the larger one, and
     gflops_training and step_ms are the mean over both, as if they were equally long. latency_ms: one image through the
     merged model, or through the tuned one where merging is impossible. Times are medians taken one method after
     another; for ratios take steps in turns, as benchmarks/ do.
     """
     if not isinstance(methods, Mapping):
-        methods = {name: create_method(name) for name in methods or METHODS}
+        made = {name: create_method(name) for name in methods or METHODS}
+        methods = {name: each for name, each in made.items() if methods or fits(backbone, each)}
     ordered = sorted(methods.items(), key=lambda item: FAMILIES.index(item[1].family))
     with progress(ordered, desc="costs", unit="method") as bar:  # which goes before an error is printed
         how = (num_classes, batch_size, device, precision, gradient_checkpointing)

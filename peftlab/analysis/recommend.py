@@ -106,7 +106,7 @@ def runs_table(final: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "test accuracy (%), each seed": by["test_accuracy"].agg(percent),
         "training accuracy (%)": by["train_accuracy"].agg(percent),
-        "learning rate": by["lr"].first().map("{:.2g}".format),
+        "learning rate": by["lr"].first().map("{:.4g}".format),
         "epochs": by["epochs"].first(),
         "training images": by["train_images"].first(),
         "seconds a run": by["seconds"].mean().round(1),

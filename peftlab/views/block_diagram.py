@@ -60,7 +60,7 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
             ax.add_patch(Rectangle((SUMS[0] + 0.12, -0.3), 0.14, 0.6, color=NEW, zorder=3))
         elif role == "shared":
             continue
-        elif path not in SPANS:
+        elif path not in (BOXES if role == "tuned" else SPANS):
             notes.append(f"also {path}")
         elif role == "tuned":
             _tuned(ax, path, names)
@@ -80,7 +80,8 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
 def blocks(models: Sequence[PeftModel], columns: int = 2) -> Figure:
     """`block` for several tuned models, with one legend -> Figure."""
     rows = -(-len(models) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(6 * columns, 1.35 * rows + 0.3), layout="constrained")
+    size = (6 * columns, 1.35 * rows + 0.3)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for ax in axes.flat[len(models) :]:
         ax.axis("off")
     for model, ax in zip(models, axes.flat, strict=False):

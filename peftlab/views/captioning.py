@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -108,14 +108,13 @@ def context_norms(model: Captioner, ax: Axes | None = None) -> Axes:
 @torch.inference_mode()
 def word_probabilities(
     model: Captioner, patches: Float[Tensor, "patches channels"], caption: str
-) -> tuple[Float[Tensor, " words"], list[str]]:
-    """(probability of each right word, most likely word instead of it), given image and the right words before."""
+) -> tuple[Float[Tensor, " words"], Int64[Tensor, " words"]]:
+    """(probability of each right word, number of the likeliest one), given image and the right words before."""
     tokens, labels = model.encode([caption])
     p = model(patches[None], tokens)[0].softmax(-1)
     n = int((labels != IGNORED).sum())
     right = p[range(n), tokens[0, :n]]
-    best = [model.lm.tokenizer.decode([t]) or "<eos>" for t in p[:n].argmax(-1).tolist()]
-    return right.cpu(), best
+    return right.cpu(), p[:n].argmax(-1).cpu()
 
 
 def teacher_forced(
@@ -127,11 +126,12 @@ def teacher_forced(
     """
     ax = axes_or_new(ax, (11, 3))
     right, best = word_probabilities(model, patches, caption)
-    words = pieces(model, caption)
-    hit = [b == w for b, w in zip(best, words, strict=True)]
+    words, (tokens, _) = pieces(model, caption), model.encode([caption])
+    hit = (best == tokens[0, : len(best)].cpu()).tolist()
+    likelier = [model.lm.tokenizer.decode([t]) or "<eos>" for t in best.tolist()]
     bars = ax.bar(range(len(words)), right.numpy(), color=[TEXT_COLOR if h else FALSE_COLOR for h in hit])
     ax.bar_label(bars, [f"{TRUE if h else FALSE}\n{100 * p:.0f}" for p, h in zip(right.tolist(), hit, strict=True)])
-    ax.set_xticks(range(len(words)), [f"{w}\n{'' if h else b}" for w, b, h in zip(words, best, hit, strict=True)])
+    ax.set_xticks(range(len(words)), [f"{w}\n{'' if h else b}" for w, b, h in zip(words, likelier, hit, strict=True)])
     ax.set(ylim=(0, 1.35), yticks=[0, 0.5, 1], ylabel="probability")
     ax.set_title(
         f"{sum(hit)} of {len(words)} words are the likeliest ({TRUE}, with their probability in %); "
@@ -167,7 +167,8 @@ def written(
 ) -> Figure:
     """Scenes and what was written of them, each statement with a tick or a cross -> Figure.
 
-    scenes: the factors of each scene, as `task.factors` gives them.
+    scenes: the factors of each scene, as `task.factors` gives them. A caption outside the grammar is shown as it is;
+    none of its nine statements counts as true.
     """
     rows = -(-len(pixels) // columns)
     figure, axes = plt.subplots(
@@ -180,12 +181,14 @@ def written(
     for i, (image, words) in enumerate(zip(pixels, said, strict=False)):
         picture, text = axes.flat[2 * i], axes.flat[2 * i + 1]
         picture.imshow(image.numpy())
+        if not words:
+            text.text(0, 0.5, textwrap.fill(captions[i], 22), color=FALSE_COLOR, va="center")
         for line, (word, true) in enumerate(words):
             color = TEXT_COLOR if true else FALSE_COLOR
             text.text(0, 1 - (line + 0.5) / 9, f"{TRUE if true else FALSE} {word}", color=color, va="center")
     marks = [true for words in said for _, true in words]
     figure.suptitle(
-        f"{sum(marks)} of {len(marks)} statements are true ({TRUE}); "
-        f"{sum(all(true for _, true in words) for words in said)} of {len(said)} captions are true throughout"
+        f"{sum(marks)} of {9 * len(said)} statements are true ({TRUE}); "
+        f"{sum(sum(true for _, true in words) == 9 for words in said)} of {len(said)} captions are true throughout"
     )
     return figure

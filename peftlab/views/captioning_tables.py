@@ -26,7 +26,7 @@ def losses_behind(losses: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.invert_yaxis()
     ax.set(xlabel="loss of the text that follows (nats a word)", xlim=(0, 1.3 * (means + half).max()))
     times = ", ".join(f"{means[name] / means.iloc[0]:.1f} times behind {name}" for name in means.index[1:])
-    ax.set_title(f"Unknown tokens raise the loss of the text that follows:\n{times}")
+    ax.set_title(f"Loss of the text that follows, against {means.index[0]}:\n{times}")
     return ax
 
 

@@ -20,12 +20,14 @@ def heatmap(ledger: pd.DataFrame, by: str = "method", baseline: str = "linear", 
 
     One diverging scale for all tasks. Grey: within 1.96 standard errors that the test images leave a difference, as
     if the two were measured on different ones. Last row: the baseline's own accuracy in %. Rows are ordered by mean.
+    Raises PeftlabError where `score_array` does.
 
     >>> runs = {"method": ["lora", "linear"], "task": "dtd", "group": "natural", "seed": 0, "synthetic": False}
     >>> ax = heatmap(pd.DataFrame(runs | {"test_accuracy": [0.6, 0.4], "test_images": 500}))
     >>> [label.get_text() for label in ax.get_yticklabels()], [text.get_text() for text in ax.texts]
     (['lora', 'linear (%)'], ['+20', '40'])
     """
+    score_array(ledger, by)  # complete, or a mean over fewer tasks would have a place in the order
     groups = ledger.groupby("task")["group"].first().sort_values(kind="stable")
     accuracy = ledger.pivot_table(index=by, columns="task", values="test_accuracy")[groups.index]
     images = ledger.groupby("task")["test_images"].first()[groups.index]

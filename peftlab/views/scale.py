@@ -32,8 +32,9 @@ def accuracies(shared: pd.DataFrame, ax: Axes | None = None) -> Axes:
         line = {"arrowstyle": "-", "color": "0.8", "shrinkB": 6}
         ax.annotate(label, (x.iloc[-1], top), (1.35 * sizes[-1], below), color=color, va="center", arrowprops=line)
     ax.set_xscale("log")
-    names = [name.replace(".", "\n.").replace(", ", "\n") for name in on]  # long ones on several lines
-    ax.set_xticks(sizes, [f"{name}, {size / 1e6:.1f} M" for name, size in zip(names, sizes, strict=True)])
+    names = table.groupby("size")["on"].unique().str.join(" and\n")  # those of one size share a place
+    names = names.str.replace(".", "\n.").str.replace(", ", "\n")  # long ones on several lines
+    ax.set_xticks(names.index, [f"{name}, {size / 1e6:.1f} M" for size, name in names.items()])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(sizes[0] / 1.6, 2.9 * sizes[-1])
     tasks = shared["task"].nunique()

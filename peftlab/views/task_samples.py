@@ -34,7 +34,8 @@ def samples(
     extra = rng.permutation(len(labels))[: columns * rows - len(present)]
     chosen = [*sorted(present, key=lambda i: labels[i]), *extra]
     pixels = task.pixels(split, size, chosen)
-    figure, grid = plt.subplots(rows, columns, figsize=(1.2 * columns, 1.45 * rows), layout="constrained")
+    shape = (1.2 * columns, 1.45 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=shape, layout="constrained", squeeze=False)
     for ax, image, i in zip(grid.flat, pixels, chosen, strict=False):
         ax.imshow(image.numpy())
         name = textwrap.shorten(task.classes[labels[i]].replace("_", " "), 24, placeholder="…")

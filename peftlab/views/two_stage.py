@@ -1,6 +1,7 @@
 """Stage 1 of the two-stage paradigm looked at: how far tasks lie from photographs, and what LayerNorm tuning moves."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,8 +64,11 @@ def norm_changes(models: Sequence[PeftModel], ax: Axes | None = None) -> Axes:
     ax.set(xlabel="LayerNorm (block.norm)", ylabel="change (%)", ylim=(0, 1.3 * tables.max()))
     ax.legend(ncols=3, loc="upper center")
     gamma, beta, read = tables.mean((0, 1))
+    own, unit = ({"gamma": gamma, "beta": other} for other in (beta, read))
+    (most, x), (less, y) = sorted(own.items(), key=itemgetter(1), reverse=True)
+    (leads, u), (trails, v) = sorted(unit.items(), key=itemgetter(1), reverse=True)
     ax.set_title(
-        f"Of its own size beta moves most ({beta:.0f} %, gamma {gamma:.0f} %);\n"
-        f"in the unit of what attention reads, gamma does ({gamma:.0f} %, beta {read:.0f} %)"
+        f"Of its own size {most} moves most ({x:.0f} %, {less} {y:.0f} %);\n"
+        f"in the unit of what attention reads, {leads} does ({u:.0f} %, {trails} {v:.0f} %)"
     )
     return ax

@@ -115,3 +115,10 @@ def test_norms_are_labelled_by_where_they_stand(kind):
         assert table.index.tolist() == list(modules)
         assert table.loc[table["gamma"] != 0, "gamma"].to_dict() == {label: pytest.approx(1)}
     assert norm_change(tuned(backbone, "ssf"))["gamma"].eq(0).all()  # in which the norms stand one module deeper
+
+
+def test_norms_without_a_bias_change_in_gamma_alone():
+    vit = random_timm("vit_wee_patch16_reg1_gap_256", img_size=64, norm_layer="rmsnorm", num_classes=0)
+    model = tuned(vit, "norm")
+    table = norm_change(model)
+    assert table["gamma"].gt(0).all() and table["beta"].isna().all()

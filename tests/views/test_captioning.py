@@ -72,13 +72,23 @@ def test_word_probabilities_give_the_loss(model):
     torch.testing.assert_close(-right.log(), losses[0].detach())
     words = look.pieces(model, CAPTION)
     assert words[-1] == "<eos>" and len(best) == len(words) == len(right)
-    share = sum(b == w for b, w in zip(best, words, strict=True)) / len(words)
+    hit = (best == model.encode([CAPTION])[0][0, : len(words)]).tolist()
+    share = sum(hit) / len(words)
     assert word_accuracy(model, patches(model)[None], [CAPTION]) == pytest.approx(share)
     ax = look.teacher_forced(model, patches(model), CAPTION)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx(right.tolist())
     marks = [text.get_text()[0] for text in ax.texts]
-    assert marks == [look.TRUE if b == w else look.FALSE for b, w in zip(best, words, strict=True)]
+    assert marks == [look.TRUE if right else look.FALSE for right in hit]
     assert f"{marks.count(look.TRUE)} of {len(words)} words" in ax.get_title()
+
+
+def test_words_that_only_look_alike_are_not_ticked(model, monkeypatch):
+    """With a tokenizer of bytes " dog" and "dog" are decoded to the same text."""
+    share = word_accuracy(model, patches(model)[None], [CAPTION])
+    monkeypatch.setattr(type(model.lm.tokenizer), "decode", lambda self, tokens: "dog")
+    ax = look.teacher_forced(model, patches(model), CAPTION)
+    right = [text.get_text()[0] == look.TRUE for text in ax.texts]
+    assert share < 1 and sum(right) / len(right) == pytest.approx(share)
 
 
 def test_sequence_names_what_is_predicted(model):
@@ -116,6 +126,15 @@ def test_written_marks_every_statement():
     assert texts[:2] == [f"{look.TRUE} small", f"{look.TRUE} red"] and f"{look.FALSE} green" in texts
     assert figure.get_suptitle().startswith("17 of 18 statements are true")
     assert "1 of 2 captions" in figure.get_suptitle()
+
+
+def test_what_is_outside_the_grammar_is_shown_and_is_not_true():
+    pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    right = grammar.captions([CUBE, BALL])[0]
+    figure = look.written(pixels, [right, "a red red red"], [[CUBE, BALL]] * 2)
+    assert "a red red red" in [text.get_text().replace("\n", " ") for ax in figure.axes for text in ax.texts]
+    assert figure.get_suptitle().startswith("9 of 18 statements are true")
+    assert "1 of 2 captions are true throughout" in figure.get_suptitle()
 
 
 def test_text_loss_alone_and_behind_something(lm):

@@ -12,6 +12,7 @@ def test_losses_behind_tokens_are_means_with_intervals():
     assert [bar.get_width() for bar in ax.patches] == [1.0, 3.0]
     assert [text.get_text() for text in ax.texts] == ["1.00 ± 0.00", "3.00 ± 1.96"]
     assert ax.get_title().endswith("3.0 times behind words")
+    assert "raise" not in tables.losses_behind(losses / [1, 10]).get_title()  # 0.3 times
 
 
 def test_perplexities_order_ways_and_count_those_that_look():

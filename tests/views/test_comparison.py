@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from peftlab.analysis.comparison import on_front
+from peftlab.common.errors import PeftlabError
 from peftlab.results.statistics import averages, paired, ranks
 from peftlab.views import comparison
 from peftlab.views.style import FREE
@@ -100,3 +101,10 @@ def test_critical_difference_greys_what_is_not_behind_the_best(ledger):
     behind = [rank > table.iloc[0] + critical for rank in table]
     assert any(behind) and [line.get_color() != FREE for line in ax.lines] == behind
     assert ax.get_title().startswith(f"{sum(behind)} of 3 methods rank significantly behind")
+
+
+def test_heatmap_asks_for_complete_ledgers(ledger):
+    """The mean over fewer tasks is no place in an order."""
+    holes = ledger.query("method != 'lora' or task != 'dtd'").assign(test_images=200)
+    with pytest.raises(PeftlabError, match="lora on dtd, seed 0: 0 runs instead of one"):
+        comparison.heatmap(holes)

@@ -48,6 +48,12 @@ def test_accuracies_have_a_line_a_method_through_all_backbones(shared):
     assert "mean over 2 tasks" in ax.get_ylabel()
 
 
+def test_backbones_of_one_size_share_a_place_on_the_axis(shared):
+    alike = shared.assign(size=shared["size"].replace(2_700_000, 21_600_000))
+    names = [t.get_text() for t in scale.accuracies(alike).get_xticklabels()]
+    assert len(names) == 2 and "mini" in names[0] and "small" in names[0] and "base" in names[1]
+
+
 def test_task_moves_show_both_moves_of_every_task(shared):
     ax, table = scale.task_moves(shared), moves(shared)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["eurosat (synthetic)", "cifar (synthetic)"]

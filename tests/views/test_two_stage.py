@@ -9,6 +9,7 @@ from support import tuned
 import peftlab.views as views
 from peftlab.analysis.two_stage import norm_steps
 from peftlab.backbones.load import load_backbone
+from peftlab.methods import attach
 from peftlab.methods.norm import norm_layers
 
 
@@ -49,6 +50,22 @@ def test_norm_changes_averages_models():
     mean = np.mean([100 * norm_steps(model).to_numpy() for model in models], axis=0)
     for line, column in zip(lines, mean.T, strict=True):
         assert list(line.get_ydata()) == pytest.approx(list(column))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "beta", "words"), [(1.5, 1.02, "gamma moves most (50 %, beta 2 %)"), (1, 2, "beta")]
+)
+def test_norm_changes_names_what_moved_more(gamma, beta, words):
+    model = attach(load_backbone("test_vit", pretrained=False, img_size=32), "norm", 3)
+    with torch.no_grad():
+        for norm in norm_layers([model.backbone], {64}):
+            norm.bias.fill_(0.3)
+        for norm in norm_layers([model.vit], {64}):
+            norm.bias.fill_(0.3 * beta)
+            norm.weight.mul_(gamma)
+    own, read = views.two_stage.norm_changes([model]).get_title().split("\n")
+    assert own.startswith(f"Of its own size {words}")
+    assert f"what attention reads, {'beta' if gamma == 1 else 'gamma'} does" in read
 
 
 def test_against_removal_names_the_rank_correlation():

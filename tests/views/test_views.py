@@ -7,6 +7,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from support import random_timm, tuned
 
 import peftlab.views as views
 from peftlab.analysis.attention import attention_maps, patch_attention
@@ -50,6 +51,28 @@ def test_change_maps_leave_untouched_layers_grey_and_share_a_scale(tiny_task):
     assert lora.images[0].get_clim() == full.images[0].get_clim()
     assert [label.get_text() for label in lora.get_xticklabels()] == ["norm1", "qkv", "proj", "norm2", "fc1", "fc2"]
     assert f"up to {100 * change.to_numpy().max():.1f} %" in lora.get_title()
+
+
+def test_two_models_of_one_method_have_a_panel_each(tiny_task):
+    backbone = load_backbone("test_vit", pretrained=False, img_size=32)
+    models = [tuned(backbone, "lora", rank=rank) for rank in (2, 4)]
+    for figure in (views.change_maps(models), views.gradient_maps(models, tiny_task)):
+        assert [ax.get_title().startswith("LoRA") for ax in figure.axes[:2]] == [True, True] and len(figure.axes) == 3
+
+
+def test_a_swin_of_which_all_is_tuned_is_drawn():
+    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+    swin = random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small)
+    [figure_text] = [t.get_text() for t in views.block(attach(swin, "full", 3)).texts if "also" in t.get_text()]
+    assert "also attn" in figure_text
+
+
+@pytest.mark.parametrize("one", [{"columns": 1}, {"columns": 1, "rows": 1}])
+def test_grids_of_one_picture(one, tiny_task):
+    if "rows" not in one:
+        views.blocks([attach(load_backbone("test_vit", pretrained=False, img_size=32), "lora", 3)], **one)
+    else:
+        views.samples(tiny_task, **one)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -140,6 +140,11 @@ class PeftModel(nn.Module):
         return folder
 
 
+def fits(backbone: nn.Module, method: Method) -> bool:
+    """Whether a method goes on a backbone: not all do on a ViT of windows."""
+    return not (isinstance(backbone, SwinViT) and method.not_on_windows)
+
+
 def attach(backbone: nn.Module, method: str | Method, num_classes: int, seed: int = 0, **options: Any) -> PeftModel:
     """Put a method around a frozen backbone -> PeftModel.
 
@@ -156,7 +161,7 @@ def attach(backbone: nn.Module, method: str | Method, num_classes: int, seed: in
     elif options:
         raise PeftlabError(f"{method.name} has its options already, so {', '.join(options)} cannot be given beside it")
     for each in (method, method.base_method):
-        if isinstance(backbone, SwinViT) and each is not None and each.not_on_windows:
+        if each is not None and not fits(backbone, each):
             raise PeftlabError(
                 f"{each.name} cannot be put on a ViT of windows: {each.not_on_windows}; lora, adapter, ssf or norm can"
             )

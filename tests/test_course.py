@@ -96,6 +96,19 @@ def test_lessons_and_sections_that_are_named_exist(page):
         assert {first, last or first} <= set(there), (name, first, last)
 
 
+def test_what_is_voted_on_is_a_slide():
+    """The rows of the 90 minutes' tables: slides of finished pictures are all that is on the projector."""
+    rows = re.findall(r"^\| `(\d\d_\w+)`, \*([^*]+)\* \|", PAGES["class_90_minutes.md"], re.M)
+    on_slides = {
+        (name, heading)
+        for name, nb in LESSONS.items()
+        for cell in nb.cells
+        if cell.metadata.get("slideshow", {}).get("slide_type") in ("slide", "fragment")
+        for heading in re.findall(r"^##+ (.+)$", cell.source, re.M)
+    }
+    assert len(rows) > 10 and set(rows) <= on_slides
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_exercises_that_are_named_exist(page):
     groups = "|".join({name.partition(".")[0] for name in EXERCISES})

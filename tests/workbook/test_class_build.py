@@ -140,7 +140,9 @@ def test_every_exercise_is_graded():
 
 def test_the_start_page_of_students_does_not_speak_of_solutions(lessons):
     assert (built(lessons) / "student" / "start.md").read_text() == "# Start\n\nTry first.\n"
-    assert "olution" not in build.student_start((LESSONS / "start.md").read_text("utf-8"))
+    start = build.student_start((LESSONS / "start.md").read_text("utf-8"))
+    assert "olution" not in start and "Start again" not in start  # the command brings lessons with solutions
+    assert "How a lesson works" in start
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------

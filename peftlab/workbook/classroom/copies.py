@@ -58,9 +58,10 @@ def _without_solutions(nb: NotebookNode) -> NotebookNode:
 
 
 def student_start(page: str) -> str:
-    """The start page without the sentences that speak of solutions.
+    """The start page without what speaks of solutions, and without the command that brings lessons with them.
 
-    >>> student_start("- `pl.check` says what is wrong. The solution is folded below it.\\n")
+    >>> student_start("- `pl.check` says what is wrong. The solution is below.\\n- **Start again:** delete it.\\n")
     '- `pl.check` says what is wrong.\\n'
     """
+    page = re.sub(r"^- \*\*Start again:.*\n", "", page, flags=re.M)
     return re.sub(r" [^.\n]*\bsolutions?\b[^.\n]*\.", "", page)

@@ -9,7 +9,8 @@ from ..methods.core.contexts import WHOLE, Site, targeted
 from ..methods.core.layers import QKV
 from .interface import CausalLM
 
-# The ends of layer names in the embedded model, Llama and its relatives (SmolLM, Mistral, Qwen), OPT and GPT-2.
+# The ends of layer names in the embedded model, Llama and its relatives (SmolLM, Mistral, Qwen), OPT and GPT-2; whole
+# between dots, because the fused "qkv_proj" of Phi-3 is no "v_proj".
 ROLES = {
     "q": ("attn.q", "q_proj"),
     "k": ("attn.k", "k_proj"),
@@ -45,7 +46,7 @@ def sites(lm: CausalLM, targets: str = "both") -> list[Site]:
 
     targets: "attention", "ffn" or "both".
 
-    Raises PeftlabError for linear layers whose names tell no role.
+    Raises PeftlabError for linear layers whose names tell no role, and for fused ones that are not q, k and v alike.
 
     >>> from peftlab.captioning import load_language_model
     >>> block, layers = sites(load_language_model())[0]
@@ -56,13 +57,23 @@ def sites(lm: CausalLM, targets: str = "both") -> list[Site]:
 
 
 def _layers(block: nn.Module, lm: CausalLM) -> dict[str, tuple[tuple[str, ...], str]]:
-    paths = [path for path, module in block.named_modules() if isinstance(module, nn.Linear)]
-    role = {path: next((r for r, ends in ROLES.items() if path.endswith(ends)), None) for path in paths}
-    strange = [path for path in paths if role[path] is None]
+    linear = {path: module for path, module in block.named_modules() if isinstance(module, nn.Linear)}
+    role = {path: _role(path) for path in linear}
+    strange = [path for path in linear if role[path] is None]
     if strange or "down" not in role.values():
         known = ", ".join(end for ends in ROLES.values() for end in ends)
         raise PeftlabError(
-            f"{lm.peftlab_name}: cannot tell what the layers {', '.join(strange or paths)} of {type(block).__name__} "
+            f"{lm.peftlab_name}: cannot tell what the layers {', '.join(strange or linear)} of {type(block).__name__} "
             f"do. Known names end with: {known}. Take a model of the Llama, OPT or GPT-2 kind"
         )
+    for path, layer in linear.items():
+        if role[path] == "qkv" and layer.out_features != 3 * layer.in_features:
+            raise PeftlabError(
+                f"{lm.peftlab_name}: {path} of {type(block).__name__} makes {layer.out_features} numbers of "
+                f"{layer.in_features}, so they are not q, k and v alike. Take a model of the Llama, OPT or GPT-2 kind"
+            )
     return {path: (QKV if r == "qkv" else WHOLE, r) for path, r in role.items() if r}
+
+
+def _role(path: str) -> str | None:
+    return next((role for role, ends in ROLES.items() if any(f".{path}".endswith(f".{end}") for end in ends)), None)

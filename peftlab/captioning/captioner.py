@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ..backbones.protocols import get_protocol
+from ..backbones.protocols import Preprocessing
+from ..backbones.stages import run_stages
 from ..backbones.swin import final_grid
 from ..backbones.types import ViT
 from ..common.errors import NotMergeable, PeftlabError, check_choice
@@ -26,7 +27,9 @@ from ..methods.core.base import check_size
 from ..methods.core.contexts import count_one, insert, merge_one
 from ..methods.core.model import share
 from ..tasks.captions import CaptionTask
-from ..training.evaluate import features
+from ..training.evaluate import pixel_batches
+from ..training.precision import computing, pick_precision
+from ..training.spec import check_weights
 from .adapt import GivenContexts, sites
 from .interface import Cache, CausalLM, Embeddings, TokenNumbers
 
@@ -34,6 +37,7 @@ METHODS = ("connector", "context_peft", "full")
 CONTEXTS = {"one": 1, "domain": 2, "parity": 2}
 IMAGE, TEXT = 0, 1  # context numbers of 'domain'; the token that begins a text is text
 IGNORED = -100  # the label of padding
+LEAST_DEVIATION = 1e-5  # of a channel: one that is constant stays near 0
 
 Patches: TypeAlias = Float[Tensor, "batch patches width"]  # image tokens, as the connector reads them
 
@@ -57,9 +61,13 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(width))
 
     def estimate(self, x: Patches) -> None:
-        """Take the statistics of patches."""
+        """Take the statistics of patches. Raises PeftlabError for a single one, which has no deviation."""
+        if x[..., 0].numel() == 1:
+            raise PeftlabError(
+                "a single image token has no standard deviation. Take more images, a finer grid, or standardise=False"
+            )
         self.mean.copy_(x.mean((0, 1)))
-        self.std.copy_(x.std((0, 1)))
+        self.std.copy_(x.std((0, 1)).clamp_min(LEAST_DEVIATION))
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         return (x - self.mean) / self.std
@@ -70,9 +78,10 @@ class Captioner(nn.Module):
 
     vit, lm: frozen; neither is changed, and frozen tensors are shared with them. method: 'connector' (nothing else is
     trained), 'context_peft' with its options kind, rank, contexts ('one', 'domain': image and text, 'parity': odd and
-    even token positions) and targets, or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages.
-    standardise: what the connector reads, by channel, with the statistics of the training images. seed: of all that is
-    new. Raises PeftlabError for unknown names, and for image tokens that fill the context length.
+    even token positions) and targets, or 'full'. grid: image tokens a side; fewer than the ViT's patches are averages;
+    None: the ViT's patches on its shorter side. standardise: what the connector reads, by channel, with the statistics
+    of the training images. seed: of all that is new. Raises PeftlabError for unknown names, a ViT whose weights are
+    not in fp32, a grid below 1 or beyond the patches, and for image tokens that fill the context length.
     """
 
     def __init__(
@@ -88,9 +97,13 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("method", method, METHODS)
+        check_weights(vit, "fp32")
         self.trained_by: tuple[Any, str] | None = None  # the spec of its last training and its digest then
         self.frozen = (vit, lm)  # in a tuple, so that their parameters are not registered a second time
-        self.grid = grid or final_grid(vit)[0]
+        side = min(final_grid(vit))
+        self.grid = side if grid is None else grid
+        if not 1 <= self.grid <= side:
+            raise PeftlabError(f"grid is {grid}, but must lie between 1 and {side}, the ViT's patches a side")
         self.image_tokens, self.standardise = self.grid**2, standardise
         if self.image_tokens + 2 > lm.context_length:
             raise PeftlabError(
@@ -99,7 +112,8 @@ class Captioner(nn.Module):
         self.method = method
         self.adapter: ContextPEFT | None = None
         self.contexts: GivenContexts | None = None
-        self.lm: CausalLM = copy.deepcopy(lm).requires_grad_(True) if method == "full" else share(lm)
+        self.lm: CausalLM = copy.deepcopy(lm) if method == "full" else share(lm)
+        self.lm.requires_grad_(method == "full")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             linear = nn.Linear(vit.embed_dim, lm.embedding_width)
@@ -151,6 +165,7 @@ class Captioner(nn.Module):
             return CONTEXTS[self.adapter.contexts] * count_one(self.adapter.kind, self.adapter.rank, found)
         return sum(p.numel() for p in lm.parameters()) if self.method == "full" else 0
 
+    @torch.no_grad()
     def encode_images(
         self, task: CaptionTask, split: str, limit: int | None = None, precision: str = "auto"
     ) -> Float[Tensor, "images patches width"]:
@@ -158,12 +173,14 @@ class Captioner(nn.Module):
 
         precision: "auto", "fp32" or "bf16"; see `Recipe`.
         """
-        vit, _ = self.frozen
-        protocol = get_protocol("peftlab").with_recipe(precision=precision)
-        tokens = features(vit, task, split, protocol, stop=-2, limit=limit, device=self.device)
-        x = vit.norm(tokens.to(self.device))
-        x = x[:, vit.num_prefix_tokens :].unflatten(1, final_grid(vit)).permute(0, 3, 1, 2)
-        return F.adaptive_avg_pool2d(x, self.grid).flatten(2).transpose(1, 2).cpu()
+        vit, pooled = self.frozen[0].to(self.device).eval(), []
+        precision = pick_precision(precision, self.device)
+        for images in pixel_batches(vit, task, split, Preprocessing(), self.device, limit):
+            with computing(vit, self.device, precision):
+                x = run_stages(vit, images, stop=-2).float()
+            x = vit.norm(x)[:, vit.num_prefix_tokens :].unflatten(1, final_grid(vit)).permute(0, 3, 1, 2)
+            pooled.append(F.adaptive_avg_pool2d(x, self.grid).flatten(2).transpose(1, 2).cpu())
+        return torch.cat(pooled)
 
     @property
     def device(self) -> torch.device:
@@ -173,8 +190,10 @@ class Captioner(nn.Module):
     def encode(self, captions: Sequence[str]) -> tuple[TokenNumbers, TokenNumbers]:
         """Captions -> (tokens with their end, padded; the same with IGNORED for padding).
 
-        Raises PeftlabError for an empty caption and for one that goes beyond the context length.
+        Raises PeftlabError for no captions, an empty one, and one that goes beyond the context length.
         """
+        if not captions:
+            raise PeftlabError("there are no captions to encode. Give at least one")
         most, tokenizer = self.lm.context_length - 1 - self.image_tokens, self.lm.tokenizer
         rows = [tokenizer.encode(caption) for caption in captions]
         for caption, row in zip(captions, rows, strict=True):

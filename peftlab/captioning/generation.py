@@ -2,6 +2,7 @@
 
 import torch
 
+from ..common.errors import PeftlabError, check_at_least
 from ..common.progress import progress
 from .captioner import Captioner, Patches
 
@@ -12,12 +13,17 @@ def generate(model: Captioner, patches: Patches, beams: int = 1, max_new_tokens:
 
     beams 1 is greedy. The best beam is the one with the highest summed log-probability, ended or cut at
     `max_new_tokens` or at the context length; no length penalty. Every token position's context is given once, when it
-    passes; cached keys keep what they were made with.
+    passes; cached keys keep what they were made with. Raises PeftlabError for beams that are not 1 to the tokens that
+    the language model knows, and for no new tokens.
     """
+    check_at_least("beams", beams, 1)
+    check_at_least("max_new_tokens", max_new_tokens, 1)
     eos, start = model.lm.tokenizer.eos, 1 + model.image_tokens
     max_new_tokens = min(max_new_tokens, model.lm.context_length - start)
     logits, cache = model.read(model.prompt(patches), last=1)
     log_p = logits[:, -1].float().log_softmax(-1)
+    if beams > log_p.shape[1]:
+        raise PeftlabError(f"beams is {beams}, but the language model knows {log_p.shape[1]} tokens; take fewer beams")
     scores, words = log_p.topk(beams)  # [B, K]
     rows = torch.arange(len(patches), device=words.device).repeat_interleave(beams)
     cache = model.lm.pick(cache, rows)

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +33,8 @@ class HFLanguageModel(nn.Module, CausalLM):
     """Any causal model that `AutoModelForCausalLM` loads from safetensors or GGUF.
 
     name: an id of the hub, a folder, or a .gguf file. No code that comes with a model is run, no pickle is read.
-    Raises PeftlabError when transformers is missing, the model cannot be loaded, or has no list of decoder blocks.
+    Raises PeftlabError when transformers is missing, the model cannot be loaded, lacks weights, or has no context
+    length or no list of decoder blocks.
     """
 
     model: Any  # of a class of transformers
@@ -42,27 +42,42 @@ class HFLanguageModel(nn.Module, CausalLM):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.peftlab_name = Path(name).stem
+        path = expanded(name)
+        gguf = path.suffix == ".gguf"
+        self.peftlab_name = path.stem if gguf else path.name  # "Llama-3.2-1B" has no ending
         try:
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError:
             raise PeftlabError(f"{name!r} needs transformers: pip install 'peftlab[multimodal]'") from None
-        path = expanded(name)
-        gguf = path.suffix == ".gguf"
-        place, file = (path.parent, {"gguf_file": path.name}) if gguf else (name, {})
+        place, file = (path.parent, {"gguf_file": path.name}) if gguf else (path if path.is_dir() else name, {})
         how: dict[str, Any] = file or {"use_safetensors": True}
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, **file)
-            self.model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **how)
-        except (OSError, ValueError, ImportError) as error:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                place, dtype=torch.float32, output_loading_info=True, **how
+            )
+        except Exception as error:  # of many kinds: safetensors has its own, tokenizers plain Exceptions
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise PeftlabError(
-                f"cannot load the language model {name!r}: {str(error).splitlines()[0]} Give a hub id that can be "
+                f"cannot load the language model {name!r}: {reason.rstrip('.')}. Give a hub id that can be "
                 "reached, a folder with safetensors and tokenizer, a .gguf file, or 'peftlab_lm_tiny'"
             ) from error
+        self.model, loading = loaded
+        kind, missing = type(self.model).__name__, sorted(loading["missing_keys"])
+        if missing:  # transformers draws them at random; tied ones are not among them
+            raise PeftlabError(
+                f"{name!r} lacks {len(missing)} weights of {kind}, {missing[0]} among them. Get a whole copy of it"
+            )
         # transformers has renamed past_key_values, and takes it under the old name until 5.40
         self.cache_name = "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
         self.tokenizer = HFTokenizer(tokenizer, name)
-        self.context_length = self.model.config.max_position_embeddings
+        length: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        if length is None:
+            raise PeftlabError(
+                f"{name!r}: {kind} has no max_position_embeddings, which says how long a text may be. "
+                "Take a model of the Llama, OPT or GPT-2 kind"
+            )
+        self.context_length = length
         self.embedding_width = self.model.get_input_embeddings().embedding_dim
         for module in list(self.model.modules()):
             for child, layer in list(module.named_children()):
@@ -71,7 +86,7 @@ class HFLanguageModel(nn.Module, CausalLM):
         lists = [m for m in self.model.modules() if isinstance(m, nn.ModuleList)]
         blocks = next((each for each in lists if len(each) == self.model.config.num_hidden_layers), None)
         if not blocks:
-            raise PeftlabError(f"{name!r}: found no list of decoder blocks in {type(self.model).__name__}")
+            raise PeftlabError(f"{name!r}: found no list of decoder blocks in {kind}")
         self.__dict__["blocks"] = blocks  # past nn.Module, so that the blocks are not registered a second time
 
     def embed(self, tokens: TokenNumbers) -> Embeddings:

@@ -1,7 +1,7 @@
 """How good captions are: perplexity, true statements about synthetic scenes, BLEU and CIDEr."""
 
 import math
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -103,9 +103,9 @@ def attribute_accuracy(captions: Sequence[str], scenes: Sequence[Sequence[Mappin
 def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """{'BLEU-4', 'CIDEr'} of captions against several references each, by pycocoevalcap.
 
-    Words are lower-case, punctuation is dropped; COCO's own tokenizer (Java) differs in details. CIDEr weighs words by
-    how rare they are among these references, so that it depends on the set. Raises PeftlabError where the library is
-    not installed.
+    Words are what spaces and punctuation part, in lower case; COCO's own tokenizer (Java) differs in details. CIDEr
+    weighs words by how rare they are among these references, so that it depends on the set. Raises PeftlabError where
+    the library is not installed, and for an image whose references have no word.
     """
     try:
         from pycocoevalcap.bleu.bleu import Bleu
@@ -114,9 +114,14 @@ def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]])
         raise PeftlabError("BLEU and CIDEr need pycocoevalcap: pip install 'peftlab[multimodal]'") from None
     said = {i: [_plain(caption)] for i, caption in enumerate(captions)}
     truth = {i: [_plain(reference) for reference in each] for i, each in enumerate(references)}
+    for i, each in truth.items():
+        if not any(each):
+            raise PeftlabError(f"no reference of image {i} has a word in it: {references[i]!r}. Leave the image out")
     bleu = Bleu(4).compute_score(truth, said, verbose=0)[0][3]
     return {"BLEU-4": float(bleu), "CIDEr": float(Cider().compute_score(truth, said)[0])}
 
 
 def _plain(caption: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9']+", caption.lower()))
+    # Letters, marks, numbers and '; for a regular expression, the vowel signs of Hindi would be no part of a word.
+    composed = unicodedata.normalize("NFC", caption.lower())
+    return " ".join("".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in composed).split())

@@ -14,7 +14,7 @@ from peftlab import captioning
 from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
 from peftlab.captioning import Captioner, evaluate, fit, generate, load_language_model, write_captions
-from peftlab.captioning.captioner import IGNORED
+from peftlab.captioning.captioner import IGNORED, Standardise
 from peftlab.captioning.interface import CausalLM, Tokenizer
 from peftlab.captioning.language_model import LanguageModel, rotate
 from peftlab.captioning.load import EMBEDDED
@@ -62,6 +62,18 @@ def opt():
 
 def gpt2():
     return "GPT2Config", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+
+
+def phi3():
+    return "Phi3Config", llama()[1]
+
+
+def starcoder():
+    return "GPTBigCodeConfig", gpt2()[1]
+
+
+def bloom():
+    return "BloomConfig", {"hidden_size": 16, "n_layer": 2, "n_head": 2}
 
 
 @pytest.fixture(scope="session")
@@ -189,6 +201,70 @@ def test_missing_language_model(name, monkeypatch):
         load_language_model(name)
 
 
+def test_a_language_model_is_named_as_its_folder(hf_folder, monkeypatch):
+    """A version number is no ending; ~ is the home folder."""
+    folder = hf_folder(llama)
+    folder = folder.rename(folder.with_name("Llama-3.2-1B"))
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(folder.parent))
+    assert load_language_model("~/Llama-3.2-1B").peftlab_name == "Llama-3.2-1B"
+
+
+def test_a_gguf_file_is_named_without_its_ending(hf_folder, monkeypatch):
+    transformers, folder = pytest.importorskip("transformers"), hf_folder(llama)
+    for kind in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
+        real = kind.from_pretrained
+        monkeypatch.setattr(kind, "from_pretrained", lambda place, gguf_file, real=real, **how: real(folder, **how))
+    assert load_language_model("models/Llama-3.2-1B.Q4_1.gguf").peftlab_name == "Llama-3.2-1B.Q4_1"
+
+
+def test_damaged_language_models(hf_folder, monkeypatch):
+    """Cut short, without a layer, whose shape is another; and where what goes wrong says nothing."""
+    from safetensors import torch as files
+
+    folder = hf_folder(llama)
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    tensors = files.load(whole)
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PeftlabError, match="cannot load the language model .*peftlab_lm_tiny"):
+        load_language_model(str(folder))
+    lost = [name for name in tensors if ".layers.1." in name]
+    files.save_file({name: t for name, t in tensors.items() if name not in lost}, file, {"format": "pt"})
+    with pytest.raises(PeftlabError, match=rf"lacks {len(lost)} weights of LlamaForCausalLM, model\.layers\.1\."):
+        load_language_model(str(folder))
+    files.save_file(tensors | {lost[0]: tensors[lost[0]][:1].clone()}, file, {"format": "pt"})
+    with pytest.raises(PeftlabError, match="cannot load the language model"):
+        load_language_model(str(folder))
+    file.write_bytes(whole)
+
+    def fail(*args, **how):
+        raise OSError
+
+    monkeypatch.setattr(pytest.importorskip("transformers").AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(PeftlabError, match="cannot load the language model .*: OSError"):
+        load_language_model(str(folder))
+
+
+def test_a_language_model_without_context_length_is_refused(hf_folder):
+    with pytest.raises(PeftlabError, match="BloomForCausalLM has no max_position_embeddings"):
+        load_language_model(str(hf_folder(bloom)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (phi3, "what the layers self_attn.qkv_proj, mlp.gate_up_proj of Phi3DecoderLayer do"),
+        (starcoder, "attn.c_attn of GPTBigCodeBlock makes 32 numbers of 16"),
+    ],
+)
+def test_layers_that_are_fused_in_another_way_are_refused(kind, words, vit, hf_folder):
+    lm = load_language_model(str(hf_folder(kind)))
+    with pytest.raises(PeftlabError, match=words):
+        Captioner(vit, lm, "context_peft", grid=2)
+    Captioner(vit, lm, grid=2)  # needs no names
+
+
 def test_every_language_model_offers_the_same(lm):
     """All that `CausalLM` names, each its own; the blocks are modules of the model, in a copy those of the copy."""
     assert isinstance(lm, CausalLM) and isinstance(lm.tokenizer, Tokenizer)
@@ -285,6 +361,41 @@ def test_captions_that_do_not_fit(vit):
         model.encode(["red", ""])
     with pytest.raises(PeftlabError, match="4 image tokens leave none for a caption in a context length of 5"):
         Captioner(vit, tiny_lm(context_length=5), grid=2)
+    with pytest.raises(PeftlabError, match="no captions to encode"):
+        model.encode([])
+
+
+@pytest.mark.parametrize("grid", [-3, 0, 3])
+def test_impossible_grids(grid, vit):
+    with pytest.raises(PeftlabError, match=f"grid is {grid}, but must lie between 1 and 2, the ViT's patches a side"):
+        Captioner(vit, tiny_lm(), grid=grid)
+
+
+def test_a_vit_in_another_precision_is_refused(vit):
+    with pytest.raises(PeftlabError, match="weights are torch.bfloat16"):
+        Captioner(vit.bfloat16(), tiny_lm())
+
+
+def test_what_is_given_is_frozen(vit, tiny_captions):
+    """Also a ViT and a language model that were not."""
+    lm = tiny_lm().requires_grad_(True)
+    model = Captioner(vit.requires_grad_(True), lm, grid=2)
+    before = [p.detach().clone() for p in (*vit.parameters(), *lm.parameters())]
+    fit(model, tiny_captions, epochs=2, batch_size=4)
+    assert model.method_parameters == model.count() == 0
+    assert all(torch.equal(p, q) for p, q in zip((*vit.parameters(), *lm.parameters()), before, strict=True))
+
+
+def test_constant_channels_and_a_single_image_token(vit, tiny_captions):
+    x = patches()
+    x[..., 5] = 0.3
+    standardise = Standardise(64)
+    standardise.estimate(x)
+    assert standardise(x).isfinite().all() and standardise(x)[..., 5].abs().max() < 0.1
+    torch.testing.assert_close(standardise.std[:5], x.std((0, 1))[:5], rtol=0, atol=0)
+    model = Captioner(vit, tiny_lm(), grid=1, standardise=True)
+    with pytest.raises(PeftlabError, match="a single image token has no standard deviation"):
+        fit(model, tiny_captions, epochs=1, train_images=1)
 
 
 @pytest.mark.parametrize(
@@ -316,6 +427,27 @@ def test_image_tokens_are_the_patches_behind_the_prefix(vit, tiny_captions):
     assert fine.shape == (6, side**2, vit.embed_dim)
     torch.testing.assert_close(fine, expected)
     torch.testing.assert_close(coarse[:, 0], expected.mean(1))
+
+
+def test_image_tokens_of_an_oblong_vit_are_square(tiny_captions):
+    """As many a side as the shorter one has patches, none of them twice."""
+    vit = load_backbone("test_vit", pretrained=False, img_size=(64, 32))
+    fine, model = Captioner(vit, tiny_lm(), grid=1), Captioner(vit, tiny_lm())
+    assert model.grid == 2 and model.image_tokens == 4
+    found = model.encode_images(tiny_captions, "val", precision="fp32")
+    assert found.shape == (6, 4, 64) and (found[:, ::2] - found[:, 1::2]).abs().max() > 1e-3
+    mean = fine.encode_images(tiny_captions, "val", precision="fp32")
+    torch.testing.assert_close(found.mean(1), mean[:, 0])
+
+
+def test_images_are_encoded_a_batch_at_a_time(vit, tiny_captions, monkeypatch):
+    """Only what the connector reads is kept of each, so that all fit into memory."""
+    model = Captioner(vit, tiny_lm(), grid=1)
+    whole, seen = model.encode_images(tiny_captions, "val", precision="fp32"), []
+    monkeypatch.setattr("peftlab.training.evaluate.EVAL_BATCH", 4)
+    vit.norm.register_forward_hook(lambda norm, args, out: seen.append(len(out)))
+    torch.testing.assert_close(model.encode_images(tiny_captions, "val", precision="fp32"), whole)
+    assert seen == [4, 2] and len(model.encode_images(tiny_captions, "val", 5, "fp32")) == 5
 
 
 @torch.no_grad()
@@ -416,6 +548,16 @@ def test_beams_keep_their_own_caches(vit, lm):
 def test_generation_stops_at_the_context_length(vit):
     model = captioner(vit, tiny_lm(context_length=8))
     assert max(len(text.split()) for text in generate(model, patches(8), max_new_tokens=50)) <= 3
+
+
+def test_impossible_searches(vit):
+    model = captioner(vit, tiny_lm())
+    with pytest.raises(PeftlabError, match="beams is 0, but must be at least 1"):
+        generate(model, patches(), beams=0)
+    with pytest.raises(PeftlabError, match="beams is 100, but the language model knows 11 tokens"):
+        generate(model, patches(), beams=100)
+    with pytest.raises(PeftlabError, match="max_new_tokens is 0, but must be at least 1"):
+        generate(model, patches(), max_new_tokens=0)
 
 
 def test_attention_is_causal_and_sums_to_one(vit, lm):

@@ -6,6 +6,7 @@ before the residual add, patches only; bilinear upsampling; each map stretched t
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,10 +68,14 @@ def assignment(model: PeftModel, layer: int = -1, target: str = "o") -> Float[Te
 def generator_steps(model: PeftModel, layer: int = -1) -> dict[str, Float[Tensor, "d_out _"]]:
     """What the generator of a gift model makes of one layer: W, tokens U, clusters C, attention A, change; on the CPU.
 
-    The layer is the output projection of a block's attention; A is the mean over heads.
+    The layer is the output projection of a block's attention; A is the mean over heads. Raises PeftlabError where no
+    hyper-transformer makes its change.
     """
     linear, seen = model.vit.blocks[layer].attn.proj, []
-    generator, index = linear.shared[0], linear.index
+    generator: Any = linear.shared[0] if isinstance(linear, GeneratedLinear) else None
+    if not hasattr(generator, "blocks"):
+        raise PeftlabError(f"{model.method.title} has no hyper-transformer; take a model of 'gift' that changes 'o'")
+    index = linear.index
     weights, paca = generator.weights(), generator.blocks[-1].attn
     hook = paca.register_forward_hook(lambda module, args, output: seen.append(args[0]))
     try:

@@ -34,11 +34,11 @@ def check_cls(vit: ViT) -> None:
 def token_pair(
     model: PeftModel, pixels: Pixels
 ) -> tuple[Float[Tensor, "blocks batch channels"], Float[Tensor, "blocks batch channels"]]:
-    """CLS and gist after every block, without the final norm. Raises PeftlabError without a CLS token."""
+    """CLS and gist after every block, without the final norm. Raises PeftlabError without one of them."""
     vit = model.vit
     check_cls(vit)
     seen = outputs(vit, vit.blocks, prepare_for(vit, pixels))
-    position = vit.blocks[0].gist.position
+    position = prefix_index(vit, "gist", seen[0].shape[1])
     return torch.stack([x[:, 0] for x in seen]).cpu(), torch.stack([x[:, position] for x in seen]).cpu()
 
 

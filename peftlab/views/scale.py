@@ -34,7 +34,7 @@ def accuracies(shared: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xscale("log")
     names = table.groupby("size")["on"].unique().str.join(" and\n")  # those of one size share a place
     names = names.str.replace(".", "\n.").str.replace(", ", "\n")  # long ones on several lines
-    ax.set_xticks(names.index, [f"{name}, {size / 1e6:.1f} M" for size, name in names.items()])
+    ax.set_xticks(names.index, [f"{name}, {size / 1e6:.1f} M" for size, name in zip(sizes, names, strict=True)])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(sizes[0] / 1.6, 2.9 * sizes[-1])
     tasks = shared["task"].nunique()

@@ -109,6 +109,9 @@ def test_models_without_a_generator_and_unknown_layers_are_named(backbone, pixel
         sg.assignment(partial, 0)
     with pytest.raises(PeftlabError, match="unknown target 'fc3'; did you mean 'fc"):
         sg.layer_output(backbone, pixels, target="fc3")
+    for other in ("lora", "gift_linear"):
+        with pytest.raises(PeftlabError, match="has no hyper-transformer; take a model of 'gift' that changes 'o'"):
+            sg.generator_steps(attach(backbone, other, CLASSES))
 
 
 def test_no_hook_survives_a_failure(backbone):

@@ -48,3 +48,10 @@ def test_without_a_cls_token_the_gist_is_not_compared_with_itself(read, pixels):
     model = tuned(small_vit(class_token=False, global_pool="avg"), "gist", base_method="lora")
     with pytest.raises(PeftlabError, match="this backbone has no CLS token"):
         read(model, pixels)
+
+
+def test_models_without_a_gist_are_named(pixels):
+    model = tuned(load_backbone("test_vit", pretrained=False, img_size=32), "lora")
+    for read in (token_pair, token_exchange):
+        with pytest.raises(PeftlabError, match="no query 'gist'"):
+            read(model, pixels)

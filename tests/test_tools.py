@@ -1,5 +1,6 @@
 """The recipes of the embedded models: weights inherited rightly, resumed exactly, described."""
 
+import ast
 import importlib.util
 import io
 import json
@@ -14,9 +15,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 from peftlab.backbones.load import EMBEDDED
 from peftlab.captioning import load_language_model
+from peftlab.common.errors import PeftlabError
 from peftlab.common.paths import REPOSITORY
 
 CPU = torch.device("cpu")
+SCRIPTS = [*(REPOSITORY / "tools").glob("*.py"), *(REPOSITORY / "benchmarks").glob("*.py")]
 
 
 def imported(name):
@@ -24,6 +27,22 @@ def imported(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("file", sorted(SCRIPTS), ids=lambda file: file.name)
+def test_what_a_script_takes_from_the_package_is_there(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("peftlab"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}")
+
+
+@pytest.mark.parametrize("name", ["two_stage_tables", "channel_table", "segmentation_table", "logit_lens_table"])
+def test_a_table_of_real_images_is_not_made_of_drawn_ones(name, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    with pytest.raises(PeftlabError, match=r"clevr_count \(synthetic\) is drawn.* set PEFTLAB_DATA"):
+        imported(name).real("clevr_count")
 
 
 @pytest.fixture(scope="module")

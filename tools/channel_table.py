@@ -10,9 +10,9 @@ nothing is selected by it. Half an hour on one CPU core.
 
 import pandas as pd
 import torch
-from two_stage_tables import IMAGES, batches, images, means
+from two_stage_tables import IMAGES, batches, images, means, real
 
-from peftlab import load_run, load_task
+from peftlab import load_run
 from peftlab.analysis.two_stage import accuracy_without
 from peftlab.backbones.stages import run_stages
 from peftlab.common.files import write_text
@@ -34,7 +34,7 @@ def chosen(scores, seed):
 
 @torch.no_grad()
 def rows():
-    vit, task = load_run(f"{TASK}-norm").model.vit.eval(), load_task(TASK)
+    vit, task = load_run(f"{TASK}-norm").model.vit.eval(), real(TASK)
     x, y = images(vit, task, "train800", list(range(min(IMAGES, task.size("train800")))))
     scores, mean = channel_scores(vit, batches(x, y)), means(vit, x)
     x, y = images(vit, task, "test", list(range(min(TESTED, task.size("test")))))

@@ -11,8 +11,9 @@ selected by any of it. Ten minutes on one CPU core.
 import numpy as np
 import pandas as pd
 import torch
+from two_stage_tables import real
 
-from peftlab import load_backbone, load_run, load_task
+from peftlab import load_backbone, load_run
 from peftlab.analysis.logit_lens import block_features, lens_table
 from peftlab.analysis.probes import linear_probe_accuracy
 from peftlab.backbones.protocols import get_protocol
@@ -58,7 +59,7 @@ def probe_table(vit, task, test):
 
 def tables(name):
     """The rows of a task, table by table."""
-    task, there = load_task(name), trained_runs()
+    task, there = real(name), trained_runs()
     for source, method in progress(SOURCES.items(), desc=name):
         if f"{name}-{method}" in there:
             vit = load_run(f"{name}-{method}", img_size=112).model.vit

@@ -1,16 +1,17 @@
 """Make results/segmentation.csv: do GIFT's clusters find the objects of rendered scenes, and does training matter?
 
-    python tools/segmentation_table.py
+    PEFTLAB_DATA=.. python tools/segmentation_table.py
 
 `peftlab_vit_small` at 224 px, 16 x 16 patches; 96 test scenes of the synthetic clevr_count, all objects of a
 scene as one mask. Both forms of GIFT: three trained seeds (0 is that of data/adapters; 1 and 2 are taken from the
-ledger or trained here, on the real task, so PEFTLAB_DATA is needed) against eight untrained ones, of which three are
+ledger or trained here, on the real task) against eight untrained ones, of which three are
 what those started from; and controls with as many maps. A row a source, block (counted from 1) and seed, with the
 columns of `iou_table`. Ten minutes on one CPU core, and five to ten for each training.
 """
 
 import pandas as pd
 import torch
+from two_stage_tables import real
 
 from peftlab import attach, fit, load_adapter, load_backbone, load_run, load_task
 from peftlab.analysis.clusters import assignment, centre, kmeans_maps, maps_of, pca_maps, random_maps
@@ -32,7 +33,7 @@ UNTRAINED = range(8)
 
 def trained(vit, method):
     """{seed: a trained model at this size}; seed 0 was trained on a GPU, the others on what is here."""
-    models, task = {0: load_run(f"{TASK}-{method}", img_size=SIZE).model}, load_task(TASK)
+    models, task = {0: load_run(f"{TASK}-{method}", img_size=SIZE).model}, real(TASK)
     small = load_backbone(NAME, img_size=112)
     for seed in (1, 2):
         model = attach(small, method, task.num_classes, seed=seed)

@@ -17,7 +17,7 @@ from peftlab.captioning.load import SCENES_CAPTIONER
 from peftlab.captioning.training import save
 from peftlab.common.files import write_json
 from peftlab.tasks.captions import CaptionTask, draw_scenes
-from peftlab.tasks.synthetic.drawing import drawn_once
+from peftlab.tasks.once import made_once
 
 
 def main():
@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--work", type=Path, default=Path(gettempdir()) / "peftlab-captioner", help="scenes and run")
     args = parser.parse_args()
     folder = args.work / f"scenes-{args.scenes}"
-    drawn_once(folder, lambda part: draw_scenes(part, {"train": args.scenes}, series="more scenes"))
+    made_once(folder, lambda part: draw_scenes(part, {"train": args.scenes}, series="more scenes"))
     model = Captioner(load_backbone(), load_language_model(), "context_peft", grid=4, standardise=True)
     task = CaptionTask("more-scenes", folder, synthetic=True)
     run = fit(model, task, epochs=args.epochs, batch_size=16, lr=args.lr, runs=args.work / "runs")

@@ -19,6 +19,7 @@ from peftlab.analysis import shift
 from peftlab.analysis.two_stage import accuracy_without
 from peftlab.backbones.preprocess import prepare_for
 from peftlab.backbones.stages import run_stages
+from peftlab.common.errors import PeftlabError
 from peftlab.common.files import write_text
 from peftlab.common.paths import REPOSITORY, runs_folder
 from peftlab.common.progress import progress
@@ -32,6 +33,16 @@ BACKBONE, SIDE, IMAGES, DRAWS = "peftlab_vit_small", 112, 128, 10
 TASKS = "cifar dtd oxford_iiit_pet eurosat patch_camelyon clevr_count dsprites_loc dsprites_ori".split()
 TRAINED = ("clevr_count", "eurosat", "oxford_iiit_pet")  # with a shipped run of norm
 REMOVED = ("clevr_count", "oxford_iiit_pet")  # judged by removal
+
+
+def real(name):
+    """A task of real images. Raises PeftlabError where load_task would draw it."""
+    task = load_task(name)
+    if task.synthetic:
+        raise PeftlabError(
+            f"{task.title} is drawn, and the table is of real images; set PEFTLAB_DATA to the folder with {name}"
+        )
+    return task
 
 
 def images(vit, task, split, rows):
@@ -75,7 +86,7 @@ def importance():
     vit = load_backbone(BACKBONE, img_size=SIDE).eval()
     found = {}
     for name in progress(TASKS, desc="importance", unit="task"):
-        task = load_task(name)
+        task = real(name)
         found[name] = torch.stack([half_scores(vit, task, half) for half in (0, 1)])
     about = {"backbone": BACKBONE, "img_size": SIDE, "images": IMAGES, "axes": "halves, blocks, channels"}
     write_tensors(OUT / "importance.safetensors", found, about)
@@ -108,7 +119,7 @@ def choices(name, scores, norms, block, k):
 @torch.no_grad()
 def removal_rows(name, vit, scores):
     """Rows of removal.csv: K channels of block 7 in many ways, the top channel of every block."""
-    task = load_task(name)
+    task = real(name)
     x, y = images(vit, task, "train800", list(range(min(IMAGES, task.size("train800")))))
     norms, mean = channel_scores(vit, batches(x, y), criterion="l2"), means(vit, x)
     x, y = images(vit, task, "test", list(range(min(500, task.size("test")))))
@@ -135,7 +146,7 @@ def removal():
     models = {name: load_run(f"{name}-norm").model.vit.eval() for name in TRAINED}
     scores, rows = {}, []
     for name, vit in models.items():
-        task = load_task(name)
+        task = real(name)
         x, y = images(vit, task, "train800", list(range(min(IMAGES, task.size("train800")))))
         scores[name] = channel_scores(vit, batches(x, y))
     for name in REMOVED:
@@ -153,10 +164,10 @@ def shift_tables():
     end from where the frozen network has them.
     """
     frozen, runs = load_backbone(BACKBONE, img_size=SIDE), read_results("strength_shift")
-    photographs = load_task("oxford_iiit_pet").pixels("train800val200", (SIDE, SIDE), range(IMAGES))
+    photographs = real("oxford_iiit_pet").pixels("train800val200", (SIDE, SIDE), range(IMAGES))
     before, rows = shift.channel_statistics(frozen, photographs), []
     for name in progress(sorted({*runs["task"]}), desc="shift", unit="task"):
-        task, trained = load_task(name), runs[runs["task"] == name].set_index("epochs")["run"]
+        task, trained = real(name), runs[runs["task"] == name].set_index("epochs")["run"]
         models = {0: frozen} | {n: load_adapter(frozen, runs_folder() / run).vit for n, run in trained.items()}
         now = {epochs: shift.channel_statistics(vit, photographs) for epochs, vit in models.items()}
         first_group = int(name == "oxford_iiit_pet")  # its group 0 is the reference

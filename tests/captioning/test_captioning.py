@@ -692,6 +692,18 @@ def test_a_caption_run_is_what_its_spec_says(vit, tiny_captions, monkeypatch):
     assert len({r.folder for r in [run, *others]}) == 4
 
 
+def test_every_weight_of_the_language_model_is_part_of_a_runs_name(vit, tiny_captions, monkeypatch):
+    """Also those that the probe of what it computes does not reach."""
+    monkeypatch.setattr(captioning.training, "language_probe", lambda lm: "the same")
+    folders = set()
+    for shift in (0, 0.1):
+        lm = tiny_lm()
+        with torch.no_grad():
+            next(lm.parameters())[-1] += shift
+        folders.add(fit(Captioner(vit, lm, "connector", grid=2), tiny_captions, epochs=1, batch_size=2).folder)
+    assert len(folders) == 2
+
+
 @pytest.mark.parametrize("kind", ["lora", "bitfit", "ia3"])
 @pytest.mark.parametrize("targets", ["attention", "ffn", "both"])
 def test_targets(kind, targets, vit):

@@ -17,6 +17,7 @@ from peftlab.methods.core.importance import CRITERIA, PLACEMENTS, channel_scores
 from peftlab.methods.two_stage import ChannelMap
 from peftlab.results.ledger import read_ledger
 from peftlab.training.fit import fit
+from peftlab.training.spec import first_stage
 
 CLASSES = 3
 
@@ -399,17 +400,46 @@ def test_stage_two_starts_exactly_at_stage_ones_model(tiny_task, x, monkeypatch)
     assert all(p.requires_grad for n, p in model.vit.named_parameters() if "norm" in n)
 
 
-def test_the_chosen_channels_are_the_top_ones_of_stage_ones_model(tiny_task):
+@pytest.mark.parametrize("last_blocks", [None, 2])
+def test_the_chosen_channels_are_the_top_ones_of_stage_ones_model(last_blocks, tiny_task):
     from peftlab.backbones.preprocess import prepare
     from peftlab.backbones.protocols import get_protocol
 
-    model = attach(small_vit(), "two_stage", 3, channels=4)
+    model = attach(small_vit(), "two_stage", 3, channels=4, last_blocks=last_blocks)
     run = fit(model, tiny_task, **SETTINGS)
     pixels = tiny_task.pixels("train800val200", (32, 32))
     x = prepare(pixels, model.vit, get_protocol("peftlab").preprocessing, torch.device("cpu"))
     scores = channel_scores(run.before.model.vit, [(x, torch.from_numpy(tiny_task.labels("train800val200")))])
-    for block, row in zip(model.vit.blocks, scores, strict=True):
+    tuned_blocks = list(model.vit.blocks)[-(last_blocks or 3) :]
+    for block, row in zip(tuned_blocks, scores[-len(tuned_blocks) :], strict=True):
         assert set(block.channels.indices.tolist()) == set(row.topk(4).indices.tolist())
+
+
+@pytest.mark.parametrize("options", [{"criterion": "random"}, {"init": "normal"}])
+def test_what_is_drawn_follows_the_seed(options, x):
+    """The channels of the control, and SCT's start."""
+
+    def begun(seed):
+        model = attach(small_vit(), "two_stage", 3, channels=6, **options)
+        model.method.begin(model.vit, with_head(small_vit()), [(x, LABELS)], seed)
+        return [t for block in model.vit.blocks for t in (block.channels.indices, block.channels.U)]
+
+    first, again, other = begun(0), begun(0), begun(1)
+    same, differs = ([torch.equal(a, b) for a, b in zip(first, each, strict=True)] for each in (again, other))
+    assert all(same) and not all(differs)
+
+
+def test_scores_are_those_of_the_model_at_rest(x):
+    vit = with_head(small_vit(drop_path_rate=0.5))
+    at_rest = channel_scores(vit.eval(), [(x, LABELS)])
+    assert torch.equal(channel_scores(vit.train(), [(x, LABELS)]), at_rest)
+
+
+def test_a_first_stage_begins_with_the_head_of_the_second_and_is_evaluated_at_its_end(tiny_task):
+    model = attach(small_vit(), "two_stage", 3, channels=4, seed=3)
+    assert torch.equal(first_stage(model).vit.head.weight, model.vit.head.weight)
+    run = fit(model, tiny_task, evaluate_each_epoch=["test"], **SETTINGS)
+    assert "test_accuracy" in run.curves and "test_accuracy" not in run.before.curves
 
 
 @pytest.mark.parametrize("options", [{}, {"budget": "global"}, {"placement": "qv"}, {"align": False}])

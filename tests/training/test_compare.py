@@ -5,6 +5,7 @@ import pytest
 from support import small_vit
 
 from peftlab.common.errors import PeftlabError
+from peftlab.results.ledger import read_ledger
 from peftlab.training import compare
 from peftlab.training.compare import Comparison, forecast, trained
 from peftlab.training.time_budget import RATES, fitting, outlook
@@ -73,6 +74,8 @@ def test_runs_are_measured_once_trained_once_and_in_the_ledger(tiny_task, tmp_pa
     assert final[["method", "seed"]].to_numpy().tolist() == [["linear", 0], ["linear", 1], ["norm", 0], ["norm", 1]]
     assert final["test_accuracy"].between(0, 1).all() and (final["train_images"] == 36).all()
     assert len(list(runs.glob("tiny-*/run.json"))) == 2 * (len(RATES) + 2)
+    tried = read_ledger(runs).query("train_split == 'train800'")
+    assert len(tried) == 2 * len(RATES) and set(tried["seed"]) == {0}
 
     monkeypatch.setattr(compare, "seconds_a_step_image", None)  # would be called
     monkeypatch.setattr("peftlab.training.fit.train_run", None)

@@ -63,7 +63,7 @@ def test_a_name_that_is_not_there_is_answered_with_those_near_it():
         load_run("oxford_iiit_pet-lorra")
 
 
-def test_halving_its_numbers_changes_no_accuracy_by_more_than_a_point(real_root):
+def test_halving_its_numbers_changes_no_accuracy_by_more_than_two_images_of_111(real_root):
     """And so does the other device: they were trained on a GPU."""
     task = load_task("oxford_iiit_pet", real_root)
     for name in ("oxford_iiit_pet-gist_lora", "oxford_iiit_pet-two_stage"):

@@ -260,6 +260,19 @@ def test_copies_found_while_reading_are_kept(tmp_path):
     assert near_copies(load_task(make_task(tmp_path / "birds"))) is None
 
 
+@pytest.mark.parametrize(("distance", "one"), [(0.2, True), (0.45, False)])
+def test_how_alike_copies_are(distance, one):
+    """Two patterns of equal size whose unit vectors lie so far apart."""
+    a, b = np.random.default_rng(0).standard_normal((2, 16, 16, 3))
+    a, b = (each - each.mean((0, 1)) for each in (a, b))
+    b -= (a * b).sum() / (a * a).sum() * a
+    a, b = (each / np.linalg.norm(each) for each in (a, b))
+    cosine = 1 - distance**2 / 2
+    pair = np.stack([a, cosine * a + (1 - cosine**2) ** 0.5 * b])
+    pixels = (128 + 25 * pair / pair.std()).round().clip(0, 255).astype(np.uint8)
+    assert (len(set(copies(pixels))) == 1) == one
+
+
 def test_a_folder_in_the_vtab_layout_is_known_by_its_path(tmp_path):
     known, own = make_task(tmp_path / "dtd"), make_task(tmp_path / "birds", seed=1)
     task = load_task(str(known))

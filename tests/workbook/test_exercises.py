@@ -3,6 +3,7 @@
 Whatever else is wrong with an answer (an exception, its arguments, its type, its shape) is said as it is.
 """
 
+import copy
 import inspect
 import math
 import re
@@ -21,8 +22,9 @@ from peftlab.backbones.load import load_backbone
 from peftlab.backbones.stages import run_stages
 from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS, Method, attach, unfreeze
+from peftlab.methods.gist import kl as kl_of_logits
 from peftlab.workbook.exercises import EXERCISES, build, check
-from peftlab.workbook.exercises.build import attention, lora, masked, taylor, vpt
+from peftlab.workbook.exercises.build import attention, lora, masked, oracle, taylor, vpt
 from peftlab.workbook.run import find_notebooks
 
 NOTEBOOKS = find_notebooks(REPOSITORY / "notebooks")
@@ -45,6 +47,21 @@ def method(apply=qkv_biases, count=three_widths, name="mine"):
     return dataclass(frozen=True)(type("Mine", (Method,), members))
 
 
+def started(A=None, B=None, trained=()):
+    """LoRALinear with another start of A and B, and some tensors of its base trained."""
+
+    class Started(lora.LoRALinear):
+        def __init__(self, base, rank, scale):
+            super().__init__(base, rank, scale)
+            for name, start in (("A", A), ("B", B)):
+                if start is not None:
+                    getattr(self, name).data = start.clone()
+            for name in trained:
+                getattr(base, name).requires_grad_()
+
+    return Started
+
+
 # One wrong answer for each mistake of each exercise, in the order of its hints.
 MISTAKES = {
     "tour.1": [1920, 202, 2_700_000],
@@ -64,6 +81,7 @@ MISTAKES = {
         lambda train, test: (test == np.bincount(test).argmax()).mean(),
         lambda train, test: (train == np.bincount(train).argmax()).mean(),
         lambda train, test: 1 / len(set(train)),
+        lambda train, test: 100 * (test == np.bincount(train).argmax()).mean(),
     ],
     "tasks.2": [lambda x: x / 2, lambda x: x % 16, lambda x: round(x / 2)],
     "tasks.3": ["test", "train800"],
@@ -72,6 +90,9 @@ MISTAKES = {
         lambda depth, width, hidden: depth * (5 * width + hidden) + 2 * width,
         lambda depth, width, hidden: depth * (5 * width + hidden),
         lambda depth, width, hidden: depth * 8 * width + 2 * width,
+        lambda depth, width, hidden: depth * (6 * width + hidden) + 2 * width,
+        lambda depth, width, hidden: depth * 7 * width + 2 * width,
+        lambda depth, width, hidden: depth * (7 * width + hidden) + width,
     ],
     "tensors.2": [
         {"linear": 0, "lora_last": 5, "bitfit": 0},
@@ -115,6 +136,7 @@ MISTAKES = {
         lambda row, prefix, patches: row[prefix:],
         lambda row, prefix, patches: row[1:] / row[1:].sum(),
         lambda row, prefix, patches: row[:patches] / row[:patches].sum(),
+        lambda row, prefix, patches: row[prefix:] / row.sum(),
     ],
     "gift.1": [
         lambda depth, width, rank: depth * 2 * width * rank,
@@ -144,7 +166,8 @@ MISTAKES = {
     ],
     "context.2": [
         lambda x, A, B, c, rank: B @ A @ x,
-        lambda x, A, B, c, rank: B[:, c % rank :: rank] @ (A[c % rank :: rank] @ x),
+        lambda x, A, B, c, rank: B @ ((A @ x) * (np.arange(len(A)) % (len(A) // rank) == c)),
+        lambda x, A, B, c, rank: B[:, c : c + rank] @ (A[c : c + rank] @ x),
         lambda x, A, B, c, rank: B[:, c] * (A[c] @ x),
     ],
     "context.3": [
@@ -168,6 +191,7 @@ MISTAKES = {
         lambda scores, k: scores.argsort(kind="stable")[:k],
         lambda scores, k: np.flatnonzero(scores >= np.sort(scores)[-k]),
         lambda scores, k: np.sort(scores)[::-1][:k],
+        lambda scores, k: np.argsort(scores)[::-1][:k],
     ],
     "two_stage.3": [
         lambda depth, width, k: depth * (k * k + k),
@@ -183,11 +207,15 @@ MISTAKES = {
     "compare.1": [
         lambda groups: np.mean(sum(groups.values(), [])),
         lambda groups: np.mean([sum(tasks) for tasks in groups.values()]),
+        lambda groups: sum(np.mean(tasks) for tasks in groups.values()) / 3,
     ],
     "compare.2": [
         lambda p: [min(1, len(p) * x) for x in p],
         lambda p: p,
         lambda p: [min(1, x * (len(p) - sorted(p).index(x))) for x in p],
+        lambda p: np.minimum(1, stepped(p)),
+        lambda p: np.minimum(1, stepped(p))[np.argsort(p)],
+        lambda p: stepped(p)[np.argsort(np.argsort(p))],
     ],
     "compare.3": [
         lambda costs, values: [values.index(max(values))],
@@ -204,12 +232,21 @@ MISTAKES = {
             for i in range(len(costs))
             if all(c >= costs[i] or v <= values[i] for c, v in zip(costs, values, strict=True))
         ],
+        lambda costs, values: [
+            i for i in range(len(costs)) if all(c > costs[i] or v < values[i] for c, v in _others(i, costs, values))
+        ],
+        lambda costs, values: [
+            i
+            for i in range(len(costs))
+            if not any(c <= costs[i] and v >= values[i] for c, v in zip(costs, values, strict=True))
+        ],
     ],
     "compare.4": [
         lambda val, test: max(map(max, test.values())),
         lambda val, test: max(epochs[-1] for epochs in test.values()),
         lambda val, test: max(test[max(val, key=lambda lr: val[lr][-1])]),
         lambda val, test: max(epochs[-1] for epochs in val.values()),
+        lambda val, test: test[max(val, key=lambda lr: max(val[lr]))][-1],
     ],
     "build.1": [
         lambda attn, x: attention_by_hand(attn, x, scale=1),
@@ -230,11 +267,13 @@ MISTAKES = {
         lora.NoScale,
         lora.NoBias,
         lora.AllScaled,
-        lora.BothRandom,
-        lora.BothZero,
-        lora.NotFrozen,
         lora.MergedWithoutScale,
         lora.MergedAlone,
+        started(A=torch.zeros(2, 6)),
+        started(A=torch.zeros(2, 6), B=torch.ones(4, 2)),
+        started(B=0.1 * torch.rand(4, 2)),
+        started(A=torch.ones(2, 6)),
+        started(trained=["weight", "bias"]),
     ],
     "build.3": [
         lambda x, prompts, n, before: torch.cat([x[:, :n], x[:, n + before :], each(prompts, x)], 1),
@@ -250,6 +289,8 @@ MISTAKES = {
     ],
     "build.4": [
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, lambda s: (s / T).softmax(1).log()),
+        lambda cls, gist, labels, T: gist_by_kl_div(cls, gist, labels, T, F.log_softmax, F.log_softmax),
+        lambda cls, gist, labels, T: gist_by_kl_div(cls, gist, labels, T, F.softmax, F.softmax),
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, half=1),
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, back=0),
         lambda cls, gist, labels, T: gist_by_hand(cls, gist, labels, T, there=0),
@@ -274,7 +315,9 @@ MISTAKES = {
         taylor.other_taylor(lambda h, g: torch.einsum("bnd,bnd->d", h, g) / len(h)),
         taylor.other_taylor(lambda h, g: (torch.einsum("bnd,bnd->d", h, g) / len(h)).abs()),
         taylor.other_taylor(lambda h, g: torch.einsum("bnd->bd", g).abs().mean(0)),
-        taylor.other_taylor(taylor.first_order, late=True),
+        taylor.other_taylor(taylor.first_order, read=lambda block: block),
+        taylor.other_taylor(taylor.first_order, read=lambda block: block.norm2),
+        lambda vit, x, y: watched_for_ever(vit, x, y),
     ],
     "build.7": [
         lambda x, A, B, c: sum(x @ a.T @ b.T for a, b in zip(A, B, strict=True)),
@@ -319,10 +362,64 @@ def gist_by_hand(cls, gist, labels, T, log_p=None, half=0.5, there=0.75, back=0.
     return F.cross_entropy(cls, labels) + half * F.cross_entropy(gist, labels) + both
 
 
+def detached_by_hand(cls, gist, labels, T, there, back):
+    """there, back: which of its two logits a KL does not train, (first, second)."""
+
+    def kl(s, other, fixed):
+        return kl_of_logits(*(x.detach() if f else x for x, f in zip((s, other), fixed, strict=True)), T)
+
+    ce = F.cross_entropy(cls, labels) + 0.5 * F.cross_entropy(gist, labels)
+    return ce + 0.75 * (kl(cls, gist, there) + kl(gist, cls, back))
+
+
+def gist_by_kl_div(cls, gist, labels, T, first, second):
+    """first, second: what F.kl_div gets as its input and as its target, functions of logits / T."""
+
+    def kl(s, other):
+        return F.kl_div(first(other / T, 1), second(s / T, 1), reduction="batchmean")
+
+    return gist_by_hand(cls, gist, labels, T, there=0, back=0) + 0.75 * (kl(cls, gist) + kl(gist, cls))
+
+
 def paca_by_hand(U, C, q, k, v, proj, norm=lambda z: z / z.norm(dim=1, keepdim=True), scale=None, axis=1):
     Z = norm(C.T @ U)
     A = (q(U) @ k(Z).T / (scale or U.shape[1] ** 0.5)).softmax(axis)
     return C, Z, A, proj(A @ v(Z))
+
+
+class Normal(lora.LoRALinear):
+    """A by Kaiming's other rule: as wide in the mean, but without a bound."""
+
+    def __init__(self, base, rank, scale):
+        super().__init__(base, rank, scale)
+        nn.init.kaiming_normal_(self.A, a=math.sqrt(5))
+
+
+class Empty(lora.LoRALinear):
+    """A as memory happens to be, which may have been a right A just before."""
+
+    def __init__(self, base, rank, scale):
+        super().__init__(base, rank, scale)
+        self.A = nn.Parameter(torch.empty(rank, base.in_features))
+
+
+def watched_for_ever(vit, x, y):
+    """Right scores by hooks that stay."""
+    streams = []
+    for block in vit.blocks:
+        block.norm2.register_forward_pre_hook(lambda m, args: streams.append(args[0]))
+    gradients = torch.autograd.grad(F.cross_entropy(vit(x), y, reduction="sum"), streams)
+    return torch.stack([taylor.first_order(*each) for each in zip(streams, gradients, strict=True)])
+
+
+def stepped(p):
+    """Holm's steps in sorted order, without a cap."""
+    return np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1))
+
+
+def early(val, test, rate):
+    """The test accuracy at the epoch that is best on val."""
+    return test[rate][int(np.argmax(val[rate]))]
 
 
 def _others(i, costs, values):
@@ -366,6 +463,85 @@ def test_starter_fails_and_solution_passes(name, starter, solution, capsys):
     assert run(solution + f'\npl.check("{name}", answer)') is True
 
 
+# Right answers in other styles than the notebooks' solutions.
+RIGHT = {
+    "gist.3": [
+        lambda row, prefix, patches: row[-patches:] / row[-patches:].sum(),
+        lambda row, prefix, patches: row[prefix : prefix + patches] / row[prefix : prefix + patches].sum(),
+        lambda row, prefix, patches: row[prefix:] / (row.sum() - row[:prefix].sum()),
+    ],
+    "tasks.1": [lambda train, test: list(test).count(max(set(train), key=list(train).count)) / len(test)],
+    "tensors.1": [lambda depth, width, hidden: sum([9 * width + hidden - 2 * width] * depth, 2 * width)],
+    "context.2": [
+        lambda x, A, B, c, rank: B[:, c * rank :][:, :rank] @ (A[c * rank :][:rank] @ x),
+        lambda x, A, B, c, rank: B[:, c * rank : (c + 1) * rank] @ A[c * rank : (c + 1) * rank] @ x,
+    ],
+    "two_stage.2": [
+        lambda scores, k: sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k],
+        lambda scores, k: set(np.lexsort((np.arange(len(scores)), -scores))[:k].tolist()),
+    ],
+    "compare.1": [lambda groups: sum(sum(tasks) / len(tasks) for tasks in groups.values()) / len(groups)],
+    "compare.2": [
+        lambda p: np.minimum(1, stepped(p))[np.argsort(np.argsort(p))],
+        lambda p: [min(1, max(stepped(p)[: sorted(p).index(x) + 1])) for x in p],
+    ],
+    "compare.3": [
+        lambda costs, values: [
+            i
+            for i in range(len(costs))
+            if all(
+                c > costs[i] or v < values[i] or (c, v) == (costs[i], values[i])
+                for c, v in zip(costs, values, strict=True)
+            )
+        ],
+    ],
+    "compare.4": [lambda val, test: test[sorted(val, key=lambda lr: -val[lr][-1])[0]][-1]],
+    "build.2": [
+        lora.LoRALinear,
+        started(A=0.4 * torch.linspace(-1, 1, 12).reshape(2, 6)),
+        lambda base, *rest: lora.LoRALinear(copy.deepcopy(base), *rest),
+    ],
+    "build.4": [
+        gist_by_hand,
+        lambda cls, gist, labels, T: gist_by_kl_div(cls, gist, labels, T, F.log_softmax, F.softmax),
+    ],
+    "build.5": [
+        lambda U, cluster, q, k, v, proj: list(paca_by_hand(U, cluster(U).sigmoid(), q, k, v, proj)),
+    ],
+    "build.6": [taylor.other_taylor(taylor.first_order)],
+}
+
+
+@pytest.mark.parametrize(("name", "answer"), [(name, answer) for name, answers in RIGHT.items() for answer in answers])
+def test_a_right_answer_in_another_style_is_right(name, answer, capsys):
+    assert check(name, answer) is True
+
+
+def test_a_row_of_gist_3_is_its_prefix_and_its_patches(capsys):
+    def answer(row, prefix, patches):
+        assert len(row) == prefix + patches
+        return row[prefix:] / row[prefix:].sum()
+
+    assert check("gist.3", answer) is True
+
+
+def test_memory_that_was_never_written_is_nan_in_an_experiment():
+    """It may hold what a right build drew just before."""
+    before = torch.get_deterministic_debug_mode(), torch.get_rng_state()
+    with oracle.seeded():
+        assert torch.empty(2, 6).isnan().all()
+    assert torch.get_deterministic_debug_mode() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_praise_speaks_only_of_what_was_looked_at(capsys):
+    def one_by_one(x, A, B, contexts):
+        return torch.stack([x[:, t] @ (B[c] @ A[c]).T for t, c in enumerate(contexts)], 1)
+
+    assert check("build.7", one_by_one) is True
+    assert not re.search("no loop|formed", capsys.readouterr().out, re.I)
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_each_known_mistake_gets_its_own_hint(name, capsys):
     hints = [hint for _, hint in EXERCISES[name].mistakes]
@@ -373,6 +549,82 @@ def test_each_known_mistake_gets_its_own_hint(name, capsys):
     for answer, hint in zip(MISTAKES[name], hints, strict=True):
         assert check(name, answer) is False
         assert hint in capsys.readouterr().out
+
+
+# The same mistakes written in other ways: (answer, what the hint says).
+ALSO = {
+    "tasks.1": [(lambda train, test: 100 * test.tolist().count(np.bincount(train).argmax()) / len(test), "percent")],
+    "two_stage.2": [
+        (lambda scores, k: np.argsort(scores)[:k], "those are the least important ones"),
+        (lambda scores, k: np.argsort(scores)[-k:], "ties go to the lower index"),
+        (lambda scores, k: np.lexsort((-np.arange(len(scores)), -scores))[:k], "ties go to the lower index"),
+    ],
+    "context.2": [
+        (
+            lambda x, A, B, c, rank: B[:, c :: len(A) // rank] @ (A[c :: len(A) // rank] @ x),
+            "the contexts lie one below another",
+        ),
+    ],
+    "compare.2": [
+        (lambda p: len(p) * np.array(p), "that is Bonferroni"),
+        (stepped, "in the order in which p was given"),
+        (lambda p: [x * (len(p) - sorted(p).index(x)) for x in p], "running maximum"),
+    ],
+    "compare.4": [
+        (
+            lambda val, test: early(val, test, max(val, key=lambda lr: max(val[lr]))),
+            "the last epoch counts, on val, too",
+        ),
+        (
+            lambda val, test: early(val, test, max(val, key=lambda lr: val[lr][-1])),
+            "the last epoch counts, on val, too",
+        ),
+    ],
+    "build.2": [
+        (started(B=torch.ones(4, 2)), "B has to start at 0"),
+        (started(A=torch.full((2, 6), 0.3)), "A is drawn Kaiming-uniform"),
+        (started(A=torch.full((2, 6), math.nan)), "A is drawn Kaiming-uniform"),
+        (started(A=1e-38 * torch.rand(2, 6)), "A is drawn Kaiming-uniform"),
+        (started(A=0.4 * torch.rand(2, 6)), "A is drawn Kaiming-uniform"),
+        (Normal, "A is drawn Kaiming-uniform"),
+        (Empty, "A is drawn Kaiming-uniform"),
+        (started(A=torch.randn(2, 6, generator=torch.Generator().manual_seed(0))), "A is drawn Kaiming-uniform"),
+        (started(trained=["bias"]), "the base is trained, too"),
+        (started(trained=["weight"]), "the base is trained, too"),
+    ],
+    "build.4": [
+        (
+            lambda cls, gist, labels, T: gist_by_kl_div(cls, gist, labels, T, F.softmax, F.log_softmax),
+            "F.kl_div takes probabilities as its second argument, unless log_target=True",
+        ),
+        *(
+            (lambda *case, fixed=fixed: detached_by_hand(*case, *fixed), "nothing is detached")
+            for fixed in (((1, 0), (1, 0)), ((1, 0), (0, 1)), ((1, 1), (1, 1)))
+        ),
+        (lambda *case: gist_by_hand(*case).detach(), "nothing is detached"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "hint"), [(name, *mistake) for name, mistakes in ALSO.items() for mistake in mistakes]
+)
+def test_a_known_mistake_in_another_style_gets_its_hint(name, answer, hint, capsys):
+    assert check(name, answer) is False
+    assert re.search(rf"Hint: .*{re.escape(hint)}", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "hint"),
+    [
+        ("tasks.1", lambda train, test: np.bincount(train).max() / len(test), "balanced"),
+        ("build.4", lambda *case: math.nan * build.gist.gist_loss(*case), "log_softmax"),
+        ("build.2", lora.AllScaled, "B has to start at 0"),
+    ],
+)
+def test_a_hint_is_given_only_where_it_is_true(name, answer, hint, capsys):
+    assert check(name, answer) is False
+    assert hint not in capsys.readouterr().out
 
 
 def test_what_stands_in_for_a_build_is_right(capsys):
@@ -526,6 +778,37 @@ class Bare(nn.Module):
         return self.base(x)
 
 
+class Layers(Bare):
+    """A and B as layers."""
+
+    def __init__(self, base, rank, scale):
+        super().__init__(base, rank, scale)
+        self.A, self.B = nn.Linear(6, rank, bias=False), nn.Linear(rank, 4, bias=False)
+
+
+class Transposed(Bare):
+    """A and B as they stand in x A B."""
+
+    def __init__(self, base, rank, scale):
+        super().__init__(base, rank, scale)
+        self.A, self.B = nn.Parameter(torch.rand(6, rank)), nn.Parameter(torch.zeros(rank, 4))
+
+
+class Buffers(Bare):
+    """A and B as plain tensors."""
+
+    def __init__(self, base, rank, scale):
+        super().__init__(base.requires_grad_(False), rank, scale)
+        self.A, self.B = lora.LoRALinear(base, rank, scale).A.detach(), torch.zeros(4, rank)
+
+
+class Silent(lora.LoRALinear):
+    """forward without its return."""
+
+    def forward(self, x):
+        super().forward(x)
+
+
 def not_yet(*case):
     raise NotImplementedError
 
@@ -544,12 +827,29 @@ WRONG["build.1"] += [
 WRONG["build.3"] += [
     (lambda *case: None, "tokens of block 1: yours is None, expected a tensor of shape [2, 9, 12]"),
     (lambda x, *rest: x, "tokens of block 1: wrong shape: yours [2, 6, 12], expected [2, 9, 12]"),
+    (
+        lambda x, prompts, n, before: None if before else vpt.put(x, prompts, n, before),
+        "tokens of block 2: yours is None, expected a tensor of shape [2, 8, 12]",
+    ),
 ]
-WRONG["build.2"].append((Bare, "AttributeError: 'Bare' object has no attribute 'A'"))
-WRONG["build.4"].append((lambda *case: case[0].sum() + case[1].sum(), "loss: yours "))
+WRONG["build.2"] += [
+    (Bare, "AttributeError: 'Bare' object has no attribute 'A'"),
+    (Layers, "A: yours is Linear"),
+    (Transposed, "A: wrong shape: yours [6, 2], expected [2, 6]"),
+    (Buffers, "trained tensors: yours 0, expected 2"),
+    (Silent, "output at the start: yours is None, expected a tensor of shape [3, 4]"),
+]
+WRONG["build.4"] += [
+    (lambda *case: case[0].sum() + case[1].sum(), "loss: yours "),
+    (lambda *case: None, "loss: yours is None, expected a tensor of shape []"),
+    (lambda *case: gist_by_hand(*case).item(), "(a number), expected a tensor of shape []"),
+    (lambda *case: gist_by_hand(*case)[None], "loss: wrong shape: yours [1], expected []"),
+]
 WRONG["build.5"] += [
     (lambda U, *layers: (U, U, U, U), "C: wrong shape: yours [7, 6], expected [7, 3]"),
-    (lambda U, *layers: U, "ValueError"),
+    (lambda *case: None, "tensors returned: yours 0, expected 4"),
+    (lambda U, *layers: U, "tensors returned: yours 1, expected 4"),
+    (lambda U, *layers: (U, U, U), "tensors returned: yours 3, expected 4"),
     (lambda U, cluster, *layers: (cluster(U).sigmoid(), "x", U, U), "Z: yours is 'x' (a text), expected a tensor of"),
     (lambda U, cluster, *layers: (cluster(U).sigmoid() / 0, U, U, U), "C: yours inf at [0, 0], expected "),
 ]

@@ -59,8 +59,12 @@ EXERCISES = {
                 "that adds the changes of all contexts; keep the inner values of context c alone",
             ),
             (
-                agrees(lambda x, A, B, c, rank: B @ ((A @ x) * (np.arange(len(A)) % rank == c % rank)), *_TOKENS),
+                agrees(lambda x, A, B, c, rank: B @ ((A @ x) * (np.arange(len(A)) % (len(A) // rank) == c)), *_TOKENS),
                 "the contexts lie one below another: rows c * rank to (c + 1) * rank are those of context c",
+            ),
+            (
+                agrees(lambda x, A, B, c, rank: B[:, c : c + rank] @ (A[c : c + rank] @ x), *_TOKENS),
+                "context c begins at row c * rank, not at row c",
             ),
             (
                 agrees(lambda x, A, B, c, rank: B @ ((A @ x) * (np.arange(len(A)) == c)), *_TOKENS),

@@ -61,8 +61,10 @@ def described(value: Any) -> str:
     """
     if value is None:
         return "None"
-    if callable(value):
-        return "a class" if isinstance(value, type) else "a function"
+    if isinstance(value, type):
+        return "a class"
+    if inspect.isroutine(value):
+        return "a function"
     kinds = {str: "a text", Real: "a number", np.ndarray: "an array"}
     kind = next((words for kind, words in kinds.items() if isinstance(value, kind)), f"a {type(value).__name__}")
     return f"{_short.repr(value)} ({kind})"

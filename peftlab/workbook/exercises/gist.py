@@ -7,7 +7,7 @@ from .base import Exercise, agrees, equals
 
 _P, _Q = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.5, 0.3])
 _PAIRS = ((_P, _Q), (_Q, np.array([0.3, 0.3, 0.4])))
-_ROWS = ((np.arange(198.0), 2, 196), (np.arange(67.0) ** 2, 2, 64), (np.arange(203.0), 7, 196))
+_ROWS = ((np.arange(198.0)[::-1], 2, 196), (np.arange(66.0) ** 2, 2, 64), (np.arange(203.0), 7, 196))
 
 
 def _kl(p: Float[np.ndarray, " classes"], q: Float[np.ndarray, " classes"]) -> float:
@@ -57,6 +57,10 @@ EXERCISES = {
             (
                 agrees(lambda row, prefix, patches: row[:patches] / row[:patches].sum(), *_ROWS),
                 "prefix tokens come first, so the patches are the last ones",
+            ),
+            (
+                agrees(lambda row, prefix, patches: row[prefix:] / row.sum(), *_ROWS),
+                "divide by the sum of the patches alone",
             ),
         ),
         help="First cut off what is no patch: the prefix tokens come first. Then divide by the sum of what is left.",

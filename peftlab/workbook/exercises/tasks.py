@@ -4,7 +4,7 @@ import numpy as np
 
 from .base import Exercise, agrees, equals
 
-_LABELS = ((np.array([0, 0, 0, 1, 1]), np.array([1, 1, 1, 1, 0, 2])), (np.array([2, 2, 0]), np.array([0, 1, 2, 2])))
+_LABELS = ((np.array([0, 0, 0, 1, 1]), np.array([1, 1, 1, 1, 0, 2])), (np.array([2, 2, 2, 0]), np.array([0, 1, 2, 2])))
 _POSITIONS = tuple((x,) for x in range(32))
 
 EXERCISES = {
@@ -23,6 +23,10 @@ EXERCISES = {
             (
                 agrees(lambda train, test: 1 / len(np.unique(train)), *_LABELS),
                 "that is chance for balanced classes; here the classes may be unbalanced",
+            ),
+            (
+                agrees(lambda train, test: 100 * np.mean(test == np.bincount(train).argmax()), *_LABELS),
+                "that is in percent; an accuracy is a share, from 0 to 1",
             ),
         ),
         help="np.bincount(train).argmax() is the most frequent class; how often is it right in `test`?",

@@ -18,15 +18,27 @@ EXERCISES = {
             ),
             (
                 agrees(lambda depth, width, hidden: depth * (5 * width + hidden) + 2 * width, *_LAYERS),
-                "each block also has two LayerNorms with a shift of their own",
+                "each block lacks 2 * width: its two LayerNorms have a shift each, and the bias of qkv is 3 * width",
             ),
             (
                 agrees(lambda depth, width, hidden: depth * (5 * width + hidden), *_LAYERS),
-                "the LayerNorms and the patch embedding have biases too",
+                "outside the blocks two biases are missing, in each block 2 * width: the LayerNorms' or of qkv",
             ),
             (
                 agrees(lambda depth, width, hidden: depth * 8 * width + 2 * width, *_LAYERS),
                 "the bias of fc1 is as long as the hidden layer, not as the width",
+            ),
+            (
+                agrees(lambda depth, width, hidden: depth * (6 * width + hidden) + 2 * width, *_LAYERS),
+                "one width is missing in each block: proj, fc2 and both LayerNorms have one each",
+            ),
+            (
+                agrees(lambda depth, width, hidden: depth * 7 * width + 2 * width, *_LAYERS),
+                "the bias of fc1 is missing",
+            ),
+            (
+                agrees(lambda depth, width, hidden: depth * (7 * width + hidden) + width, *_LAYERS),
+                "outside the blocks there are two biases, not one",
             ),
         ),
         help="Add up the lengths of the biases in one block; that of qkv is 3 * width. LayerNorms have one, too.",

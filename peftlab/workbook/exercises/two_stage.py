@@ -23,6 +23,11 @@ def _chooses(reference: Callable[..., Any]) -> Test:
     return agrees(reference, *_SCORES, any_order=True)
 
 
+def _reaches(reference: Callable[..., Any]) -> Callable[[Any], bool]:
+    """Does the answer choose channels of these scores, whichever of those that are tied?"""
+    return lambda answer: _chooses(reference)(lambda scores, k: scores[sorted(set(answer(scores, k)))])
+
+
 EXERCISES = {
     "two_stage.1": Exercise(
         agrees(lambda h, g: np.abs((h * g).sum(0)), *_PAIRS),
@@ -52,7 +57,7 @@ EXERCISES = {
         "A stable sort lets ties go to the lower index, so that everybody chooses the same channels.",
         (
             (
-                _chooses(lambda scores, k: scores.argsort(kind="stable")[:k]),
+                _reaches(lambda scores, k: np.sort(scores)[:k]),
                 "those are the least important ones; sort in falling order",
             ),
             (
@@ -62,6 +67,10 @@ EXERCISES = {
             (
                 _chooses(lambda scores, k: np.sort(scores)[-k:]),
                 "those are the scores; their channels' indices are wanted",
+            ),
+            (
+                _reaches(lambda scores, k: np.sort(scores)[-k:]),
+                "ties go to the lower index: sort -scores by a stable sort",
             ),
         ),
         help="`argsort` gives the indices in rising order; look up how it treats ties.",

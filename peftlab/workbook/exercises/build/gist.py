@@ -22,21 +22,27 @@ def other_gist(
     half: float = 0.5,
     forward: float = 0.75,
     back: float = 0.75,
-    frozen: bool = False,
     averaged: bool = False,
     T: float | None = None,
+    kl: Callable[[Tensor, Tensor, float], Tensor] = kl,
 ) -> Callable[..., Tensor]:
-    """A loss with other weights, a detached teacher, a mean over classes, or another temperature."""
+    """A loss with other weights, a mean over classes, another temperature, or another form of the KL."""
 
     def loss(cls: Tensor, gist: Tensor, labels: Tensor, temperature: float) -> Tensor:
         t = T or temperature
-        a, b = (
-            (kl(cls, gist.detach(), t), kl(gist, cls.detach(), t)) if frozen else (kl(cls, gist, t), kl(gist, cls, t))
-        )
+        both = forward * kl(cls, gist, t) + back * kl(gist, cls, t)
         ce = F.cross_entropy(cls, labels) + half * F.cross_entropy(gist, labels)
-        return ce + (forward * a + back * b) / (cls.shape[1] if averaged else 1)
+        return ce + both / (cls.shape[1] if averaged else 1)
 
     return loss
+
+
+def of_probabilities(logits: Tensor, towards: Tensor, T: float) -> Tensor:
+    """F.kl_div as if it took probabilities twice."""
+    return F.kl_div((towards / T).softmax(1), (logits / T).softmax(1), reduction="batchmean")
+
+
+LARGE = "loss at logits of 10,000"
 
 
 def try_gist(loss: Any) -> Found:
@@ -44,26 +50,38 @@ def try_gist(loss: Any) -> Found:
     cls, gist = random(5, 4).requires_grad_(), random(5, 4, seed=1).requires_grad_()
     labels = torch.tensor([0, 1, 2, 3, 0])
     value = loss(cls, gist, labels, 3.0)
-    value.backward()
-    large = loss(1e4 * cls.detach().sign(), 1e4 * gist.detach().sign(), labels, 3.0)
-    gradients = {"gradient of the CLS logits": cls.grad, "gradient of the gist logits": gist.grad}
-    return {"loss": value} | gradients | {"loss at logits of 10,000": large}
+    yield "loss", value
+    if value.requires_grad:
+        value.backward()
+    yield "gradient of the CLS logits", cls.grad
+    yield "gradient of the gist logits", gist.grad
+    yield LARGE, loss(1e4 * cls.detach().sign(), 1e4 * gist.detach().sign(), labels, 3.0)
 
+
+RIGHT = built(try_gist, gist_loss)
 
 EXERCISE = Exercise(
-    built(try_gist, gist_loss),
+    RIGHT,
     "Finite at logits of 10,000, and with gradients in both branches.",
     (
         (
-            lambda loss: not try_gist(loss)["loss at logits of 10,000"].isfinite(),
+            lambda loss: RIGHT.explain(loss).startswith(LARGE) and not dict(try_gist(loss))[LARGE].isfinite(),
             "at logits of 10,000 it is not finite: log of a softmax is log(0) there; take log_softmax",
         ),
+        (
+            lambda loss: dict(try_gist(loss))["loss"].isnan(),
+            "the loss is NaN: F.kl_div takes probabilities as its second argument, unless log_target=True",
+        ),
+        (built(try_gist, other_gist(kl=of_probabilities)), "F.kl_div takes log-probabilities as its first argument"),
         (built(try_gist, other_gist(half=1)), "the gist's cross-entropy counts half"),
         (built(try_gist, other_gist(back=0)), "KL(gist || CLS) is missing: there are two directions"),
         (built(try_gist, other_gist(forward=0)), "KL(CLS || gist) is missing: there are two directions"),
         (built(try_gist, other_gist(forward=1, back=1)), "each KL is weighted by 3/4"),
         (built(try_gist, other_gist(T=1)), "both logits are divided by T before the softmax of the KLs"),
-        (built(try_gist, other_gist(frozen=True)), "nothing is detached: both branches learn from both KLs"),
+        (
+            lambda loss: RIGHT.explain(loss).startswith("gradient"),
+            "nothing is detached: both branches learn from both KLs",
+        ),
         (
             built(try_gist, other_gist(averaged=True)),
             "sum over classes, mean over images: F.kl_div takes reduction='batchmean'",

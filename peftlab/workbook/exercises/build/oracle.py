@@ -11,7 +11,7 @@ from torch import Tensor
 from ..base import Test
 from ..explain import described, raised
 
-Found = dict[str, Any]  # tensors, if all is right
+Found = Iterator[tuple[str, Any]]  # names and tensors, if all is right
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -21,10 +21,18 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Layers made within start alike each time; the reader's own random numbers go on as they were."""
+    """Layers made within start alike each time, with NaN where nothing is written into torch.empty.
+
+    The reader's own random numbers go on as they were.
+    """
+    mode = torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        yield
+        torch.set_deterministic_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(mode)
 
 
 def unlike(yours: Any, expected: Tensor) -> str:
@@ -44,21 +52,22 @@ def unlike(yours: Any, expected: Tensor) -> str:
 
 
 def built(experiment: Callable[[Any], Found], right: Any) -> Test:
-    """The answer gives the same named tensors in an experiment as a right build; the first that differs is named.
+    """The answer gives the same named tensors in an experiment as a right build.
 
-    An experiment may end after a tensor with which it cannot go on.
+    The first that differs is named and ends the experiment, which never goes on with what has another type or shape.
     """
 
     def explain(answer: Any) -> str:
         if not callable(answer):
             return f"yours is {described(answer)}, expected a {'class' if isinstance(right, type) else 'function'}"
         try:
-            found = experiment(answer)
+            for (name, yours), (_, expected) in zip(experiment(answer), experiment(right), strict=True):
+                if wrong := unlike(yours, expected):
+                    return f"{name}: {wrong}"
         except NotImplementedError:
             return "not built yet: write what stands for `raise NotImplementedError`"
         except Exception as error:
             return raised(error, answer, "when tried on small tensors")
-        wrong = {name: unlike(found.get(name), tensor) for name, tensor in experiment(right).items()}
-        return next((f"{name}: {what}" for name, what in wrong.items() if what), "")
+        return ""
 
     return Test(explain)

@@ -46,7 +46,8 @@ def try_paca(function: Any) -> Found:
     with seeded():
         own = PaCa(6, 3, 1, "sigmoid").double()
     found = function(random(7, 6), own.cluster, own.q, own.k, own.v, own.proj)
-    return dict(zip(("C", "Z", "A", "output"), found, strict=True))
+    yield "tensors returned", torch.tensor(len(found) if isinstance(found, tuple | list) else found is not None)
+    yield from zip(("C", "Z", "A", "output"), found, strict=True)
 
 
 EXERCISE = Exercise(

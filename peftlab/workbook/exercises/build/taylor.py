@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....methods.core.importance import channel_scores
 from ..base import Exercise
@@ -19,15 +19,15 @@ def taylor(vit: Any, x: Tensor, y: Tensor) -> Tensor:
 
 
 def other_taylor(
-    score: Callable[[Tensor, Tensor], Tensor], share: bool = False, late: bool = False
+    score: Callable[[Tensor, Tensor], Tensor], share: bool = False, read: Callable[[Any], nn.Module] | None = None
 ) -> Callable[..., Tensor]:
-    """Another score of h and g [B, N, D] of each block; of the mean loss; of what the block gives."""
+    """Another score of h and g [B, N, D] of each block; of the mean loss; of what the module `read(block)` gives."""
 
     def build(vit: Any, x: Tensor, y: Tensor) -> Tensor:
         seen: list[Tensor] = []
         hooks = [
-            block.register_forward_hook(lambda m, a, out: seen.append(out))
-            if late
+            read(block).register_forward_hook(lambda m, a, out: seen.append(out))
+            if read
             else block.norm2.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
             for block in vit.blocks
         ]
@@ -44,11 +44,15 @@ def first_order(h: Tensor, g: Tensor) -> Tensor:
     return (h * g).sum(1).abs().mean(0)
 
 
+HOOKS = "hooks left in the ViT"
+
+
 def try_taylor(function: Any) -> Found:
     """A random ViT of two blocks and width 24 on four images of three classes."""
     with seeded():
         vit = VisionTransformer(32, 8, embed_dim=24, depth=2, num_heads=2, num_classes=3).eval()
-    return {"scores": function(vit, random(4, 3, 32, 32).float(), torch.tensor([0, 1, 2, 0]))}
+    yield "scores", function(vit, random(4, 3, 32, 32).float(), torch.tensor([0, 1, 2, 0]))
+    yield HOOKS, torch.tensor(sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vit.modules()))
 
 
 EXERCISE = Exercise(
@@ -70,9 +74,14 @@ EXERCISE = Exercise(
             "the gradient alone says how the loss moves for a step of 1; multiply by the activation",
         ),
         (
-            built(try_taylor, other_taylor(first_order, late=True)),
+            built(try_taylor, other_taylor(first_order, read=lambda block: block)),
             "the stream is read after attention, where norm2 reads it, not after the block",
         ),
+        (
+            built(try_taylor, other_taylor(first_order, read=lambda block: block.norm2)),
+            "that is what norm2 gives; take what goes into it",
+        ),
+        (lambda function: dict(try_taylor(function))[HOOKS] > 0, "take your hooks away again: hook.remove()"),
     ),
     help="A pre-hook of block.norm2 sees the stream as args[0]. torch.autograd.grad(loss, streams) gives all g.",
 )

@@ -70,23 +70,22 @@ def detached(x: Tensor, prompts: Tensor, prefix: int, before: int) -> Tensor:
 def try_first(function: Any) -> Found:
     """Two images through the embedding of a random ViT with CLS, a register and four patches; then three prompts."""
     vit, x = images()
-    return {"tokens of block 1": function(x, random(3, 12, seed=1), vit.num_prefix_tokens, 0)}
+    yield "tokens of block 1", function(x, random(3, 12, seed=1), vit.num_prefix_tokens, 0)
 
 
 def try_vpt(function: Any) -> Found:
     """The same, then two prompts of block 2's own, and none after it; what becomes of it, and gradients."""
-    found = try_first(function)
-    if not isinstance(found["tokens of block 1"], Tensor):
-        return found
+    yield from try_first(function)
     vit, x = images()
     prompts = [random(3, 12, seed=1).requires_grad_(), random(2, 12, seed=2).requires_grad_()]
     first = vit.blocks[0](function(x, prompts[0], vit.num_prefix_tokens, 0))
-    second = function(first, prompts[1], vit.num_prefix_tokens, 3)
+    yield "tokens of block 2", (second := function(first, prompts[1], vit.num_prefix_tokens, 3))
     after = function(vit.blocks[1](second), prompts[0][:0], vit.num_prefix_tokens, 2)
-    features = vit.forward_head(vit.norm(after))
+    yield "tokens after block 2, without prompts", after
+    yield "features", (features := vit.forward_head(vit.norm(after)))
     gradients = torch.autograd.grad(features.square().sum(), prompts, materialize_grads=True)
-    found |= {"tokens of block 2": second, "tokens after block 2, without prompts": after, "features": features}
-    return found | {f"gradient of the prompts of block {i}": g for i, g in enumerate(gradients, start=1)}
+    for i, gradient in enumerate(gradients, start=1):
+        yield f"gradient of the prompts of block {i}", gradient
 
 
 def images() -> tuple[Any, Tensor]:

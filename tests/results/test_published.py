@@ -162,7 +162,7 @@ def test_lesson_07_says_what_photographs_brought():
     said = next(text for text in prose("07_context_peft").values() if text.startswith("- **With 800 photographs**"))
     own = rows["test_perplexity"].map("{:.1f}".format)
     domain, agnostic, full = "lora, by domain", "lora, agnostic", "all weights"
-    many, few, alone = ", 800 photographs", ", 200 photographs", ", attention alone"
+    many, few, alone, end = ", 800 photographs", ", 200 photographs", ", attention alone", ", stopped"
     read = [full + many, domain + many, domain + alone, f"{agnostic}, rank 16{many}"]
     worth = (100 * (rows["other_perplexity"] / rows["test_perplexity"] - 1)).map("{:.0f} %".format)
     by_seed = photographs.pivot(index="seed", columns="label", values="test_perplexity")
@@ -174,8 +174,11 @@ def test_lesson_07_says_what_photographs_brought():
         f"{own[domain + alone]} by domain, {own[agnostic + alone]} agnostic",
         f"gain {gains[0]:.1f} with one seed and {gains[1]:.1f} with the other",
         f"one adapter has {own[agnostic + ', rank 16' + alone]}",
-        f"by domain ({own[domain + few]}) and agnostic ({own[agnostic + few]}) more",
-        f"more than all weights ({own[full + few]})",
+        f"by domain ({own[domain + few]}) and agnostic ({own[agnostic + few]}) more than",
+        f"all weights ({own[full + few]})",
+        f"the two are alike: {own[domain + few + end]} by domain, {own[full + few + end]} for all weights",
+        "neither* reads them ({} and {})".format(*worth[[domain + few + end, full + few + end]]),
+        "in longer trainings both do ({} and {})".format(*worth[[domain + few, full + few]]),
         "by {}, with LoRA by domain by {}, attention alone by domain by {}, rank 16 everywhere by {}".format(
             *worth[read]
         ),

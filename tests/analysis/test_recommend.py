@@ -75,7 +75,7 @@ def test_tables_have_words_and_units():
     runs = pd.DataFrame({"method": ["lora", "lora"], "seed": [1, 0], "test_accuracy": [0.92, 0.9]})
     runs = runs.assign(train_accuracy=1.0, lr=0.00166667, epochs=10, train_images=200, seconds=[30.0, 31.0])
     row = runs_table(runs).loc["lora"]
-    assert row.tolist() == ["90.0, 92.0", "100.0, 100.0", "0.0017", 10, 200, 30.5]
+    assert row.tolist() == ["90.0, 92.0", "100.0, 100.0", "0.001667", 10, 200, 30.5]
     card = pd.DataFrame({"parameters": [147456], "gflops_training": 6.21, "peak_mib": 396.4}, index=["lora"])
     card = card.assign(step_ms=831.2, latency_ms=3.14, merged=True)
     assert costs_table(card).loc["lora"].tolist() == ["147,456", "6.21", "396", "831", "3.1", "yes"]

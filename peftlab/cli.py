@@ -196,7 +196,18 @@ def compare(args: argparse.Namespace) -> None:
         costs = _with_columns(read_table(args.costs), args.costs, ["method", *COSTS]).set_index("method")
         if missing := sorted(set(table["label"].astype(str)) - set(costs.index.astype(str))):
             raise DataError(f"{args.costs}: has no row {', '.join(missing)}. Make it with: peftlab costs --grid --csv")
+        _same_parameters(table, args.table, costs, args.costs)
     print(markdown(comparison_table(table, costs=costs)))
+
+
+def _same_parameters(table: Any, file: Path, costs: Any, costs_file: Path) -> None:
+    """Raise DataError where a card is of other options than those that val200 chose."""
+    for label, chosen in (table.groupby("label")["parameters"].unique() if "parameters" in table else {}).items():
+        if len(chosen) == 1 and chosen[0] != (there := costs["parameters"][label]):
+            raise DataError(
+                f"{costs_file}: {label} has {there:,} parameters, but {chosen[0]:,} in {file}, where other options were "
+                "chosen. Leave these alone in the grid, and make the card again with: peftlab costs --grid --csv"
+            )
 
 
 def claims(args: argparse.Namespace) -> None:
@@ -426,7 +437,7 @@ def parser() -> argparse.ArgumentParser:
 
     new = command("costs", costs, "parameters, GFLOPs, memory, time and size of each method on a backbone")
     new.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")
-    new.add_argument("--grid", type=_file, metavar="GRID.yaml", help="the methods and the backbone of a grid instead")
+    new.add_argument("--grid", type=_file, metavar="GRID.yaml", help="those of a grid; of values to try, the first")
     new.add_argument("--backbone", default="peftlab_vit_mini", help="name, timm id with tag, or weights file")
     new.add_argument("--random-weights", action="store_true", help="only the architecture, nothing is downloaded")
     new.add_argument("--img-size", type=int, help="side in pixels, if other than the checkpoint's")

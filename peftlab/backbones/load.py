@@ -1,7 +1,9 @@
 """Frozen timm VisionTransformers by name: the embedded ones, hub ids with their tag, local files."""
 
 import inspect
+import math
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import timm
 from timm.layers import LayerScale
 from timm.models import load_checkpoint
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from ..common.errors import PeftlabError, located, near
 from ..common.paths import REPOSITORY, expanded
@@ -40,6 +42,7 @@ def load_backbone(
     img_size: side in pixels, or (height, width), if other than the checkpoint's: multiples of the patch size. Position
         embeddings are resampled.
     architecture: timm name of a local file's architecture; by default the file's own stem, or what peftlab stored.
+        Images are normalised as for timm's default weights of it; `pretrained_cfg` has "mean" and "std" to set.
     Raises PeftlabError with the near names, and for models that are not plain; with HF_HUB_OFFLINE=1 only what is
     already on disk is used.
 
@@ -49,6 +52,11 @@ def load_backbone(
     """
     path = EMBEDDED.get(name, expanded(name))
     is_file = name in EMBEDDED or path.suffix in (".safetensors", ".npz")
+    if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
+        raise PeftlabError(
+            f"{path}: peftlab reads no pickle. Save the weights anew where you trust them: "
+            f"safetensors.torch.save_file(state_dict, {path.stem + '.safetensors'!r})"
+        )
     loaded = _from_file(path, pretrained, architecture) if is_file else _from_timm(name, pretrained)
     with located(repr(name)):
         vit: ViT = as_vit(loaded).requires_grad_(False).eval()
@@ -76,13 +84,17 @@ def _from_file(path: Path, pretrained: bool, architecture: str | None) -> nn.Mod
         side = vit.patch_embed.img_size[0]
         vit.pretrained_cfg = {"mean": mean, "std": std, "input_size": (3, side, side)}
     else:
-        architecture = architecture or path.stem
-        if not timm.is_model(architecture):
+        if architecture and not timm.is_model(architecture):
             raise PeftlabError(
-                f"{path}: its architecture is unknown. Name it, as in "
-                f"load_backbone({str(path)!r}, architecture='vit_base_patch16_224')"
+                f"{path}: unknown architecture {architecture!r}{_hint(architecture, timm.list_models())}"
             )
-        vit = timm.create_model(architecture, pretrained=False, num_classes=0)
+        if not timm.is_model(architecture or path.stem):
+            raise PeftlabError(
+                f"{path}: its architecture is unknown. Name it, as in load_backbone({str(path)!r}, "
+                "architecture='vit_base_patch16_224'), or name the file after it: vit_base_patch16_224.safetensors"
+            )
+        vit = timm.create_model(architecture or path.stem, pretrained=False, num_classes=0)
+        as_large_as(vit, tensors.get("pos_embed"))
     if not pretrained:
         return vit
     try:
@@ -97,12 +109,27 @@ def _from_file(path: Path, pretrained: bool, architecture: str | None) -> nn.Mod
     return vit
 
 
+def as_large_as(vit: Any, stored: Tensor | None) -> None:
+    """Give a ViT the input size of position embeddings [1, tokens, width], or timm would resample them; in place.
+
+    A grid that is not square stays timm's to resample.
+    """
+    if stored is None or getattr(vit, "pos_embed", None) is None:
+        return
+    side = math.isqrt(patches := stored.shape[1] - vit.pos_embed.shape[1] + vit.patch_embed.num_patches)
+    if side**2 == patches != vit.patch_embed.num_patches:
+        vit.set_input_size(tuple(side * patch for patch in vit.patch_embed.patch_size))
+
+
 def _from_timm(name: str, pretrained: bool) -> nn.Module:
     model = name.removeprefix("timm/")
     base = model.split(".")[0]
     if not timm.is_model(base):
         known = [*EMBEDDED, *timm.list_models(["vit_*", "eva*", "swin_*"])]
-        raise PeftlabError(f"unknown backbone {name!r}{near(base, known)[:600]}")
+        raise PeftlabError(
+            f"unknown backbone {name!r}{_hint(base, known)} Known: {', '.join(EMBEDDED)}, and what timm has of vit_*, "
+            "eva*, swin*"
+        )
     tags = timm.list_pretrained(f"{base}.*")
     if pretrained and model not in tags:
         raise PeftlabError(
@@ -117,6 +144,11 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
             f"could not load {name!r}: {type(error).__name__}: {str(error).splitlines()[0]}.{offline} "
             "Download it once with the network on, or give the path of a .safetensors file"
         ) from error
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    """The near names alone, of hundreds."""
+    return near(name, known).partition(" Known: ")[0]
 
 
 def _offline() -> bool:

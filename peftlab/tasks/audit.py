@@ -39,9 +39,11 @@ def audit(folder: str | Path, decode: bool = True) -> Audit:
     is nothing to audit.
     """
     folder = expanded(folder)
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder or CSV file. Check the path")
     audits = [_audit_task(task, decode) for task in find_tasks(folder)]
     audits += [audit_fgvc(name, folder, decode) for name in FGVC if fgvc_folder(name, folder)]
-    if not audits and folder.exists() and (not folder.is_dir() or any(p.is_dir() for p in folder.iterdir())):
+    if not audits and (not folder.is_dir() or any(p.is_dir() for p in folder.iterdir())):
         audits = [audit_own(folder.resolve(), decode)]
     if not audits:
         raise DataError(

@@ -100,6 +100,31 @@ def test_files_give_back_what_timm_computes(tmp_path):
         load_backbone(str(tmp_path / "mine.safetensors"), architecture="test_vit2")
 
 
+@pytest.mark.parametrize("img_size", [None, 48])
+def test_files_of_another_input_size_keep_their_position_embeddings(img_size, tmp_path):
+    torch.manual_seed(0)
+    source = timm.create_model("test_vit", img_size=48, num_classes=0).eval()
+    torch.nn.init.normal_(source.pos_embed)
+    save_file({k: v.contiguous() for k, v in source.state_dict().items()}, tmp_path / "test_vit.safetensors")
+    loaded, x = load_backbone(str(tmp_path / "test_vit.safetensors"), img_size=img_size), torch.randn(2, 3, 48, 48)
+    assert loaded.patch_embed.img_size == (48, 48) and torch.equal(loaded.pos_embed, source.pos_embed)
+    assert torch.equal(loaded.forward_features(x), source.forward_features(x))
+
+
+def test_what_a_file_of_ones_own_lacks_is_said(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "mine.safetensors")
+    (tmp_path / "mine.pth").write_bytes(b"pickle")
+    for how, words in {
+        ("mine.safetensors", None): r"Name it.*, or name the file after it: vit_base_patch16_224\.safetensors",
+        ("mine.safetensors", "vit_bas_patch16_224"): "unknown architecture 'vit_bas_patch16_224'; did you mean",
+        ("mine.pth", None): r"mine\.pth: peftlab reads no pickle.*save_file",
+    }.items():
+        with pytest.raises(PeftlabError, match=words):
+            load_backbone(str(tmp_path / how[0]), architecture=how[1])
+    with pytest.raises(PeftlabError, match=r"did you mean .*and what timm has of vit_\*, eva\*, swin\*$"):
+        load_backbone("vit_bse_patch16_224.augreg_in21k")
+
+
 def test_own_files_remember_their_architecture(tmp_path):
     torch.manual_seed(0)
     shape = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2}

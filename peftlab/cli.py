@@ -205,8 +205,8 @@ def _same_parameters(table: Any, file: Path, costs: Any, costs_file: Path) -> No
     for label, chosen in (table.groupby("label")["parameters"].unique() if "parameters" in table else {}).items():
         if len(chosen) == 1 and chosen[0] != (there := costs["parameters"][label]):
             raise DataError(
-                f"{costs_file}: {label} has {there:,} parameters, but {chosen[0]:,} in {file}, where other options were "
-                "chosen. Leave these alone in the grid, and make the card again with: peftlab costs --grid --csv"
+                f"{costs_file}: {label} has {there:,} parameters, but {chosen[0]:,} in {file}, where other options "
+                "were chosen. Leave these alone in the grid, and make the card again with: peftlab costs --grid --csv"
             )
 
 

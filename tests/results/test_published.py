@@ -225,14 +225,20 @@ def test_lesson_06_says_what_stage_2_alone_brought():
 def test_lesson_08_says_what_another_seed_and_more_tasks_would_bring():
     accuracy = 100 * final_rows("strength_same_rate").pivot_table("test_accuracy", ["task", "seed"], "label")
     gains = (accuracy["gist adapter, 3e-3"] - accuracy["adapter, 3e-3"]).unstack()
-    tasks, seeds = gains.shape
-    variance, of_seeds = gains.mean(axis=1).var(), gains.var(axis=1).mean() / seeds
-    third_seed = variance - of_seeds * (1 - seeds / 3)
-    half = lambda variance, n: stats.t.ppf(0.975, n - 1) * (variance / n) ** 0.5  # noqa: E731
+    (two, of_two), (three, of_three) = (
+        (some.mean(axis=1).var(), some.var(axis=1).mean() / some.shape[1]) for some in (gains[[0, 1]], gains)
+    )
+    half = lambda variance, n=8: stats.t.ppf(0.975, n - 1) * (variance / n) ** 0.5  # noqa: E731
     said = "".join(prose("08_compare").values())
-    shares = half(variance, tasks), half(third_seed, tasks), half(variance, 18)
-    assert f"scatters over the eight tasks by {variance**0.5:.1f} points" in said and 0.3 < of_seeds / variance < 0.4
-    assert "interval of ±{:.1f} points would be ±{:.1f} with a third seed, and ±{:.1f} with 18".format(*shares) in said
+    assert f"scatters over the eight tasks by {three**0.5:.1f} points" in said and 0.3 < of_three / three < 0.4
+    expected = two - of_two / 3  # the share of seeds, divided by three in place of two
+    assert (
+        f"With two seeds its interval was ±{half(two):.1f} points. A third was to make it ±{half(expected):.1f}, "
+        f"and made it ±{half(three):.1f}; 18 tasks would make it ±{half(three, 18):.1f}."
+    ) in said
+    five = three - of_three * (1 - 3 / 5)
+    claims = " ".join((FOLDER / "claims.md").read_text().split())
+    assert f"narrow ±{half(three):.1f} to ±{half(five):.1f}, 18 tasks to ±{half(three, 18):.1f})" in claims
 
 
 def test_lesson_08_says_what_lies_beyond_the_last_rate():

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from peftlab.backbones.load import load_backbone
 from peftlab.cli import main
+from peftlab.common.errors import PeftlabError
+from peftlab.methods import attach
 from peftlab.results.ledger import read_ledger
 from peftlab.workbook.lessons import LESSONS
 
@@ -105,6 +108,23 @@ def test_fit_command_writes_a_row_and_reports_mistakes(capsys, tiny_task, monkey
     assert main(["ledger"]) == 0 and main(["ledger", "--csv"]) == 0
 
 
+def test_fit_command_hands_on_what_it_is_given(tiny_task, monkeypatch):
+    asked = {}
+
+    def fit(model, task, **how):
+        asked.update(how, start=model.digest())
+        raise PeftlabError("seen")
+
+    monkeypatch.setattr("peftlab.tasks.load.load_task", lambda name, root: tiny_task)
+    monkeypatch.setattr("peftlab.training.fit.fit", fit)
+    wanted = {"seed": 3, "precision": "bf16", "first_lr": 0.1, "first_epochs": 3, "epochs": 2, "batch_size": 5}
+    wanted |= {"lr": 0.2, "train_split": "train800", "device": "cpu"}
+    given = [part for name, value in wanted.items() for part in (f"--{name.replace('_', '-')}", f"{value}")]
+    assert main(["fit", "two_stage", "tiny", "--img-size", "32", *given]) == 2
+    assert asked.items() >= wanted.items()
+    assert asked["start"] == attach(load_backbone(img_size=32), "two_stage", 3, seed=3).digest()
+
+
 @pytest.mark.parametrize("size", [10, 10**6])
 def test_whoever_reads_the_output_may_stop(size):
     """As `head` does. What is short is written when the command ends, what is long before."""
@@ -169,6 +189,8 @@ def places(tmp_path, tmp_path_factory, monkeypatch):
         "gap.csv": TABLE.replace("0.5", "").encode(),
         "twice.csv": (TABLE + TABLE.splitlines()[1]).encode(),
         "costs.csv": b"method,parameters,gflops_training,peak_mib,step_ms\nvpt,1,1,1,1\n",
+        "counted.csv": TABLE.replace("accuracy\n", "accuracy,parameters\n").replace("0.5\n", "0.5,7\n").encode(),
+        "other_costs.csv": b"method,parameters,gflops_training,peak_mib,step_ms\nlora,5,1,1,1\n",
         "grid.yaml": GRID.encode(),
         "binary.yaml": b"\xff\xfe\x00",
         "list.yaml": b"[1, 2]",
@@ -314,6 +336,7 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "compare twice.csv": "twice.csv: 1 of its rows are there already (lora on dtd, seed 0)",
     "compare table.csv --costs other.csv": "other.csv: has no column method, ",
     "compare table.csv --costs costs.csv": "costs.csv: has no row lora",
+    "compare counted.csv --costs other_costs.csv": "other_costs.csv: lora has 5 parameters, but 7 in counted.csv",
     "compare table.csv --costs fifo": "fifo: is not a file",
     "costs lorra": "did you mean 'lora'",
     "costs linear --backbone ~": "unknown backbone ''",
@@ -352,7 +375,7 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "data fetch --url http://127.0.0.1:9/a.zip --to ~": "names no",
     "data audit file": "file: no column",
     "data audit fifo": "fifo: a pipe",
-    "data audit missing": "missing: no task",
+    "data audit missing": "missing: no such folder or CSV file",
     "data audit folder": "folder: no task",
     "data audit ~": "names no",
     "data audit": "PEFTLAB_DATA",

@@ -33,8 +33,8 @@ def calibration(p: Float[Tensor, "images classes"], labels: Int64[Tensor, " imag
 def calibration_error(table: pd.DataFrame) -> float:
     """Mean distance of confidence and accuracy over images (ECE), from `calibration`.
 
-    >>> calibration_error(pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.6, 0.9], "images": [10, 10]}))
-    0.05
+    >>> calibration_error(pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.6, 0.9], "images": [10, 30]}))
+    0.025
     """
     gap = (table["confidence"] - table["accuracy"]).abs()
     return round(float(np.average(gap, weights=table["images"])), 4)

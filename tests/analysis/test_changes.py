@@ -8,6 +8,7 @@ from peftlab.analysis.changes import LAYERS, block_changes, gradient_flow, norm_
 from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
 from peftlab.methods import attach
+from peftlab.training.evaluate import first_images
 from peftlab.training.fit import fit
 
 
@@ -48,6 +49,11 @@ def test_gradient_flow_agrees_with_backward(tiny_task):
     flow = gradient_flow(model, tiny_task, images=8)
     assert flow.shape == (6, len(LAYERS)) and (flow > 0).all(axis=None)
     assert all(p.grad is None for p in model.parameters())  # looking does not train
+    logits, labels = model(first_images(tiny_task, model.vit, 8)), tiny_task.labels("train800")[:8]
+    torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).backward()
+    for (_, row), block in zip(flow.iterrows(), model.vit.blocks, strict=True):
+        norms = [block.get_submodule(path).bias.grad.norm().item() for path in LAYERS]
+        assert row.tolist() == pytest.approx(norms, rel=1e-4)
 
 
 CHANGES = {

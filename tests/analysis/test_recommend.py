@@ -38,6 +38,15 @@ def test_a_clear_winner_needs_no_excuse():
     assert method == "lora" and "not significantly" not in text.lower() and "does not mean equal" not in text
 
 
+def test_the_limits_are_those_of_the_widest_interval():
+    """Of the methods that are not behind: 5 points for ssf, 2 for norm."""
+    below = {"below": [0, 0.01, 0.02, 0.4], "below low": [0, -0.01, -0.03, 0.2], "below high": [0, 0.03, 0.07, 0.6]}
+    table = pd.DataFrame(below, index=["lora", "norm", "ssf", "linear"])
+    table = table.assign(accuracy=0.9 - table["below"], low=0.8, high=0.95, behind=table["below low"] > 0)
+    text = advise(table, dict.fromkeys(table.index, 1.0), 400, 2, list(table.index)).text
+    assert "cannot show differences below about 5.0 points" in text
+
+
 def test_one_seed_asks_for_another():
     assert "and a second seed, will tell" in advice({"norm": 0.9, "lora": 0.9}, seeds=1).text
 

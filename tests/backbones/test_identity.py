@@ -5,7 +5,7 @@ import torch
 from support import small_vit, tuned
 
 import peftlab.backbones.identity as identity
-from peftlab.backbones.identity import describe, described_once
+from peftlab.backbones.identity import describe, described_once, fingerprint, probe
 
 
 def test_described_once(monkeypatch):
@@ -38,3 +38,9 @@ def test_a_merged_model_is_not_described_as_its_backbone():
     with described_once(vit):
         plain = tuned(vit, "lora").merge()
     assert describe(plain)["weights"] != describe(vit)["weights"]
+
+
+def test_how_patches_are_cut_is_part_of_what_a_backbone_computes():
+    vit, other = small_vit(), small_vit()
+    other.patch_embed.proj.dilation = (2, 2)
+    assert fingerprint(vit) == fingerprint(other) and probe(vit) != probe(other)

@@ -13,14 +13,22 @@ from support import random_timm
 from peftlab import captioning
 from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
-from peftlab.captioning import Captioner, evaluate, fit, generate, load_language_model, write_captions
+from peftlab.captioning import (
+    Captioner,
+    evaluate,
+    fit,
+    generate,
+    load_language_model,
+    word_accuracy,
+    write_captions,
+)
 from peftlab.captioning.captioner import IGNORED, Standardise
 from peftlab.captioning.interface import CausalLM, Tokenizer
 from peftlab.captioning.language_model import LanguageModel, rotate
 from peftlab.captioning.load import EMBEDDED
 from peftlab.captioning.metrics import token_losses
 from peftlab.captioning.tokens import WordTokenizer
-from peftlab.captioning.training import load, own_digest
+from peftlab.captioning.training import load, make_spec, own_digest
 from peftlab.common.errors import NotMergeable, PeftlabError
 from peftlab.common.files import write_json
 from peftlab.results.ledger import read_ledger
@@ -603,6 +611,20 @@ def test_what_a_captioner_is_not_trained_with_is_refused(more, vit, tiny_caption
         fit(Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1, **more)
 
 
+def test_channels_are_standardised_by_all_training_images(vit, tiny_captions):
+    model = Captioner(vit, tiny_lm(), grid=2, standardise=True)
+    fit(model, tiny_captions, epochs=1, batch_size=12, lr=1e-4, precision="fp32")
+    patches = model.encode_images(tiny_captions, "train", precision="fp32")
+    assert len(patches) == 12
+    torch.testing.assert_close(model.connector[0].mean, patches.mean((0, 1)))
+
+
+def test_word_accuracy_counts_no_padding(vit, monkeypatch):
+    model = Captioner(vit, tiny_lm(), grid=2)
+    monkeypatch.setattr(model, "forward", lambda patches, tokens: F.one_hot(tokens).float())  # always right
+    assert word_accuracy(model, patches(2), ["blue", "what is a red picture"]) == 1
+
+
 def test_perplexity_weighs_every_token_alike(vit, tiny_captions):
     """Against one caption at a time."""
     model = captioner(vit, tiny_lm())
@@ -702,6 +724,25 @@ def test_every_weight_of_the_language_model_is_part_of_a_runs_name(vit, tiny_cap
             next(lm.parameters())[-1] += shift
         folders.add(fit(Captioner(vit, lm, "connector", grid=2), tiny_captions, epochs=1, batch_size=2).folder)
     assert len(folders) == 2
+
+
+def test_how_images_are_read_tells_runs_apart(vit, tiny_captions):
+    """Neither the grid nor whether channels are standardised shows in a tensor before training."""
+    ways = ({"grid": 2}, {"grid": 1}, {"grid": 2, "standardise": True})
+    assert len({make_spec(Captioner(vit, tiny_lm(), **way), tiny_captions, epochs=1).name for way in ways}) == 3
+
+
+def test_images_are_encoded_in_the_precision_of_the_run(vit, tiny_captions, monkeypatch):
+    """Whatever the machine would take by itself."""
+    asked, encode = [], Captioner.encode_images
+
+    def encoded(self, task, split, limit=None, precision="auto"):
+        asked.append((split, precision))
+        return encode(self, task, split, limit, precision)
+
+    monkeypatch.setattr(Captioner, "encode_images", encoded)
+    fit(Captioner(vit, tiny_lm(), grid=2), tiny_captions, epochs=1, precision="fp32").evaluate("test")
+    assert asked == [("train", "fp32"), ("test", "fp32")]
 
 
 @pytest.mark.parametrize("kind", ["lora", "bitfit", "ia3"])

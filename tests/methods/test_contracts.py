@@ -218,6 +218,19 @@ def test_the_others_start_near_the_embedded_backbone(method):
     assert distance_at_start(attach(backbone, "lora", CLASSES), images(backbone)) == 0
 
 
+def test_ssf_starts_beside_the_identity():
+    affine = attach(shallow(), "ssf", CLASSES).vit.blocks[0].mlp.fc1.after
+    assert (affine.scale.mean().item(), affine.scale.std().item()) == pytest.approx((1, 0.02), rel=0.1)
+    assert affine.shift.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(("name", "place"), [("adapter", "mlp.after"), ("adaptformer", "mlp.parallel")])
+def test_of_a_bottleneck_only_the_way_down_is_random(name, place):
+    branch = attach(shallow(), name, CLASSES).vit.blocks[0].get_submodule(place)
+    assert branch.down.weight.any()
+    assert not any(p.any() for p in (branch.down.bias, branch.up.weight, branch.up.bias))
+
+
 def test_only_trained_tensors_move(backbone, method, compared):
     model, moved, backbone_is_same = compared(method)
     shared = {id(p) for p in backbone.parameters()}

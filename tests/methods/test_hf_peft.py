@@ -322,6 +322,7 @@ def test_families_with_other_layers_in_timm_are_refused(tmp_path):
             "its block sizes are",
         ),
         (lambda: peft.LoraConfig(target_modules=["qkv"], bias="lora_only"), "bias='lora_only'"),
+        (lambda: peft.LoraConfig(target_modules=["qkv"], lora_bias=True), "this one has lora_bias"),
         (lambda: peft.LoraConfig(target_modules=["qkv"], modules_to_save=["head", "norm"]), "stores norm"),
         (lambda: peft.LoraConfig(target_modules=["qkv", "patch_embed.proj"]), "changes patch_embed.proj"),
         (lambda: peft.LoraConfig(target_modules=["blocks.1.attn.qkv", "fc1"]), "other layers in some of the blocks"),

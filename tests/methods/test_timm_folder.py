@@ -15,7 +15,7 @@ from peftlab.common.errors import PeftlabError
 from peftlab.methods.core.timm_folder import LOADING, export_timm, loaded_alone, loading
 from peftlab.tasks.task import read_pixels
 
-CLASSES = ("cat", "dog", "emu")
+CLASSES = ("emu", "cat", "dog")  # in no order but the task's
 
 
 def embedded(**options):

@@ -429,6 +429,14 @@ def test_what_is_drawn_follows_the_seed(options, x):
     assert all(same) and not all(differs)
 
 
+def test_fit_draws_with_the_seed_of_the_run(tiny_task, x):
+    drawn, expected = (attach(small_vit(), "two_stage", 3, channels=6, criterion="random") for _ in range(2))
+    fit(drawn, tiny_task, seed=7, **SETTINGS)
+    expected.method.begin(expected.vit, with_head(small_vit()), [(x, LABELS)], 7)
+    for block, by_hand in zip(drawn.vit.blocks, expected.vit.blocks, strict=True):
+        assert torch.equal(block.channels.indices, by_hand.channels.indices)
+
+
 def test_scores_are_those_of_the_model_at_rest(x):
     vit = with_head(small_vit(drop_path_rate=0.5))
     at_rest = channel_scores(vit.eval(), [(x, LABELS)])

@@ -47,3 +47,8 @@ def test_the_random_matrices_follow_from_the_key_and_are_not_stored(tmp_path):
     model = attach(backbone, "vera", 3)
     stored = read_tensors(model.save(tmp_path) / "adapter.safetensors")[0]
     assert sum(t.numel() for t in stored.values()) == model.method_parameters + model.head_parameters
+
+
+def test_start():
+    layer = attach(load_backbone(), "vera", 3).vit.blocks[0].attn.qkv
+    assert all((d == 0.1).all() for d in layer.d.values()) and not any(b.any() for b in layer.b.values())

@@ -30,6 +30,13 @@ def test_seeds_that_differ_widen_the_interval():
     assert widths[1] > 2 * widths[0]
 
 
+def test_seeds_that_differ_widen_the_interval_of_each_accuracy():
+    alike, apart = np.ones((2, 300), bool), np.ones((2, 300), bool)
+    alike[:, 180:], apart[0, 240:], apart[1, 120:] = False, False, False  # 60 and 60, 80 and 40 %
+    widths = [np.ptp(against_best({"lora": right}).loc["lora", ["low", "high"]]) for right in (alike, apart)]
+    assert widths[1] > 2 * widths[0]
+
+
 @pytest.mark.parametrize(("methods", "seeds", "images"), [(2, 2, 2000), (5, 2, 2000), (5, 2, 300), (5, 3, 8000)])
 def test_equal_methods_are_seldom_told_apart(methods, seeds, images):
     """Whose seeds differ by a point. About five of a hundred comparisons may have a false alarm."""

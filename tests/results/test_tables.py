@@ -36,6 +36,15 @@ def test_means_intervals_and_both_averages(ledger):
     assert table.loc["lora", "mean over tasks"] == "{:.1f} ({:.1f} to {:.1f})".format(*shown)
 
 
+def test_a_table_is_in_the_order_of_the_mean_over_tasks():
+    """Over groups, the second is ahead."""
+    groups = {"dtd": "natural", "cifar": "natural", "eurosat": "specialized"}
+    values = {"lora": (0.6, 0.6, 0.5), "linear": (0.5, 0.5, 0.65)}
+    rows = [(m, t, g, v) for m, of in values.items() for (t, g), v in zip(groups.items(), of, strict=True)]
+    runs = pd.DataFrame(rows, columns=["label", "task", "group", "test_accuracy"]).assign(seed=0, synthetic=False)
+    assert list(comparison_table(runs).index) == ["lora", "linear"]
+
+
 def test_no_average_of_what_is_incomplete_or_of_both_kinds(ledger):
     missing = comparison_table(ledger[1:-3])
     assert "mean over tasks" not in missing and missing.loc["linear", "clevr_count"] == ""

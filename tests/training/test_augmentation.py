@@ -98,16 +98,18 @@ def test_randaugment_is_timms_as_sct_has_it():
 @pytest.mark.parametrize("options", [{}, {"last_blocks": 1}])
 def test_training_images_alone_are_changed_and_nothing_is_computed_once(options, backbone, tiny_task, monkeypatch):
     """A frozen prefix would see the images of the first epoch in all of them."""
-    changed, original = [], module.augmented
+    changed, asked, original = [], [], module.augmented
 
     def count(pixels, rows, *how):
         changed.append(rows)
+        asked.append(how)
         return original(pixels, rows, *how)
 
     monkeypatch.setattr(fitting, "augmented", count)
     monkeypatch.setattr(fitting, "features", lambda *args, **kwargs: pytest.fail("computed once"))
     model = attach(backbone, "norm", 3, **options)
-    run = fit(model, tiny_task, augmentation="shift", **SMALL)
+    run = fit(model, tiny_task, augmentation="shift", seed=3, **SMALL)
+    assert asked == [("shift", 3, epoch) for epoch in (0, 1) for _ in range(3)]
     assert sorted(torch.cat(changed).tolist()) == sorted(2 * list(range(36)))
     assert run.evaluate("test") == pytest.approx(run.metrics["test_accuracy"]) and len(changed) == 6
     assert run.record["augmentation"] == "shift"

@@ -5,6 +5,7 @@ import pytest
 from support import small_vit
 
 from peftlab.common.errors import PeftlabError
+from peftlab.methods import attach
 from peftlab.results.ledger import read_ledger
 from peftlab.training import compare
 from peftlab.training.compare import Comparison, forecast, trained
@@ -72,6 +73,8 @@ def test_runs_are_measured_once_trained_once_and_in_the_ledger(tiny_task, tmp_pa
     assert plan.methods == ["linear", "norm"] and plan.tuned and all(s > 0 for s in plan.seconds.values())
     final = trained(comparison(tiny_task), plan, runs)
     assert final[["method", "seed"]].to_numpy().tolist() == [["linear", 0], ["linear", 1], ["norm", 0], ["norm", 1]]
+    starts = [attach(small_vit(), name, 3, seed=seed).digest() for name in ("linear", "norm") for seed in (0, 1)]
+    assert final["start"].tolist() == starts and len(set(starts)) == 4  # each seed has a head of its own
     assert final["test_accuracy"].between(0, 1).all() and (final["train_images"] == 36).all()
     assert len(list(runs.glob("tiny-*/run.json"))) == 2 * (len(RATES) + 2)
     tried = read_ledger(runs).query("train_split == 'train800'")
@@ -81,6 +84,15 @@ def test_runs_are_measured_once_trained_once_and_in_the_ledger(tiny_task, tmp_pa
     monkeypatch.setattr("peftlab.training.fit.train_run", None)
     assert forecast(comparison(tiny_task), runs) == plan
     pd.testing.assert_frame_equal(trained(comparison(tiny_task), plan, runs), final)
+
+
+def test_another_length_is_another_forecast(tiny_task, tmp_path, monkeypatch):
+    """Of twice the epochs, measured anew; tuning is on 24 of 36 images."""
+    monkeypatch.setattr(compare, "seconds_a_step_image", lambda comparison, name: 1.0)
+    monkeypatch.setattr(compare, "timed_look", lambda vit, task: 0.0)
+    one, two = (forecast(comparison(tiny_task, methods=("linear",), epochs=n), tmp_path) for n in (1, 2))
+    assert (one.seconds["linear"], two.seconds["linear"]) == (36, 72)
+    assert 60 * one.tuning == pytest.approx(len(RATES) * 36 * 24 / 36)
 
 
 def test_the_rate_is_the_best_of_val200(tiny_task, tmp_path, monkeypatch):

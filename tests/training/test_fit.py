@@ -6,15 +6,17 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.scheduler import CosineLRScheduler
 
 from peftlab.backbones.load import load_backbone
-from peftlab.backbones.protocols import Recipe, get_protocol
-from peftlab.common.errors import PeftlabError
+from peftlab.backbones.protocols import NORMALISATIONS, Preprocessing, Protocol, Recipe, get_protocol
+from peftlab.common.errors import DataError, PeftlabError
 from peftlab.methods import attach
 from peftlab.results.ledger import read_ledger
+from peftlab.tasks.task import read_pixels
+from peftlab.training import fit as fitting
 from peftlab.training import loop
 from peftlab.training import run as running
 from peftlab.training.evaluate import evaluate, features, predict
 from peftlab.training.fit import fit
-from peftlab.training.loop import learning_rate
+from peftlab.training.loop import learning_rate, parameter_groups, shuffled
 
 SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu"}
 EVERYTHING = {"epochs": 1, "cooldown_epochs": 2, "label_smoothing": 0.1, "augmentation": "randaugment"}
@@ -34,6 +36,7 @@ def weights(model):
 def test_learns_and_records(backbone, tiny_task):
     run = fit(attach(backbone, "full", 3), tiny_task, **SMALL | {"epochs": 8}, lr=1e-3)
     assert run.curves["loss"].iloc[-1] < run.curves["loss"].iloc[0]
+    assert run.record["train_accuracy"] == run.curves["accuracy"].iloc[-1] > run.curves["accuracy"].iloc[0]
     assert run.evaluate("test") == run.metrics["test_accuracy"] > 0.6
     row = read_ledger().iloc[0]
     assert row["synthetic"] and row["parameters"] == sum(p.numel() for p in backbone.parameters())
@@ -61,6 +64,50 @@ def test_prefix_is_computed_once(method, options, backbone, tiny_task):
     fit(model, tiny_task, **SMALL)
     hook.remove()
     assert len(calls) == 1  # 36 images, one batch, however many epochs
+
+
+def test_nothing_is_computed_once_where_blocks_are_dropped(backbone, tiny_task):
+    """A frozen prefix would never be dropped."""
+    model, calls = attach(backbone, "lora", 3, last_blocks=1), []
+    model.vit.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    fit(model, tiny_task, drop_path=0.1, **SMALL)
+    assert len(calls) == 3 * 5  # every batch of every epoch
+
+
+@pytest.mark.parametrize("method", ["lora", "linear"])  # trained on images, and on what frozen stages made of them
+def test_images_are_read_as_the_protocol_says(method, tiny_task):
+    """In training and where a run is measured: by its interpolation and normalisation, not the backbone's own."""
+    model, seen = attach(load_backbone("test_vit", pretrained=False, img_size=48), method, 3), []
+    model.vit.patch_embed.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    protocol = Protocol("other", "", Preprocessing("bilinear", "imagenet"))  # the backbone: bicubic, half
+    fit(model, tiny_task, protocol=protocol, epochs=1, batch_size=36, device="cpu").evaluate("test")
+    order = {"train800val200": shuffled(36, 0, 0) if method == "lora" else torch.arange(36), "test": torch.arange(16)}
+    for images, (split, rows) in zip(seen, order.items(), strict=True):
+        pixels = read_pixels(tiny_task.split(split)[0], (48, 48), "bilinear")[rows]
+        mean, std = (torch.tensor(each).view(3, 1, 1) for each in NORMALISATIONS["imagenet"])
+        torch.testing.assert_close(images, (pixels.permute(0, 3, 1, 2) / 255 - mean) / std)
+
+
+def test_curves_are_means_over_images_though_the_last_batch_is_smaller(backbone, tiny_task):
+    """At a learning rate that moves nothing, they are what `evaluate` says: 36 images are 4 batches of 8, and 4."""
+    model = attach(backbone, "linear", 3)
+    row = fit(model, tiny_task, **SMALL | {"epochs": 1}, lr=1e-12).curves.iloc[0]
+    found = evaluate(model, tiny_task, "train800val200", device="cpu")
+    assert (row["loss"], row["accuracy"]) == pytest.approx((found["loss"], found["accuracy"]), rel=1e-4)
+
+
+def test_matrices_decay_and_vectors_do_not(backbone):
+    groups = parameter_groups(attach(backbone, "full", 3), 0.3)
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert [{p.ndim > 1 for p in group["params"]} for group in groups] == [{True}, {False}]
+
+
+def test_every_epoch_and_seed_has_an_order_and_draws_of_its_own():
+    orders, draws = set(), set()
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        orders.add(tuple(shuffled(36, seed, epoch).tolist()))
+        draws.add(torch.rand(1).item())
+    assert len(orders) == len(draws) == 3
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -128,6 +175,14 @@ def test_validation_on_training_images_is_refused(backbone, tiny_task):
         run.evaluate("val200")
     run = fit(attach(backbone, "linear", 3), tiny_task, **SMALL, train_split="train800")
     assert 0 <= run.evaluate("val200") == run.metrics["val_accuracy"] <= 1
+
+
+def test_a_training_image_in_the_test_split_is_refused(backbone, tiny_task, tmp_path):
+    with (tiny_task.folder / "test.txt").open("a") as file:
+        file.write("images/train800/000001.png 1\n")
+    with pytest.raises(DataError, match="on which the result is measured"):
+        fit(attach(backbone, "linear", 3), tiny_task, **SMALL, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_nan_stops_with_the_reason(backbone, tiny_task):
@@ -236,7 +291,9 @@ def test_epochs_of_the_cooldown_come_after_the_others(backbone, tiny_task):
 def test_drop_path_of_a_protocol_is_applied(backbone, tiny_task):
     model = attach(backbone, "norm", 3)
     run = fit(model, tiny_task, protocol="noah", epochs=1, batch_size=16, device="cpu")
-    assert model.vit.blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
+    for name in ("drop_path1", "drop_path2"):  # it grows from block to block
+        rates = [getattr(block.get_submodule(name), "drop_prob", 0.0) for block in model.vit.blocks]
+        assert rates == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1])
     assert run.record["drop_path"] == 0.1 and run.record["protocol"] == "noah"
 
 
@@ -300,3 +357,16 @@ def test_looking_is_recorded_and_changes_no_weight(method, options, backbone, ti
     last = run.curves.iloc[-1]
     assert last["test_accuracy"] == evaluate(seeing, tiny_task, "test", device="cpu")["accuracy"]
     assert last["val200_accuracy"] == run.evaluate("val200") and "test_opened" not in run.record
+
+
+def test_what_is_measured_each_epoch_is_measured_as_the_protocol_says(backbone, tiny_task, monkeypatch):
+    asked = []
+
+    def evaluated(model, task, split, protocol="peftlab", device=None):
+        asked.append((split, protocol))
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(fitting, "evaluate", evaluated)
+    model = attach(backbone, "linear", 3)
+    run = fit(model, tiny_task, protocol="osu", evaluate_each_epoch=("test",), **SMALL)
+    assert asked == 3 * [("test", run.spec.protocol)]

@@ -139,6 +139,13 @@ def test_a_second_fit_of_a_model_returns_the_finished_run(tiny_task, monkeypatch
         assert fit(model, tiny_task, **SMALL, lr=0.01).folder != run.folder  # from where it is now
 
 
+def test_a_ledger_without_the_last_run_of_a_model_has_another_one(tiny_task, tmp_path):
+    """Trained on from where it is now, and not under the name of the one that began fresh."""
+    model = attach(small_vit(), "lora", 3)
+    one, two = (fit(model, tiny_task, **SMALL, runs=tmp_path / name) for name in "ab")
+    assert two.folder.name != one.folder.name and two.record["start"] == one.record["adapter"]
+
+
 def test_another_first_stage_is_another_run(tiny_task, monkeypatch):
     """Also where the model that asks for it is trained; for the first stage it has had, it is not trained again."""
     import peftlab.training.fit as training

@@ -18,6 +18,7 @@ from peftlab.backbones.load import load_backbone, save_backbone
 from peftlab.cli import main
 from peftlab.common.errors import PeftlabError
 from peftlab.results.ledger import read_ledger
+from peftlab.tasks.load import load_task
 from peftlab.training.grid import read_grid
 from peftlab.training.sweep import on_cluster, sweep
 
@@ -279,3 +280,19 @@ def test_command(grid_file, tmp_path, capsys):
     assert "linear" in out and "95 % intervals" in out and out.count("failed: two layers on eurosat, seed") == 2
     assert main(["sweep", str(file), "--scheduler", "tcp://127.0.0.1:1"]) == 2
     assert main(["sweep", str(file), "--backend", "dask"]) == 2
+
+
+def test_each_seed_begins_with_a_head_and_an_adapter_of_its_own(grid_file):
+    """Otherwise seeds would differ by the order of their images alone, and look more alike than they are."""
+    grid = read_grid(grid_file())
+    jobs, task = plan.every_job(grid, "train800"), load_task(grid.tasks[0], grid.root)
+    for method in {job["method"] for job in jobs}:
+        starts = {job["seed"]: plan.attached(grid, job, task).digest() for job in jobs if job["method"] == method}
+        assert len(set(starts.values())) == len(grid.seeds) == 2
+
+
+def test_what_a_grid_says_of_all_runs_reaches_their_specs(grid_file):
+    grid = read_grid(grid_file(protocol="noah", train_images=20, methods={"linear": {}}))
+    specs = plan.Specs(grid, 1).of(plan.every_job(grid, "train800val200"))
+    found = {(s.seed, s.protocol.name, s.protocol.preprocessing.normalisation, s.train_images) for s in specs}
+    assert found == {(seed, "noah", "imagenet", 20) for seed in (0, 1)}

@@ -28,7 +28,10 @@ def test_perplexities_order_ways_and_count_those_that_look():
 def test_own_object_compares_the_two_solids():
     rows = [(s, b, 1.0 + 0.1 * s, 1.0) for s in (0, 1, 2) for b in (1, 2)]
     table = pd.DataFrame(rows, columns=["scene", "block", "own", "other"])
-    assert "no more than to the other: +0.10" in tables.own_object(table).get_title()
+    ax = tables.own_object(table)
+    first, _ = ax.containers[0][2][0].get_segments()
+    assert first[:, 1].tolist() == pytest.approx([1.1 - 1.96 * 0.1 / 3**0.5, 1.1 + 1.96 * 0.1 / 3**0.5], abs=1e-3)
+    assert "no more than to the other: +0.10" in ax.get_title()
     assert "name more than to the other: +1.10" in tables.own_object(table.assign(own=table["own"] + 1)).get_title()
 
 

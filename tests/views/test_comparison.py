@@ -86,6 +86,15 @@ def test_front_names_itself_alone(ledger):
     assert ax.get_xlabel() == "parameters (log)" and f"{len(best)} of 4 are on the front" in ax.get_title()
 
 
+def test_lines_of_a_front_reach_from_the_lowest_to_the_highest_seed(ledger):
+    ax = comparison.front(ledger, pd.Series([1, 2, 3, 4], METHODS), "GFLOPs")
+    seeds = 100 * ledger.groupby(["method", "seed"])["test_accuracy"].mean().unstack()
+    lowest = seeds.mean(axis=1).max() - comparison.SHOWN
+    drawn = [list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 1]
+    ends = seeds.agg(["min", "max"], axis=1).clip(lower=lowest)
+    assert drawn == [pytest.approx(list(each)) for each in ends.to_numpy()]
+
+
 def test_names_of_a_crowded_front_do_not_overlap(ledger):
     accuracy = 0.5 + 0.001 * ledger["method"].map(METHODS.index)
     ax = comparison.front(ledger.assign(test_accuracy=accuracy), pd.Series([1, 2, 3, 4], METHODS), "GFLOPs")
@@ -98,6 +107,8 @@ def test_critical_difference_greys_what_is_not_behind_the_best(ledger):
     ax, (table, _, critical) = comparison.critical_difference(ledger), ranks(ledger)
     texts = [t.get_text() for t in ax.texts]
     assert texts == [*(f"{rank:.1f}" for rank in table), f"critical difference {critical:.1f}"]
+    (band,) = ax.patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((table.iloc[0], critical))
     behind = [rank > table.iloc[0] + critical for rank in table]
     assert any(behind) and [line.get_color() != FREE for line in ax.lines] == behind
     assert ax.get_title().startswith(f"{sum(behind)} of 3 methods rank significantly behind")

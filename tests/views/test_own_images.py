@@ -50,14 +50,25 @@ def test_methods_stand_beside_the_best_and_grey_is_no_difference():
     assert differences.lines[5].get_xdata() == pytest.approx([-35])
 
 
+def test_intervals_are_drawn_as_they_are():
+    right = {"lora": np.arange(200) < 190, "linear": np.arange(200) < 120}
+    table = against_best({name: values[None] for name, values in right.items()})
+    accuracies, differences = own_images.against_best(table).axes
+    spans = lambda ax: [list(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 2]  # noqa: E731
+    assert spans(accuracies) == [pytest.approx(list(ends)) for ends in 100 * table[["low", "high"]].to_numpy()]
+    assert spans(differences)[1] == pytest.approx(list(-100 * table.loc["linear", ["below high", "below low"]]))
+
+
 def test_one_method_is_beside_nothing():
     [ax] = own_images.against_best(against_best({"lora": np.ones((1, 50), bool)})).axes
     assert [text.get_text() for text in ax.texts] == ["100.0"]
 
 
-def test_mistakes_say_both_names(tiny_task):
+def test_mistakes_show_their_images_and_say_both_names(tiny_task):
     table = pd.DataFrame({"image": [0, 4], "said": [1, 2], "label": [0, 1], "confidence": [0.912, 0.5]})
-    axes = answers.mistakes(tiny_task, table).axes
+    axes = answers.mistakes(tiny_task, table, size=(32, 32)).axes
+    shown = np.stack([ax.images[0].get_array() for ax in axes[:2]])
+    assert np.array_equal(shown, tiny_task.pixels("test", (32, 32), [0, 4]).numpy())
     assert [ax.get_title() for ax in axes[:2]] == ["says green\n(91%)", "says blue\n(50%)"]
     assert [ax.get_xlabel() for ax in axes[:2]] == ["label: red", "label: green"]
     assert len(axes) == answers.COLUMNS and not axes[3].axison

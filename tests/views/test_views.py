@@ -19,6 +19,7 @@ from peftlab.methods import METHODS, attach
 from peftlab.methods.core.base import FAMILIES
 from peftlab.results.ledger import read_ledger
 from peftlab.results.published import read_results
+from peftlab.results.statistics import accuracy_interval
 from peftlab.training.fit import fit
 from peftlab.views.style import FAMILY_COLORS, family_color, method_style
 
@@ -196,6 +197,22 @@ def test_synthetic_tasks_carry_their_tag_in_every_picture(tiny_task):
         views.samples(tiny_task).get_suptitle(),
     ]
     assert all("(synthetic)" in title for title in titles), titles
+
+
+def test_learning_curves_are_drawn_in_percent():
+    ax = views.curves({"lora": pd.DataFrame({"epoch": [1, 2], "accuracy": [0.5, 0.75]})})
+    assert ax.lines[0].get_ydata().tolist() == [50, 75] and ax.get_ylabel() == "training accuracy (%)"
+
+
+def test_accuracies_stand_in_wilsons_intervals():
+    runs = pd.DataFrame({"method": ["linear", "lora"], "parameters": [0, 36_864], "test_accuracy": [0.5, 0.9]})
+    ax = views.parameters_accuracy(runs.assign(test_images=100, task="dtd", synthetic=False))
+    for bars, accuracy, parameters in zip(ax.containers, (0.5, 0.9), (0, 36_864), strict=True):
+        line, _, (bar,) = bars
+        assert (*line.get_xdata(), *line.get_ydata()) == (parameters, pytest.approx(100 * accuracy))
+        (segment,) = bar.get_segments()
+        assert segment[:, 1].tolist() == pytest.approx([100 * end for end in accuracy_interval(accuracy, 100)])
+    assert ax.get_title() == "dtd\nlora: +40 points on the linear probe"
 
 
 def test_no_two_methods_look_alike():

@@ -425,6 +425,16 @@ def test_a_lesson_that_fails_is_named_and_nothing_is_written(lessons, monkeypatc
     assert not (lessons.parent / "class").exists()
 
 
+def test_a_lesson_that_failed_is_run_again(lessons, monkeypatch):
+    """Its outputs end where it stopped, so slides made of them would lack pictures."""
+    asked, file = ran(lessons, monkeypatch), lessons.parent / "reports" / "00_one.ipynb"
+    nb = nbformat.read(file, as_version=4)
+    nb.metadata["peftlab"]["status"] = "failed"
+    nbformat.write(nb, file)
+    built(lessons)
+    assert asked == ["00_one"]
+
+
 @pytest.mark.parametrize("how", STOPS)
 def test_stopped_anywhere_and_given_again_it_comes_to_the_same(how, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "STALE", -1)  # an hour later

@@ -25,6 +25,7 @@ from peftlab.methods import METHODS, Method, attach, unfreeze
 from peftlab.methods.gist import kl as kl_of_logits
 from peftlab.workbook.exercises import EXERCISES, build, check
 from peftlab.workbook.exercises.build import attention, lora, masked, oracle, taylor, vpt
+from peftlab.workbook.exercises.explain import difference
 from peftlab.workbook.run import find_notebooks
 
 NOTEBOOKS = find_notebooks(REPOSITORY / "notebooks")
@@ -952,6 +953,14 @@ def test_a_notebook_that_speaks_of_arrays_imports_numpy(file):
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     if re.search(r"\bnp\.|\bnumpy\b|\barrays\b", prose, re.I) or re.search(r"\bnp\.", code):
         assert re.search(r"^import numpy as np\b", code, re.M)
+
+
+def test_an_answer_is_right_to_a_millionth():
+    for expected in (1536, 0.25, [1.0, 2.0], "lora"):
+        assert difference(expected, expected) == ""
+    assert difference(0.25 * (1 + 5e-7), 0.25) == "" and difference([1.0, 2.0 * (1 - 5e-7)], [1.0, 2.0]) == ""
+    assert difference(0.25 * (1 + 5e-6), 0.25) and difference([1.0, 2.0 * (1 - 5e-6)], [1.0, 2.0])
+    assert difference(1e-9, 0.0)  # relative alone: nothing is near 0 but 0
 
 
 def test_answers_of_any_kind_are_survived(capsys):

@@ -18,6 +18,7 @@ import pytest
 from faults import STOPS, contents, stopped_everywhere
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from peftlab.cli import main
 from peftlab.common import files
 from peftlab.common.errors import PeftlabError
 from peftlab.workbook.lint.cleanliness import KERNELSPEC
@@ -442,6 +443,13 @@ def test_a_site_for_readers_has_no_exercises_and_says_how_it_was_made(tmp_path, 
         text = visible_text((tmp_path / "site" / "00_a.html").read_text())
         assert ("How many?" in text, "pl.check" in text) == (not reader, not reader)
         assert ("--reader" in (tmp_path / "site" / "index.html").read_text()) == reader
+
+
+@pytest.mark.parametrize(("statuses", "code"), [("ok ok", 0), ("ok failed", 1), ("failed ok", 1)])
+def test_one_notebook_that_fails_is_the_exit_code(statuses, code, tmp_path, monkeypatch):
+    pages = [PageResult("00_a", "00 A", status, 1.0, "fast", "", "") for status in statuses.split()]
+    monkeypatch.setattr("peftlab.workbook.run.build_workbook", lambda *args, **how: pages)
+    assert main(["workbook", "--out", str(tmp_path)]) == code
 
 
 @pytest.mark.parametrize("only", ["", " , "])

@@ -15,6 +15,7 @@ from peftlab.common.errors import DataError, PeftlabError
 from peftlab.tasks.audit import audit
 from peftlab.tasks.load import load_task
 from peftlab.tasks.own.entries import SIDE, near_copies, plain
+from peftlab.tasks.own.image_folder import image_folder
 from peftlab.tasks.own.split import copies, thumbnail
 from peftlab.tasks.vtab1k import SPLITS
 
@@ -82,6 +83,13 @@ def test_a_folder_is_split_alike_each_time_and_anew_where_it_changed(tmp_path):
     assert first.folder == again.folder and first.fingerprint == again.fingerprint
     coarse_picture(99).save(root / "x" / "one_more.png")
     assert load_task(str(root)).fingerprint != first.fingerprint
+
+
+def test_another_seed_is_another_split(tmp_path):
+    """Of the same copies; the lists of the first stay."""
+    root = folder_of(tmp_path / "a", {"x": 12, "y": 12})
+    first, other, again = (contents(image_folder(root, seed=seed), "test") for seed in (0, 1, 0))
+    assert first == again != other
 
 
 def test_a_budget_keeps_so_many_to_train_and_choose_on(tmp_path):

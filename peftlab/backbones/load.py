@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Collection
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import timm
@@ -105,7 +106,11 @@ def _from_file(path: Path, pretrained: bool, architecture: str | None) -> nn.Mod
             family: Any = inspect.getmodule(type(vit))  # timm's file of this class knows its checkpoints' layouts
             vit.load_state_dict(family.checkpoint_filter_fn(tensors, vit))
     except (RuntimeError, KeyError) as error:
-        raise PeftlabError(f"{path}: these weights do not fit the architecture: {error}") from None
+        first, *more = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise PeftlabError(
+            f"{path}: these weights do not fit the architecture: {shorten(first, 200)}"
+            f"{f' and {len(more)} more of the kind' if more else ''}. Name another architecture"
+        ) from None
     return vit
 
 

@@ -111,6 +111,7 @@ def _unreadable(error: OSError) -> NoReturn:
 def _read_csv(file: Path, tell: Tell) -> list[Entry]:
     """Rows of path (relative ones start at the file), label, and perhaps split."""
     entries: list[Entry] = []
+    labelled: dict[Path, tuple[str, int]] = {}
     for number, row in _rows(file):
         where, kind = f"{file}, line {number}", row.get("split") or None
         if not (row["path"] or "").strip() or not (row["label"] or "").strip():
@@ -119,9 +120,12 @@ def _read_csv(file: Path, tell: Tell) -> list[Entry]:
         if kind is not None and kind.lower() not in SPLIT_NAMES:
             tell(f"{where}: split {kind!r} is none of train, val, test. Correct it")
             continue
-        path = file.parent / row["path"]
-        if os.path.lexists(path):
-            entries.append(Entry(path, row["label"].strip(), kind and SPLIT_NAMES[kind.lower()]))
+        path, label = file.parent / row["path"], row["label"].strip()
+        other, line = labelled.setdefault(path, (label, number))
+        if other != label:
+            tell(f"{where}: {path} has the label {label!r} here and {other!r} in line {line}. Keep one of the two")
+        elif os.path.lexists(path):
+            entries.append(Entry(path, label, kind and SPLIT_NAMES[kind.lower()]))
         else:
             tell(f"{where}: {path}: no such file. Correct the path, or remove the line")
     if len({entry.split is None for entry in entries}) > 1:

@@ -380,7 +380,8 @@ def test_one_class_is_none(tmp_path):
         ("path,class\nx.png,1\n", "no column label"),
         ("path,label\nx.png,\n", "line 2: path or label is empty"),
         ("path,label,split\nx.png,a,dev\n", "line 2: split 'dev' is none of train, val, test"),
-        ("path,label,split\na.csv,a,train\na.csv,b,\n", "some lines name a split"),
+        ("path,label,split\na.csv,a,train\na.csv,a,\n", "some lines name a split"),
+        ("path,label\na.csv,a\na.csv,b\n", r"line 3: .*a\.csv has the label 'b' here and 'a' in line 2\. Keep one"),
         ("path,label\nx.png,a\ny.png,b\n", "line 2: .*x.png: no such file"),
     ],
 )

@@ -94,6 +94,12 @@ def test_every_picture_has_a_sentence_of_its_own_and_a_number(name):
     assert html(name).count("<figcaption>") == len(says)
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_table_has_a_number_that_is_none(name):
+    """As rows have that nobody meant to show."""
+    assert re.findall(r">\s*nan\s?%?\s*</td>", html(name)) == []
+
+
 class Links(HTMLParser):
     """Where the links of a page lead, and the ids that links may lead to."""
 

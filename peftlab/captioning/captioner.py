@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ..backbones.protocols import Preprocessing
-from ..backbones.stages import run_stages
+from ..backbones.protocols import get_protocol
 from ..backbones.swin import final_grid
 from ..backbones.types import ViT
 from ..common.errors import NotMergeable, PeftlabError, check_choice
@@ -27,8 +26,7 @@ from ..methods.core.base import check_size
 from ..methods.core.contexts import count_one, insert, merge_one
 from ..methods.core.model import share
 from ..tasks.captions import CaptionTask
-from ..training.evaluate import pixel_batches
-from ..training.precision import computing, pick_precision
+from ..training.evaluate import feature_batches
 from ..training.spec import check_weights
 from .adapt import GivenContexts, sites
 from .interface import Cache, CausalLM, Embeddings, TokenNumbers
@@ -173,12 +171,10 @@ class Captioner(nn.Module):
 
         precision: "auto", "fp32" or "bf16"; see `Recipe`.
         """
-        vit, pooled = self.frozen[0].to(self.device).eval(), []
-        precision = pick_precision(precision, self.device)
-        for images in pixel_batches(vit, task, split, Preprocessing(), self.device, limit):
-            with computing(vit, self.device, precision):
-                x = run_stages(vit, images, stop=-2).float()
-            x = vit.norm(x)[:, vit.num_prefix_tokens :].unflatten(1, final_grid(vit)).permute(0, 3, 1, 2)
+        vit, pooled = self.frozen[0], []
+        protocol = get_protocol("peftlab").with_recipe(precision=precision)
+        for tokens in feature_batches(vit, task, split, protocol, stop=-2, limit=limit, device=self.device):
+            x = vit.norm(tokens)[:, vit.num_prefix_tokens :].unflatten(1, final_grid(vit)).permute(0, 3, 1, 2)
             pooled.append(F.adaptive_avg_pool2d(x, self.grid).flatten(2).transpose(1, 2).cpu())
         return torch.cat(pooled)
 

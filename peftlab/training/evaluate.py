@@ -36,7 +36,25 @@ def pixel_batches(
         yield prepare(pixels, vit, preprocessing, device)
 
 
-@torch.no_grad()
+def feature_batches(
+    vit: ViT,
+    task: Any,
+    split: str,
+    protocol: str | Protocol = "peftlab",
+    stop: int | None = -1,
+    limit: int | None = None,
+    device: str | torch.device | None = None,
+) -> Iterator[Float[Tensor, "batch ..."]]:
+    """Yield `features` a batch at a time, in fp32 and still on the device."""
+    device, protocol = pick_device(device), get_protocol(protocol)
+    vit.to(device).eval()
+    precision = pick_precision(protocol.recipe.precision, device)
+    for x in pixel_batches(vit, task, split, protocol.preprocessing, device, limit):
+        with torch.no_grad(), computing(vit, device, precision):  # each alone: left while the reader has its turn
+            found = run_stages(vit, x, stop=stop).float()
+        yield found
+
+
 def features(
     vit: ViT,
     task: Any,
@@ -51,14 +69,9 @@ def features(
     stop -1: the pooled features [n, D] that the head reads; smaller: tokens [n, N, D] (see `stages`).
     limit: only the first so many images.
     """
-    device, protocol = pick_device(device), get_protocol(protocol)
-    vit.to(device).eval()
-    batches = pixel_batches(vit, task, split, protocol.preprocessing, device, limit)
-    with computing(vit, device, pick_precision(protocol.recipe.precision, device)):
-        return torch.cat([run_stages(vit, x, stop=stop).float().cpu() for x in batches])
+    return torch.cat([x.cpu() for x in feature_batches(vit, task, split, protocol, stop, limit, device)])
 
 
-@torch.no_grad()
 def predict(
     vit: ViT, task: Task, split: str, protocol: str | Protocol = "peftlab", device: str | torch.device | None = None
 ) -> Logits:

@@ -3,7 +3,6 @@
 import inspect
 import math
 import os
-from collections.abc import Collection
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -14,7 +13,7 @@ from timm.models import load_checkpoint
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..common.errors import PeftlabError, located, near
+from ..common.errors import PeftlabError, hint, located
 from ..common.paths import REPOSITORY, expanded
 from ..common.tensors import read_tensors, write_tensors
 from ..common.used import note_use
@@ -87,7 +86,7 @@ def _from_file(path: Path, pretrained: bool, architecture: str | None) -> nn.Mod
     else:
         if architecture and not timm.is_model(architecture):
             raise PeftlabError(
-                f"{path}: unknown architecture {architecture!r}{_hint(architecture, timm.list_models())}"
+                f"{path}: unknown architecture {architecture!r}{hint(architecture, timm.list_models())}"
             )
         if not timm.is_model(architecture or path.stem):
             raise PeftlabError(
@@ -132,7 +131,7 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
     if not timm.is_model(base):
         known = [*EMBEDDED, *timm.list_models(["vit_*", "eva*", "swin_*"])]
         raise PeftlabError(
-            f"unknown backbone {name!r}{_hint(base, known)} Known: {', '.join(EMBEDDED)}, and what timm has of vit_*, "
+            f"unknown backbone {name!r}{hint(base, known)} Known: {', '.join(EMBEDDED)}, and what timm has of vit_*, "
             "eva*, swin*"
         )
     tags = timm.list_pretrained(f"{base}.*")
@@ -149,11 +148,6 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
             f"could not load {name!r}: {type(error).__name__}: {str(error).splitlines()[0]}.{offline} "
             "Download it once with the network on, or give the path of a .safetensors file"
         ) from error
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    """The near names alone, of hundreds."""
-    return near(name, known).partition(" Known: ")[0]
 
 
 def _offline() -> bool:

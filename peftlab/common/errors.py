@@ -19,15 +19,23 @@ class NotMergeable(PeftlabError):
     """The method's change cannot be written into plain weights; the message says why."""
 
 
+def hint(word: object, choices: Collection[str]) -> str:
+    """The choices close to an unknown word, where there are any.
+
+    >>> hint("lore", ["ssf", "lora"]), hint("prompt", ["ssf", "lora"])
+    ("; did you mean 'lora'?", '.')
+    """
+    close = get_close_matches(str(word), list(choices), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+
+
 def near(word: object, choices: Collection[str]) -> str:
     """The end of a message about an unknown word: the choices close to it, where there are any, and all of them.
 
     >>> near("lore", ["ssf", "lora"])
     "; did you mean 'lora'? Known: lora, ssf"
     """
-    close = get_close_matches(str(word), list(choices), n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
-    return f"{hint} Known: {', '.join(sorted(choices))}"
+    return f"{hint(word, choices)} Known: {', '.join(sorted(choices))}"
 
 
 def check_choice(kind: str, value: object, known: Collection[str]) -> None:

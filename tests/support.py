@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
+from peftlab.backbones.identity import as_vit
 from peftlab.backbones.load import load_backbone
 from peftlab.methods import attach
 
@@ -69,6 +70,12 @@ def random_timm(name, **options):
         for p in model.parameters():
             p.add_(torch.randn_like(p), alpha=0.1)
     return model
+
+
+def small_swin():
+    """A Swin of two stages at 64 px, as peftlab's ViT, with random values."""
+    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 2), "num_heads": (1, 2), "window_size": 4}
+    return as_vit(random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small))
 
 
 def coarse_picture(seed, size=(120, 90), mode="RGB"):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from support import random_timm, small_vit
+from support import random_timm, small_swin, small_vit
 
 from peftlab.analysis.answers import (
     calibration,
@@ -106,11 +106,10 @@ def test_importance_is_of_patches_whatever_tokens_a_method_adds(method):
 def test_what_a_backbone_cannot_show_is_left_out():
     """Without a CLS token there is no attention of it; a ViT of windows has no sequence of all patches."""
     pixels, labels = torch.zeros(2, 64, 64, 3, dtype=torch.uint8), torch.tensor([0, 1])
-    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
     backbones = {
         "with CLS": random_timm("test_vit", img_size=64),
         "without": random_timm("vit_wee_patch16_reg1_gap_256", img_size=64),
-        "Swin": random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small),
+        "Swin": small_swin(),
     }
     rows = {}
     for name, vit in backbones.items():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import random_timm, small_vit, tuned
+from support import random_timm, small_swin, small_vit, tuned
 
 from peftlab.analysis.changes import LAYERS, block_changes, gradient_flow, norm_change, weight_change
 from peftlab.backbones.identity import as_vit
@@ -21,11 +21,6 @@ def test_weight_change_shows_exactly_what_a_method_touches(tiny_task):
         fit(model, tiny_task, epochs=1, device="cpu")
         change = weight_change(model)
         assert [path for path in change if change[path].any()] == paths
-
-
-def small_swin():
-    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 2), "num_heads": (1, 2), "window_size": 4}
-    return as_vit(random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small))
 
 
 def small_eva():

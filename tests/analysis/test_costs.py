@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from matplotlib.figure import Figure
-from support import random_timm, shallow
+from support import shallow, small_swin
 from torch import nn
 
 import peftlab.analysis.costs as costing
@@ -23,7 +23,6 @@ from peftlab.analysis.costs import (
     peak_bytes,
     seconds,
 )
-from peftlab.backbones.identity import as_vit
 from peftlab.cli import main
 from peftlab.common.errors import PeftlabError
 from peftlab.methods import METHODS, attach, create_method
@@ -77,8 +76,7 @@ def test_training_flops_are_ordered_as_theory_says(backbone):
 
 def test_a_card_without_names_has_the_methods_that_go_on_the_backbone(monkeypatch):
     monkeypatch.setattr(costing, "costs", lambda backbone, method, *how: {"parameters": 0})
-    small = {"img_size": 64, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
-    card = cost_card(as_vit(random_timm("swin_tiny_patch4_window7_224", num_classes=0, **small)))
+    card = cost_card(small_swin())
     assert set(METHODS) - set(card.index) == {name for name, each in METHODS.items() if each.not_on_windows}
 
 

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from ..analysis.attention import patch_attention, share_inside
+from ..analysis.attention import attention_layer, patch_attention, share_inside
 from ..backbones.types import Pixels, ViT
+from ..common.errors import PeftlabError, Range
 from ..methods.core.model import PeftModel
 from .style import HEAT, Image, bare, image_grid
 
@@ -34,7 +35,13 @@ def attention(
     head: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """`patch_attention` of one query laid over each image -> Axes of the last image."""
+    """`patch_attention` of one query laid over each image -> Axes of the last image.
+
+    Raises PeftlabError for a query, layer or head that is not there, and for more images than Axes.
+    """
+    if ax is not None and len(pixels) != 1:
+        raise PeftlabError(f"one Axes takes one image, not {len(pixels)}; leave ax out")
+    _check_place(getattr(model, "vit", model), layer, head)
     maps = patch_attention(model, pixels, query, layer, head)
     axes = [ax] if ax is not None else list(image_grid(pixels, 0)[1][0])
     for each, image, map_ in zip(axes, pixels, maps, strict=True):
@@ -52,6 +59,8 @@ def attention_grid(
 
     sources: {title: (model, query)}. masks: where the object is in each image; its outline is drawn on the image.
     """
+    for model, _ in sources.values():
+        _check_place(getattr(model, "vit", model), layer)
     columns = len(sources) + 1
     size = (1.9 * columns, 2.1 * len(pixels) + 0.5)
     figure, axes = plt.subplots(len(pixels), columns, figsize=size, layout="constrained", squeeze=False)
@@ -66,6 +75,17 @@ def attention_grid(
             ax.set_xlabel(f"{share:.0%} on it")
         axes[0, column].set_title(title)
     return figure
+
+
+def _check_place(vit: ViT, layer: int | Literal["rollout"], head: int | None = None) -> None:
+    """Raise PeftlabError for a layer or a head that a ViT does not have."""
+    if layer == "rollout":
+        if head is not None:
+            raise PeftlabError(f"rollout is of the mean over heads, so it takes no head, not head {head}")
+        return
+    Range(at_least=-len(vit.blocks), below=len(vit.blocks)).check("layer", layer)
+    heads = attention_layer(vit.blocks[layer]).num_heads
+    Range(at_least=-heads, below=heads).check("head", head)
 
 
 def glow(ax: Axes, image: Image, map_: Float[Tensor, "rows columns"]) -> None:

@@ -15,6 +15,7 @@ from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 from matplotlib.typing import ColorType
 
 from ..analysis.changes import block_changes
+from ..common.errors import Range
 from ..methods.core.model import PeftModel
 from .style import PALETTE, axes_or_new, bare
 
@@ -42,6 +43,8 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
     box below runs parallel to the modules it spans.
     """
     ax = bare(axes_or_new(ax, (6.4, 1.5)))
+    blocks = len(model.vit.blocks)
+    Range(at_least=-blocks, below=blocks).check("index", index)
     changes = block_changes(model, index)
     ax.plot([0.2, END], [0, 0], color="0.5", linewidth=1, zorder=0)
     for start, stop in ((1.1, SUMS[0]), (7.2, SUMS[1])):
@@ -72,7 +75,7 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
             ax.add_patch(Rectangle((x, -0.45), 0.2, 0.9, color=NEW, zorder=3))
     trained = sum(p.numel() for p in model.vit.blocks[index].parameters() if p.requires_grad)
     ax.set_title(f"{model.method.title}: {trained:,} in this block", loc="left")
-    ax.text(0.2, -1.32, "; ".join(notes), va="center")
+    ax.text(END, -1.32, "; ".join(notes), ha="right", va="center")  # away from the title of a block below
     ax.set(xlim=(0, END + 0.2), ylim=(-1.5, 1.05))
     return ax
 

@@ -98,7 +98,9 @@ def context_norms(model: Captioner, ax: Axes | None = None) -> Axes:
         ax.plot(blocks, values.numpy(), marker="o", color=color)
         ax.annotate(name, (blocks[-1], values[-1]), (8, 0), textcoords="offset points", va="center", color=color)
     ax.set(xlabel="block", ylabel="size of the weight change", ylim=(0, None), xticks=blocks)
-    if len(names) == 2:
+    if not sizes.any():
+        ax.set_title("No adapter has changed a weight yet")
+    elif len(names) == 2:
         ratio = sizes[:, 0] / sizes[:, 1]
         times = f"{ratio.min():.1f} to {ratio.max():.1f} times"
         ax.set_title(f"Adapters of {names[0]} tokens changed {times} as much as those of {names[1]}")

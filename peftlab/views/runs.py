@@ -71,8 +71,9 @@ def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         low, high = accuracy_interval(row["test_accuracy"], int(row["test_images"]))
         x, y, (color, marker) = row["parameters"], 100 * row["test_accuracy"], method_style(str(name))
         ax.errorbar(x, y, yerr=[[y - 100 * low], [100 * high - y]], fmt=marker, color=color, capsize=3)
-        ax.annotate(str(name), (x, 100 * high), (0, 2), textcoords="offset points", rotation=60, va="bottom")
-    ax.margins(y=0.16)
+        tip = (x, 100 * high)  # the name stands upright on it: slanted, it would lie on the bar beside it
+        ax.annotate(str(name), tip, (0, 4), textcoords="offset points", rotation=90, ha="center", va="bottom")
+    ax.margins(y=0.25)
     most = max(1000, means["parameters"].max())
     ticks = [0, *(10**k for k in range(3, 10) if 10**k <= 5 * most)]
     ax.set_xscale("symlog", linthresh=1000)

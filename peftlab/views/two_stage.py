@@ -69,6 +69,6 @@ def norm_changes(models: Sequence[PeftModel], ax: Axes | None = None) -> Axes:
     (leads, u), (trails, v) = sorted(unit.items(), key=itemgetter(1), reverse=True)
     ax.set_title(
         f"Of its own size {most} moves most ({x:.0f} %, {less} {y:.0f} %);\n"
-        f"in the unit of what attention reads, {leads} does ({u:.0f} %, {trails} {v:.0f} %)"
+        f"in the unit of what the next layer reads, {leads} does ({u:.0f} %, {trails} {v:.0f} %)"
     )
     return ax

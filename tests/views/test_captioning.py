@@ -60,6 +60,12 @@ def test_context_sizes_are_norms_of_what_each_context_adds(model):
     assert f"changed {ratio.min():.1f} to {ratio.max():.1f} times as much" in ax.get_title()
 
 
+def test_adapters_that_changed_nothing_are_said_to_have_changed_nothing(lm):
+    vit = load_backbone("test_vit", pretrained=False, img_size=32)
+    fresh = Captioner(vit, lm, "context_peft", grid=2, kind="lora", rank=2, contexts="domain")
+    assert look.context_norms(fresh).get_title() == "No adapter has changed a weight yet"
+
+
 def test_sizes_need_adapters(lm):
     plain = Captioner(load_backbone("test_vit", pretrained=False, img_size=32), lm, grid=2)
     with pytest.raises(PeftlabError, match="connector has no adapters"):

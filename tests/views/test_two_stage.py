@@ -65,7 +65,7 @@ def test_norm_changes_names_what_moved_more(gamma, beta, words):
             norm.weight.mul_(gamma)
     own, read = views.two_stage.norm_changes([model]).get_title().split("\n")
     assert own.startswith(f"Of its own size {words}")
-    assert f"what attention reads, {'beta' if gamma == 1 else 'gamma'} does" in read
+    assert f"what the next layer reads, {'beta' if gamma == 1 else 'gamma'} does" in read
 
 
 def test_against_removal_names_the_rank_correlation():

@@ -180,6 +180,29 @@ def test_a_query_that_is_not_there_is_refused(vit):
         views.attention(vit, pixels, query="gits")
 
 
+def test_a_layer_and_a_head_that_are_not_there_are_refused():
+    vit = load_backbone("test_vit", pretrained=False, img_size=32)
+    pixels, blocks = torch.zeros(2, 32, 32, 3, dtype=torch.uint8), len(vit.blocks)
+    model, masks = attach(vit, "lora", 2), torch.ones(2, 32, 32, dtype=torch.bool)
+    span = f"but must be at least -{blocks} and below {blocks}"
+    for layer in (blocks, -blocks - 1):
+        with pytest.raises(PeftlabError, match=f"layer is {layer}, {span}"):
+            views.attention(vit, pixels, query=0, layer=layer)
+        with pytest.raises(PeftlabError, match=f"layer is {layer}, {span}"):
+            views.attention_grid({"CLS": (vit, 0)}, pixels, masks, layer=layer)
+    with pytest.raises(PeftlabError, match=f"index is {blocks}, {span}"):
+        views.block(model, index=blocks)
+    with pytest.raises(PeftlabError, match="layer is 99, but must be"):
+        views.gift.anatomy(attach(vit, "gift", 2), 99)
+    heads = vit.blocks[0].attn.num_heads
+    with pytest.raises(PeftlabError, match=f"head is {heads}, but must be at least -{heads} and below {heads}"):
+        views.attention(vit, pixels, query=0, head=heads)
+    with pytest.raises(PeftlabError, match="rollout is of the mean over heads, so it takes no head, not head 1"):
+        views.attention(vit, pixels, query=0, layer="rollout", head=1)
+    with pytest.raises(PeftlabError, match="one Axes takes one image, not 2; leave ax out"):
+        views.attention(vit, pixels, query=0, ax=plt.subplots()[1])
+
+
 def test_task_pictures(tiny_task):
     assert isinstance(views.samples(tiny_task, columns=3, rows=1), Figure)
     assert isinstance(views.class_balance(tiny_task), Axes)
@@ -211,6 +234,21 @@ def test_accuracies_stand_in_wilsons_intervals():
         (segment,) = bar.get_segments()
         assert segment[:, 1].tolist() == pytest.approx([100 * end for end in accuracy_interval(accuracy, 100)])
     assert ax.get_title() == "dtd\nlora: +40 points on the linear probe"
+
+
+def test_names_over_accuracies_touch_no_other_name_bar_or_title():
+    rows = read_results("strength").query("train_split == 'train800val200'")
+    rows = rows[rows["label"].isin(["linear", "norm", "bitfit", "lora", "full"])]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")  # as in 02_trained_tensors
+    for ax, task in zip(axes, ("dtd", "eurosat", "clevr_count"), strict=True):
+        views.parameters_accuracy(rows[rows["task"] == task], ax=ax)
+    figure.canvas.draw()
+    for ax in axes:
+        names = [text.get_window_extent() for text in ax.texts]
+        bars = [ax.transData.transform_path(bars[2][0].get_paths()[0]).get_extents() for bars in ax.containers]
+        for i, name in enumerate(names):
+            others = [*names[:i], *names[i + 1 :], *bars[:i], *bars[i + 1 :], ax.title.get_window_extent()]
+            assert not any(name.overlaps(other) for other in others), (ax.get_title(), ax.texts[i].get_text())
 
 
 def test_no_two_methods_look_alike():

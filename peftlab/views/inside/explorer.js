@@ -67,14 +67,19 @@ const label = (choice, index) =>
     ? `patch in ${cellName(index - choice.cellsFrom)}`
     : String(labels(choice)[index]);
 
+// The choice whose values all stand side by side, if one does: what is said is then of their mean.
+const abreast = (where) => choices.find((choice) => derivation(choice, where[choice.name]) === "each");
+
 // [what, value] for what is chosen.
 function facts(where, map) {
   const found = data.facts.map((fact) => [fact, entry(fact, where)]).filter(([, value]) => value !== null);
   const lines = found.map(([fact, value]) => [fact.label, print(value, fact.form)]);
   if (!map) return maps ? [...lines, ["", data.missing]] : lines;
   const signed = signedAt(where), show = (value) => print(value, maps.form, signed);
-  if (data.whole) lines.push([data.whole, show(sum(map))]);
-  if (data.covered) lines.push([data.inside, print(within(where), "percent", signed)]);
+  const many = abreast(where), mean = many ? ", mean" : "";
+  if (data.whole) lines.push([data.whole + mean, show(sum(map))]);
+  if (data.covered) lines.push([data.inside + mean, print(within(where), "percent", signed)]);
+  if (many) return lines;
   const size = map.map(Math.abs), most = size.indexOf(Math.max(...size));
   if (data.whole || signed) lines.push([signed ? "largest" : "most", `${show(map[most])} in ${cellName(most)}`]);
   if (pointed !== null && !pointing) lines.push(["here", `${show(map[pointed])} in ${cellName(pointed)}`]);
@@ -85,6 +90,7 @@ function facts(where, map) {
 
 function choose(choice, index) {
   at[choice.name] = index;
+  if (choice === pointing) pointed = null; // what keys pointed at would hide it
   for (const other of choices) if (other.by === choice.name) at[other.name] = Math.min(at[other.name], other.size - 1);
   draw();
 }
@@ -212,7 +218,7 @@ function paint(canvas, map, top, signed) {
 
 // What stands side by side: one place for each value of a choice that shows all of its values.
 function places(where) {
-  const all = choices.find((choice) => derivation(choice, where[choice.name]) === "each");
+  const all = abreast(where);
   return all ? range(all.size).map((i) => [label(all, i), { ...where, [all.name]: i }]) : [["", where]];
 }
 

@@ -128,6 +128,7 @@ def test_all_of_a_choice_stand_side_by_side(opened):
     page = opened(some_explorer())
     page.get_by_label("head", exact=True).select_option(label="all")
     assert page.locator("figcaption").all_inner_texts() == ["1", "2", "3"] and page.locator("canvas").count() == 3
+    assert set(facts(page)) == {"name", "in all, mean"}  # the scale is of all, so no place of the mean is "most"
 
 
 def test_bars_are_buttons(opened):
@@ -179,6 +180,15 @@ def test_mouse_keys_and_touch_choose_a_patch(opened, looked):
     assert "query: CLS" in page.locator(".says").inner_text()
     page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 0.9 * box["height"])
     assert "query: patch in row 6, column 6" in page.locator(".says").inner_text()
+
+
+def test_a_button_takes_the_choice_back_from_the_keys(opened, looked):
+    page = opened(looked[0])
+    page.locator(".view").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("gist", exact=True).click()
+    page.mouse.move(0, 0)
+    assert "query: gist" in page.locator(".says").inner_text() and page.locator(".cell").is_hidden()
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -8,6 +8,26 @@ from typing import Any
 from tqdm import tqdm as text_bar
 from tqdm.auto import tqdm as auto_bar
 
+_Bar: Any = auto_bar
+
+if getattr(sys.modules.get("tqdm.notebook"), "tqdm", object) in auto_bar.__mro__:
+    from IPython.display import display
+
+    class _Bar(auto_bar):  # type: ignore[no-redef]
+        """Takes itself out of the output: where a lesson was saved and is opened again, closed widgets are errors."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options, display=False)
+            self.output: Any = None
+            if not self.disable:
+                self.output = display(self.container, display_id=True)  # type: ignore[attr-defined]
+
+        def close(self) -> None:
+            over = self.disable
+            super().close()
+            if self.output and not over and not (self.total and self.n < self.total):
+                self.output.update({"text/plain": ""}, raw=True)
+
 
 def headless() -> bool:
     """True under papermill, nbval and CI, where a widget would need a browser."""
@@ -24,4 +44,4 @@ def progress(iterable: Iterable | None = None, **options: Any) -> text_bar:
     if headless():
         plain = {"ascii": True, "mininterval": 5, "file": sys.stderr}
         return text_bar(**(defaults | plain | options))
-    return auto_bar(**(defaults | options))
+    return _Bar(**(defaults | options))

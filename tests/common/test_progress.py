@@ -1,0 +1,19 @@
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+CODE = """import os
+os.environ.pop("PEFTLAB_HEADLESS", None)
+from peftlab.common.progress import progress
+for n in progress(range(3), desc="counting"):
+    {body}"""
+
+
+@pytest.mark.parametrize(("body", "left"), [("pass", False), ("break", True)])
+def test_a_bar_that_is_full_leaves_nothing_in_a_saved_notebook(body, left):
+    """A widget that is closed cannot be shown again: JupyterLab says "model not found" in its place."""
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CODE.format(body=body))])
+    (cell,) = NotebookClient(nb, timeout=120, kernel_name="python3").execute().cells
+    (output,) = cell.outputs
+    assert ("application/vnd.jupyter.widget-view+json" in output.data) == left
+    assert left or output.data == {"text/plain": ""}

@@ -85,7 +85,7 @@ def learning_rate(step: int, per_epoch: int, recipe: Any) -> float:
     """
     total, warmup = recipe.epochs * per_epoch, recipe.warmup_epochs * per_epoch
     if step < warmup:
-        return recipe.lr * (step + 1) / warmup
+        return recipe.lr * min(step + 1, warmup) / warmup  # which may end within a step
     floor = min(recipe.min_lr, recipe.lr)
     if step >= total:
         return floor

@@ -5,7 +5,7 @@ import torch
 from support import small_vit, tuned
 
 import peftlab.backbones.identity as identity
-from peftlab.backbones.identity import describe, described_once, fingerprint, probe
+from peftlab.backbones.identity import describe, described_once, digest, fingerprint, probe
 
 
 def test_described_once(monkeypatch):
@@ -31,6 +31,12 @@ def test_described_once_within_itself(monkeypatch):
         assert len(probed) == 1
     describe(vit)
     assert len(probed) == 2
+
+
+def test_a_digest_is_over_names_bytes_and_more():
+    zeros = torch.zeros(2)
+    found = [digest({"A": zeros}), digest({"B": zeros}), digest({"A": zeros.half()}), digest({"A": zeros}, ["A"])]
+    assert len(set(found)) == 4
 
 
 def test_a_merged_model_is_not_described_as_its_backbone():

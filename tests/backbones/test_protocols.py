@@ -7,7 +7,15 @@ import json
 import statistics
 from dataclasses import asdict, fields, replace
 
-from peftlab.backbones.protocols import PROTOCOLS, Preprocessing, Recipe, get_protocol
+import pytest
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+)
+
+from peftlab.backbones.protocols import NORMALISATIONS, PROTOCOLS, Preprocessing, Recipe, get_protocol
 from peftlab.captioning.training import PROTOCOL as CAPTIONS
 from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS, create_method
@@ -84,6 +92,47 @@ def test_released_recipes_are_those_of_their_scripts():
     decay = [1, 0.35, 0.04, 0.11, 0.8, 0.03, 0.01, 0.002, 0.001, 0.01]
     decay += [0.0003, 0.01, 0.005, 0.1, 0.0001, 0.001, 0.05, 0.005, 0.0005]
     assert (sct.lr, sct.weight_decay) == (statistics.median(lr), statistics.median(decay))
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "rates", "more"),
+    [
+        ("noah", ("bicubic", "imagenet"), (1e-3, 1e-4, 1e-5), {"drop_path": 0.1}),
+        ("osu", ("bicubic", "none"), (1e-3, 1e-4, 1e-5), {"drop_path": 0.1}),
+        ("gift", ("bilinear", "half"), (None, 1e-4, 1e-6), {"drop_path": 0.1}),
+        ("gift_fgvc", ("bilinear", "half"), (None, 1e-4, 1e-6), {"drop_path": 0.1, "augmentation": "shift"}),
+        ("gist", ("bicubic", "half"), (5e-3, 5e-5, 1e-8), {"cooldown_epochs": 10}),
+        (
+            "ssf_fgvc",
+            ("bicubic", "half"),
+            (1e-2, 0.05, 1e-8),
+            {"cooldown_epochs": 10, "label_smoothing": 0.1, "augmentation": "crop"},
+        ),
+        (
+            "sct",
+            ("bicubic", "imagenet"),
+            (6.2e-3, 0.01, 1e-5),
+            {"drop_path": 0.1, "label_smoothing": 0.1, "augmentation": "randaugment"},
+        ),
+    ],
+)
+def test_what_stands_in_the_scripts_of_others(name, images, rates, more):
+    """A hundred epochs of batches of 64 with ten to warm up; rates: lr, weight decay and the least lr."""
+    protocol = PROTOCOLS[name]
+    assert protocol.preprocessing == Preprocessing(*images)
+    lr, decay, least = rates
+    assert protocol.recipe == Recipe(100, 64, lr, decay, warmup_epochs=10, min_lr=least, **more)
+
+
+def test_ours_are_what_runs_without_further_words_were_trained_by():
+    assert get_protocol("peftlab").recipe == Recipe(20, 64, None, 1e-4, 2, 1e-5, 0.0, "auto")
+    assert get_protocol("short").recipe == Recipe(4, 16, None, 1e-4, 1, 1e-5, 0.0, "auto")
+
+
+def test_normalisations_are_those_of_timm():
+    known = {"imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)}
+    known["half"] = (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
+    assert NORMALISATIONS == known | {"none": ((0, 0, 0), (1, 1, 1))}
 
 
 def test_learning_rates_in_their_order():

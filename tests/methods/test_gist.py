@@ -86,13 +86,15 @@ def test_tokens_stand_in_order():
 
 
 def test_dropout_differs_between_images_and_only_in_training(x):
-    model = attach(small_vit(), "gist", CLASSES, base_method="linear", dropout=0.5)
+    model = attach(small_vit(), "gist", CLASSES, base_method="linear", dropout=0.8)
     gist = model.vit.blocks[0].gist
     tokens = torch.zeros(4, 17, 48)
     assert torch.equal(gist.enter(None, (tokens,))[0][:, 1], gist.token[0].expand(4, -1))
     model.train()
     inside = gist.enter(None, (tokens,))[0][:, 1]
-    assert not torch.equal(inside[0], inside[1]) and (inside == 0).any()
+    assert not torch.equal(inside[0], inside[1]) and 0.7 < (inside == 0).float().mean() < 0.9
+    torch.testing.assert_close(inside[inside != 0], (gist.token[0] / (1 - 0.8)).expand(4, -1)[inside != 0])
+    assert create_method("gist").dropout == 0.1  # as released
 
 
 def test_the_token_is_decayed_as_a_matrix():

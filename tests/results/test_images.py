@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from peftlab.results.images import against_best, interval, seed_spread
 
@@ -22,6 +23,36 @@ def test_intervals_of_differences_cover_the_truth():
 def truth_of(level, n=400_000):
     rng = np.random.default_rng(1)
     return np.mean(rng.random(n) + 0.2 * rng.standard_normal(n) < level)
+
+
+def test_intervals_by_hand():
+    """Agresti and Coull's of an accuracy, Bonett and Price's of a difference, and what seeds differ by beside them."""
+    z, t, one, other = stats.norm.ppf(0.975), stats.t.ppf(0.975, 2), np.arange(40) < 30, np.arange(40) % 4 < 1
+    p = (30 + 2) / (40 + 4)
+    of_images = z**2 * p * (1 - p) / 44
+    ends = (p - of_images**0.5, p + of_images**0.5)
+    assert interval(one[None].astype(float), (0, 1), 2, 0.95) == pytest.approx((0.75, *ends))
+    each = np.concatenate([np.mean([one, other], axis=0), [0, 0, 1, 1]])  # of two seeds
+    half = (z**2 * each.var() / 44 + t**2 * 0.001 / 2) ** 0.5
+    found = interval(np.stack([one, other]).astype(float), (0, 1), 2, 0.95, (0.001, 2))
+    assert found == pytest.approx((0.5, each.mean() - half, each.mean() + half))
+    ahead, behind = ((one & ~other).sum() + 1) / 42, ((other & ~one).sum() + 1) / 42
+    middle, half = ahead - behind, z * ((ahead + behind - (ahead - behind) ** 2) / 42) ** 0.5
+    found = interval(one[None] - other[None].astype(float), (-1, 1), 1, 0.95)
+    assert found == pytest.approx((0.5, middle - half, middle + half))
+    seeds = [np.array([[0.1, 0.3], [0.3, 0.5]]), np.array([[0.5, 0.5], [0.4, 0.6]])]
+    assert seed_spread(seeds) == pytest.approx((0.01, 2))  # variances 0.02 and 0, of two means each
+
+
+def test_each_method_has_its_interval_and_its_distance_to_the_best():
+    rng = np.random.default_rng(0)
+    right = {name: rng.random((2, 50)) < level for name, level in (("a", 0.9), ("b", 0.7), ("c", 0.6))}
+    table, a, b, c = against_best(right, 0.9), *(each.astype(float) for each in right.values())
+    of_seeds, of_gaps = seed_spread([a, b, c]), seed_spread([a - b, a - c])
+    assert table.index[0] == "a"
+    assert tuple(table.loc["b", ["accuracy", "low", "high"]]) == interval(b, (0, 1), 2, 0.9, of_seeds)
+    below = interval(a - b, (-1, 1), 1, 1 - 0.1 / 2, of_gaps)  # of two comparisons
+    assert tuple(table.loc["b", ["below", "below low", "below high"]]) == below
 
 
 def test_seeds_that_differ_widen_the_interval():

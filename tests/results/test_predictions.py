@@ -57,11 +57,13 @@ def test_correct_takes_the_rows_whose_predictions_are_kept(tmp_path):
     table, rows = tmp_path / "all.csv", pd.DataFrame({"run": ["a", "b", "c"], "data": ["0f", "0f", "1e"]})
     assert correct(table, rows) == {}
     kept = {"a test": [0, 1], "b test": [1, 1], "c test": [0, 0], "labels 0f test": [0, 0]}
+    kept |= {"a val200": [1], "labels 0f val200": [1]}
     write_table_predictions(table, {name: torch.tensor(values) for name, values in kept.items()})
     assert {run: right.tolist() for run, right in correct(table, rows).items()} == {
         "a": [True, False],
         "b": [False, False],
     }
+    assert correct(table, rows, "val200") == {"a": [True]}
     table_file(table).write_bytes(b"no tensors")
     with pytest.raises(DataError, match=r"all.predictions.safetensors"):
         correct(table, rows)

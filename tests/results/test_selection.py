@@ -12,9 +12,9 @@ ROWS = [
     ("lora", 0.1, 1, 1, 0.1, 0.40),
     ("lora", 0.1, 1, 2, 0.7, 0.55),
     ("lora", 0.2, 0, 1, 0.9, 0.90),  # a good epoch that is not the last
-    ("lora", 0.2, 0, 2, 0.6, 0.40),
+    ("lora", 0.2, 0, 2, 0.8, 0.40),  # a good seed, of two whose mean is no better
     ("lora", 0.2, 1, 1, 0.9, 0.10),
-    ("lora", 0.2, 1, 2, 0.4, 0.30),
+    ("lora", 0.2, 1, 2, 0.3, 0.30),
 ]
 
 

@@ -62,14 +62,15 @@ def test_both_averages_by_name():
     )
 
 
-def test_intervals_over_tasks_are_students():
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_intervals_over_tasks_are_students(level):
     """No spread, no width; of tasks that weigh alike, scipy's interval; of groups, wider where tasks weigh unlike."""
     row = averages(ledger(lambda m, t, s: 0.5)).loc["a"]
     assert row["mean over tasks low"] == row["mean over tasks high"] == 0.5
     table = ledger(noisy)
-    row = averages(table).loc["a"]
+    row = averages(table, level=level).loc["a"]
     by_task = table[table["method"] == "a"].groupby("task")["test_accuracy"].mean()
-    theirs = stats.ttest_1samp(by_task, 0).confidence_interval()
+    theirs = stats.ttest_1samp(by_task, 0).confidence_interval(level)
     assert (row["mean over tasks low"], row["mean over tasks high"]) == pytest.approx((theirs.low, theirs.high))
     over_tasks, over_groups = (np.ptp(row.filter(like=f"over {of} ")) for of in ("tasks", "groups"))
     assert over_groups / over_tasks == pytest.approx(np.sqrt(4 * (2 / 36 + 2 / 9)))  # natural has two of four
@@ -95,20 +96,23 @@ def test_one_or_two_tasks_have_no_interval_over_tasks(tasks):
     assert "(" not in comparison_table(runs, by="method").loc["lora", "mean over tasks"]
 
 
-def test_paired_differences():
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_paired_differences(level):
     table = ledger(noisy)
-    per_task, over = paired(table, "a")
+    per_task, over = paired(table, "a", level=level)
     assert set(per_task["method"]) == {"b", "c"} and len(per_task) == 8
     pick = lambda m: table[(table["method"] == m) & (table["task"] == "dtd")]["test_accuracy"].to_numpy()  # noqa: E731
     row = per_task[(per_task["method"] == "b") & (per_task["task"] == "dtd")].iloc[0]
-    expected = stats.ttest_rel(pick("b"), pick("a")).confidence_interval()
+    expected = stats.ttest_rel(pick("b"), pick("a")).confidence_interval(level)
     assert (row["low"], row["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
     means = table.groupby(["method", "task"])["test_accuracy"].mean()
     assert over.loc["c", "p"] == stats.wilcoxon(means["c"] - means["a"]).pvalue
     assert over.loc["b", "difference"] == pytest.approx((means["b"] - means["a"]).mean())
-    assert over.loc["b", "low"] < over.loc["b", "difference"] < over.loc["b", "high"]
+    expected = stats.ttest_1samp(means["b"] - means["a"], 0).confidence_interval(level)
+    assert (over.loc["b", "low"], over.loc["b", "high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
     shifted = table.assign(test_accuracy=table["test_accuracy"] + 0.1 * table["seed"])  # what a pair shares goes away
-    pd.testing.assert_frame_equal(paired(shifted, "a")[1], over)
+    in_disorder = shifted.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(paired(in_disorder, "a", level=level)[1], over)
     with pytest.raises(PeftlabError, match="no baseline 'd'"):
         paired(table, "d")
 
@@ -125,14 +129,14 @@ def test_holm_by_hand():
 
 
 def test_ranks_and_critical_differences():
-    """Demsar 2006, table 5: q at 0.05 is 2.343 for three methods, 2.728 for five, 3.164 for ten."""
+    """Demsar 2006, table 5: q at 0.05 is 2.343 for three methods, 2.728 for five, 3.164 for ten; at 0.1, 2.052."""
     table = ledger(lambda m, t, s: {"a": 0.1, "b": 0.3, "c": 0.3}[m])
     found, p, critical = ranks(table)
     assert found.to_dict() == {"b": 1.5, "c": 1.5, "a": 3.0} and list(found.index) == ["b", "c", "a"] and p < 0.05
-    for k, q in ((3, 2.343), (5, 2.728), (10, 3.164)):
+    for k, q, level in ((3, 2.343, 0.95), (5, 2.728, 0.95), (10, 3.164, 0.95), (3, 2.052, 0.9)):
         names = "abcdefghij"[:k]
         table = ledger(lambda m, t, s: (31 * ord(m) + 17 * ord(t[0]) + s) % 97 / 97, methods=names)
-        assert ranks(table)[2] == pytest.approx(q * np.sqrt(k * (k + 1) / (6 * 4)), rel=1e-3)
+        assert ranks(table, level=level)[2] == pytest.approx(q * np.sqrt(k * (k + 1) / (6 * 4)), rel=1e-3)
     with pytest.raises(PeftlabError, match="three methods or more, not 2"):
         ranks(ledger(noisy, methods="ab"))
 
@@ -140,6 +144,8 @@ def test_ranks_and_critical_differences():
 def test_intervals_agree_with_textbook_values():
     low, high = accuracy_interval(0.5, 100)
     assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    found = accuracy_interval(0.29, 100, level=0.8)  # 0.29 x 100 is a little less than 29 in floating point
+    assert found == pytest.approx(stats.binomtest(29, 100).proportion_ci(0.8, method="wilson"))
     mean, low, high = mean_interval([1.0, 2.0, 3.0])
     assert mean == 2 and high - mean == pytest.approx(4.3027 / 3**0.5, abs=1e-4) == mean - low
     assert all(value != value for value in mean_interval([1.0])[1:])  # nan: one value has no interval

@@ -35,8 +35,9 @@ def weights(model):
 
 def test_learns_and_records(backbone, tiny_task):
     run = fit(attach(backbone, "full", 3), tiny_task, **SMALL | {"epochs": 8}, lr=1e-3)
-    assert run.curves["loss"].iloc[-1] < run.curves["loss"].iloc[0]
+    assert run.record["train_loss"] == run.curves["loss"].iloc[-1] < run.curves["loss"].iloc[0]
     assert run.record["train_accuracy"] == run.curves["accuracy"].iloc[-1] > run.curves["accuracy"].iloc[0]
+    assert not run.model.training  # whoever asks it for logits has no dropout in them
     assert run.evaluate("test") == run.metrics["test_accuracy"] > 0.6
     row = read_ledger().iloc[0]
     assert row["synthetic"] and row["parameters"] == sum(p.numel() for p in backbone.parameters())
@@ -100,6 +101,17 @@ def test_matrices_decay_and_vectors_do_not(backbone):
     groups = parameter_groups(attach(backbone, "full", 3), 0.3)
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     assert [{p.ndim > 1 for p in group["params"]} for group in groups] == [{True}, {False}]
+
+
+def test_decay_is_adamws(backbone, tiny_task):
+    """One step takes rate x decay of each weight away, whatever its gradient, of which Adam's decay is a part."""
+    free, decayed = (attach(backbone, "linear", 3) for _ in range(2))
+    at_start = free.vit.head.weight.detach().clone()
+    for model, decay in ((free, 0.0), (decayed, 0.5)):
+        how = SMALL | {"epochs": 1, "batch_size": 36, "lr": 0.1, "warmup_epochs": 0}
+        fit(model, tiny_task, weight_decay=decay, **how)
+    torch.testing.assert_close(free.vit.head.weight - decayed.vit.head.weight, 0.1 * 0.5 * at_start)
+    assert torch.equal(free.vit.head.bias, decayed.vit.head.bias)
 
 
 def test_every_epoch_and_seed_has_an_order_and_draws_of_its_own():
@@ -211,11 +223,27 @@ def test_features_and_predictions_have_the_stated_shapes(backbone, tiny_task):
     assert evaluate(model, tiny_task, "test")["accuracy"] == expected
 
 
+def test_what_is_measured_is_the_model_at_rest(backbone, tiny_task):
+    """Without the dropout of training, also between two epochs of it."""
+    model = attach(backbone, "gist", 3, dropout=0.9)
+    at_rest = predict(model.vit, tiny_task, "test")
+    assert torch.equal(predict(model.train().vit, tiny_task, "test"), at_rest)
+
+
 def test_learning_rate_warms_up_and_decays():
     recipe = Recipe(epochs=10, lr=1.0, warmup_epochs=1, min_lr=0.1)
     rates = [learning_rate(step, 10, recipe) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and max(rates) == 1.0
     assert rates[100] == pytest.approx(0.1) and rates[55] == pytest.approx(0.55)
+    small = Recipe(epochs=10, lr=0.01, warmup_epochs=1, min_lr=0.1)
+    assert {learning_rate(step, 10, small) for step in range(10, 101)} == {0.01}  # it never rises to min_lr
+
+
+@pytest.mark.parametrize(("epochs", "rates"), [(0.25, [0.8, 1.0]), (0.1, [1.0]), (0.6, [1 / 3, 2 / 3, 1.0])])
+def test_a_warm_up_of_part_of_an_epoch_ends_at_the_rate(epochs, rates):
+    """Of 1.25, 0.5 and 3 of 5 steps: none of them is beyond the recipe's rate."""
+    found = [learning_rate(step, 5, Recipe(epochs=4, lr=1.0, warmup_epochs=epochs)) for step in range(20)]
+    assert found[: len(rates)] == pytest.approx(rates) and max(found) <= 1.0
 
 
 def timms(recipe, per_epoch, warmup, first):

@@ -293,6 +293,16 @@ def test_labels_are_those_of_the_grid(table, grid, trained, tmp_path):
     ]
 
 
+def test_fingerprints_and_names_of_digits_alone_stay_text(grid):
+    """Of 12 hex digits, one in 280 has no letter among them: as a number it would lose its zeros."""
+    kept = SweepTable(None, grid(), 1)
+    kept.columns = ["label", "run", "data", "weights", "probe", "start", "adapter", "protocol_hash"]
+    row = dict.fromkeys(kept.columns, "001")
+    kept.rows = {"001": [row]}
+    for label in ("007", "NA"):
+        assert kept.frame([{"label": label, "run": "001"}]).to_dict("records") == [row | {"label": label}]
+
+
 def test_a_row_an_epoch(grid, trained, tmp_path):
     """A run is done when all its epochs are there, with every split that was looked at."""
     file, runs = tmp_path / "all.csv", tmp_path / "runs"

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -13,8 +13,9 @@ from ..backbones.identity import described_once
 from ..backbones.load import load_backbone
 from ..backbones.types import ViT
 from ..common.progress import progress
-from ..methods import attach, create_method
+from ..methods import METHODS, Method, attach, create_method
 from ..methods.core.model import PeftModel
+from ..methods.core.own_code import own_methods
 from ..tasks.load import load_task
 from ..tasks.task import Task
 from .grid import FIRST, Grid
@@ -140,14 +141,16 @@ class Specs:
             if key not in self.known:
                 by_task.setdefault(job["task"], []).append(job)
         parallel = joblib.Parallel(n_jobs=min(self.processes, max(1, len(by_task))), return_as="generator_unordered")
-        made = parallel(joblib.delayed(task_specs)(self.grid, of_one) for of_one in by_task.values())
+        own = own_methods()
+        made = parallel(joblib.delayed(task_specs)(self.grid, of_one, own) for of_one in by_task.values())
         for found in progress(made, desc="runs of the grid", unit="task", total=len(by_task), delay=1):
             self.known |= found
         return [self.known[identity(job)] for job in jobs]
 
 
-def task_specs(grid: Grid, jobs: list[Job]) -> dict[str, RunSpec | Exception]:
-    """{identity of a job: its spec, or what making it raised}. jobs: all on one task."""
+def task_specs(grid: Grid, jobs: list[Job], methods: Mapping[str, type[Method]]) -> dict[str, RunSpec | Exception]:
+    """{identity of a job: its spec, or what making it raised}. jobs: all on one task. methods: as in `run_job`."""
+    METHODS.update(methods)
     found: dict[str, RunSpec | Exception] = {}
     try:
         task = load_task(jobs[0]["task"], grid.root)

@@ -15,6 +15,7 @@ from ..common.errors import SEEDS, PeftlabError, check_at_least, check_choice
 from ..common.paths import runs_folder
 from ..methods import Method, attach
 from ..methods.core.model import PeftModel
+from ..methods.core.own_code import own_code
 from ..results.ledger import run_id
 from ..tasks.task import Task
 from ..tasks.vtab1k import SPLITS, TRAIN_SPLITS
@@ -43,6 +44,7 @@ class RunSpec:
     device: str  # cpu, cuda or mps
     precision: str
     evaluate_each_epoch: tuple[str, ...] = ()  # splits
+    code: str = ""  # digest of the method's, where it is not peftlab's own
     before: "RunSpec | None" = None  # the first stage's, where the method has two
 
     @property
@@ -53,8 +55,8 @@ class RunSpec:
         plain["before"] = self.before and self.before.name
         height, width = self.img_size
         plain["img_size"] = height if height == width else f"{height}x{width}"
-        splits = plain.pop("evaluate_each_epoch")
-        return plain | ({"evaluated_each_epoch": " ".join(splits)} if splits else {})
+        where_given = {"evaluated_each_epoch": " ".join(plain.pop("evaluate_each_epoch")), "code": plain.pop("code")}
+        return plain | {key: value for key, value in where_given.items() if value}
 
     @property
     def name(self) -> str:
@@ -130,6 +132,7 @@ def make_spec(
         device=device.type,
         precision=arithmetic(settled.recipe.precision),
         evaluate_each_epoch=tuple(evaluate_each_epoch),
+        code=own_code(model.method),
     )
     first = first_stage(model)
     check_smoothing([model.method] if first is None else [first.method, model.method], settled.recipe)
@@ -147,6 +150,7 @@ def make_spec(
         start=first.digest(),
         protocol=settle(protocol, protocol.learning_rate(first.method), device, of_first),
         evaluate_each_epoch=(),
+        code=own_code(first.method),
     )
     return replace(spec, before=before)
 

@@ -7,7 +7,7 @@ processes never train the same first stage.
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import pandas as pd
 
 from ..common.errors import PeftlabError, check_at_least
 from ..common.files import write_json
-from ..common.paths import runs_folder
+from ..common.paths import data_root, expanded, runs_folder
 from ..common.progress import progress
+from ..methods import METHODS, Method
+from ..methods.core.own_code import own_methods
 from ..results.ledger import run_id
 from ..tasks.load import load_task
 from .fit import fit
@@ -29,14 +31,16 @@ from .sweep_table import SweepTable
 PATIENCE = 10  # seconds to wait for a scheduler
 
 
-def run_job(grid: Grid, job: Job, runs: str | Path) -> Job:
+def run_job(grid: Grid, job: Job, runs: str | Path, methods: Mapping[str, type[Method]] = {}) -> Job:
     """Train and evaluate one job -> the job with its run and accuracy, or with the error's name.
 
-    Of a first stage no split is opened, and no accuracy is given.
+    Of a first stage no split is opened, and no accuracy is given. methods: to register, in a process that has none but
+    peftlab's own.
 
     A finished run is taken from the ledger, an unfinished one goes on. A failure is written to
     <runs>/failures/<job>.json with its traceback and does not stop the others.
     """
+    METHODS.update(methods)
     failure = Path(runs) / "failures" / f"{run_id(job)}.json"
     try:
         task = load_task(job["task"], grid.root)
@@ -61,7 +65,8 @@ def run_jobs(grid: Grid, jobs: list[Job], runs: Path, processes: int, desc: str)
     if not distinct:
         return
     parallel = joblib.Parallel(n_jobs=min(processes, len(distinct)), return_as="generator_unordered")
-    work = parallel(joblib.delayed(run_job)(grid, job, str(runs)) for job in distinct.values())
+    own = own_methods()
+    work = parallel(joblib.delayed(run_job)(grid, job, str(runs), own) for job in distinct.values())
     try:
         yield from progress(work, desc=desc, unit="run", total=len(distinct), leave=True)
     except BrokenProcessPool:
@@ -103,6 +108,9 @@ def sweep(
     that is damaged, cannot be written or has no row of this grid.
     """
     check_at_least("the number of processes (--jobs)", processes, 1)
+    # As it is here: on a cluster, workers have a folder and an environment of their own.
+    root = str(grid.root or data_root() or "synthetic")
+    grid = grid.model_copy(update={"root": root if root == "synthetic" else str(expanded(root).absolute())})
     kept = SweepTable(table, grid, processes)
     kept.check_belongs()
     runs = Path(runs or runs_folder()).resolve()

@@ -11,12 +11,14 @@ import time
 import pandas as pd
 import pytest
 import yaml
+from own_method import SCRIPT, run_script
 
 import peftlab.training.plan as plan
 import peftlab.training.sweep as sweeping
 from peftlab.backbones.load import load_backbone, save_backbone
 from peftlab.cli import main
 from peftlab.common.errors import PeftlabError
+from peftlab.methods import METHODS
 from peftlab.results.ledger import read_ledger
 from peftlab.tasks.load import load_task
 from peftlab.training.grid import read_grid
@@ -150,6 +152,38 @@ def test_processes_change_nothing(grid_file, tmp_path):
     three, _ = sweep(grid, tmp_path / "three", processes=2, table=tmp_path / "one.csv")
     assert three.equals(one) and not list((tmp_path / "three").iterdir())  # they make the same specs
     assert same(one, two) and rows(tmp_path / "one").equals(rows(tmp_path / "two"))
+
+
+@pytest.mark.parametrize("named", ["the grid", "the environment", "nobody"])
+def test_workers_are_told_where_the_tasks_are(named, grid_file, tmp_path, monkeypatch):
+    """By absolute path: those of a cluster have another folder and environment than who asks for the sweep."""
+    roots = set()
+    monkeypatch.setattr(
+        sweeping, "run_job", lambda grid, job, *others: roots.add(grid.root) or job | {"error": "none"}
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PEFTLAB_DATA", raising=False)
+    if named == "the environment":
+        monkeypatch.setenv("PEFTLAB_DATA", "root")
+    task = "digits" if named == "nobody" else "eurosat"
+    grid = read_grid(grid_file(root="root" if named == "the grid" else None, tasks=[task]))
+    sweep(grid, tmp_path / "runs")
+    assert roots == {"synthetic" if named == "nobody" else str(tmp_path / "root")}
+
+
+def test_processes_know_a_method_of_ones_own(grid_file, tmp_path):
+    try:
+        run_script(SCRIPT)
+        grid = read_grid(grid_file(methods={"gate": {}, "linear": {}}, seeds=[0]))
+        two, failed = sweep(grid, tmp_path / "two", processes=2, table=tmp_path / "two.csv")
+        assert not failed and set(two["method"]) == {"gate", "linear"}
+        again, _ = sweep(grid, tmp_path / "one", processes=2, table=tmp_path / "two.csv")
+        assert again.equals(two) and not list((tmp_path / "one").iterdir())
+        run_script(SCRIPT.replace("STRENGTH = 1.0", "STRENGTH = 3.0"))
+        changed, _ = sweep(grid, tmp_path / "two")
+        assert [a == b for a, b in zip(changed["run"], two["run"], strict=True)] == [False, True]
+    finally:
+        METHODS.pop("gate", None)
 
 
 def test_first_stages_are_jobs_of_their_own(grid_file):

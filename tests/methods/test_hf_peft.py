@@ -39,9 +39,8 @@ CONFIGS = {
     "oft": lambda vit: peft.OFTConfig(
         oft_block_size=8, target_modules=["qkv", "fc2"], modules_to_save=["head"], use_cayley_neumann=False
     ),
+    "bitfit": lambda vit: peft.BeftConfig(target_modules=["qkv", "fc2"], modules_to_save=["head"]),
 }
-if hasattr(peft, "BeftConfig"):
-    CONFIGS["bitfit"] = lambda vit: peft.BeftConfig(target_modules=["qkv", "fc2"], modules_to_save=["head"])
 # {HF peft's name of a tensor: ours}
 RENAMED = {
     "lora_A.default.weight": "A",
@@ -193,6 +192,13 @@ def test_vera_of_q_and_v_works_in_hf_peft_but_does_not_come_back(targets, backbo
     torch.testing.assert_close(loaded(x), model(x), atol=1e-5, rtol=1e-5)
     with pytest.raises(PeftlabError, match="its random matrices are not those of projection_prng_key=0"):
         import_hf(backbone, tmp_path)
+
+
+def test_an_hf_peft_that_loses_the_matrices_is_refused(backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(peft, "__version__", "0.20.1")
+    with pytest.raises(PeftlabError, match="HF peft 0.20.1 is too old.*pip install"):
+        export_hf(attach(backbone, "vera", CLASSES), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_vera_that_scales_rows_twice_is_not_exported(backbone, tmp_path):

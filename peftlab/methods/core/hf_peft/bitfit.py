@@ -25,12 +25,7 @@ def to_hf(model: PeftModel, peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
 
 
 def beft(moved: dict[str, Tensor], peft: ModuleType) -> tuple[Any, dict[str, Tensor]]:
-    """HF peft's configuration and tensors of {layer: what is added to its output}.
-
-    Raises PeftlabError for an HF peft from before it had BEFT.
-    """
-    if not hasattr(peft, "BeftConfig"):
-        raise PeftlabError(f"HF peft {peft.__version__} has no BEFT. Install a later one: pip install -U peft")
+    """HF peft's configuration and tensors of {layer: what is added to its output}."""
     return peft.BeftConfig(target_modules=list(moved)), {f"{name}.beft_bias.default": b for name, b in moved.items()}
 
 

@@ -67,6 +67,8 @@ def _peft() -> ModuleType:
         import peft
     except ImportError:
         raise PeftlabError("HF peft is not installed. Install it with: pip install 'peftlab[hf]'") from None
+    if tuple(map(int, peft.__version__.split(".")[:2])) < (0, 21):  # loads no stored matrices of VeRA
+        raise PeftlabError(f"HF peft {peft.__version__} is too old. Install a later one: pip install -U 'peftlab[hf]'")
     return peft
 
 

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..backbones.types import ViT
-from .core.base import Method, check_size, option, register
+from .core.base import Method, check_size, check_tokens, option, register
 from .core.contexts import KINDS, TARGETS, WHOLE, Site, count_one, insert, merge_one, targeted
 from .core.layers import LINEARS, QKV
 
@@ -54,10 +54,11 @@ class PatchContexts(nn.Module):
             "quadrant": first + 2 * (2 * row >= h) + (2 * column >= w),
         }[kind]
         self.register_buffer("patches", number.flatten(), persistent=False)
-        self.count = int(number.max()) + 1
+        self.count, self.tokens = int(number.max()) + 1, vit.num_prefix_tokens + number.numel()
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "tokens contexts"]:
-        numbers = F.pad(self.patches, (x.shape[1] - len(self.patches), 0))
+        check_tokens(x.shape[1], self.tokens)
+        numbers = F.pad(self.patches, (self.tokens - len(self.patches), 0))
         return F.one_hot(numbers, self.count).to(x.dtype)
 
 

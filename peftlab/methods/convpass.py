@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.types import Tokens, ViT
-from .core.base import Method, check_size, check_targets, option, register
+from .core.base import Method, check_size, check_targets, check_tokens, option, register
 from .core.layers import ParallelBranch
 
 SUBLAYERS = ("attn", "mlp")
@@ -36,9 +36,9 @@ def quick_gelu(x: Tensor) -> Tensor:
 class ConvBottleneck(nn.Module):
     """Tokens [B, N, D] -> [B, N, D]; the last rows * columns tokens are the patches of that grid."""
 
-    def __init__(self, width: int, bottleneck: int, grid: tuple[int, int]) -> None:
+    def __init__(self, width: int, bottleneck: int, prefix: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.grid = grid
+        self.prefix, self.grid = prefix, grid
         self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
         self.conv = nn.Conv2d(bottleneck, bottleneck, 3, padding=1)
         nn.init.xavier_uniform_(self.down.weight)
@@ -47,9 +47,9 @@ class ConvBottleneck(nn.Module):
             nn.init.zeros_(zero)  # type: ignore[arg-type]  # every layer here has its bias
 
     def forward(self, u: Tokens) -> Tokens:
-        rows, columns = self.grid
+        check_tokens(u.shape[1], self.prefix + math.prod(self.grid))
         h = quick_gelu(self.down(u))
-        prefix, patches = h[:, : -rows * columns], h[:, -rows * columns :]
+        prefix, patches = h[:, : self.prefix], h[:, self.prefix :]
         image = self.conv(patches.transpose(1, 2).unflatten(2, self.grid))
         single = F.linear(prefix, self.conv.weight[:, :, 1, 1], self.conv.bias)
         return self.up(quick_gelu(torch.cat([single, image.flatten(2).transpose(1, 2)], dim=1)))
@@ -77,7 +77,8 @@ class Convpass(Method):
         check_targets(self.sublayers, SUBLAYERS)
         for block in self.blocks(vit, *self.sublayers):
             for name in self.sublayers:
-                branch = ConvBottleneck(vit.embed_dim, self.bottleneck, vit.patch_embed.grid_size)
+                grid = vit.patch_embed.grid_size
+                branch = ConvBottleneck(vit.embed_dim, self.bottleneck, vit.num_prefix_tokens, grid)
                 setattr(block, name, ParallelBranch(getattr(block, name), branch, self.scale))
 
     def count(self, backbone: ViT) -> int:

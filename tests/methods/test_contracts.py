@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import get_args, get_origin
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from support import random_timm, shallow
@@ -231,6 +232,49 @@ def test_of_a_bottleneck_only_the_way_down_is_random(name, place):
     assert not any(p.any() for p in (branch.down.bias, branch.up.weight, branch.up.bias))
 
 
+KAIMING = 192**-0.5  # as torch's Linear: a uniform one of variance 1 / (3 x the width)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "tensor", "bound"),
+    [
+        ("lora", {}, "attn.qkv.A.q", KAIMING),
+        ("context_peft", {}, "mlp.fc1.A.all", KAIMING),
+        ("gift_linear", {}, "shared.generator_o.reduce.weight", KAIMING),
+        ("adapter", {}, "mlp.after.down.weight", KAIMING),
+        ("adaptformer", {}, "mlp.parallel.down.weight", KAIMING),
+        ("convpass", {}, "attn.parallel.down.weight", (6 / (192 + 8)) ** 0.5),  # Xavier's
+        ("fact", {}, "shared.U", KAIMING),
+        ("fact", {"rank": 16}, "attn.qkv.S", 16**-0.5),
+        ("fact", {"rank": 32, "form": "tk"}, "mlp.fc1.P", (6 / (32 + 72)) ** 0.5),  # of 72 pieces
+        ("fact", {"rank": 32, "form": "tk"}, "shared.C", (6 / (2 * 32**2)) ** 0.5),
+        ("vpt", {"prompts": 50}, "prompts.tokens", (6 / (3 * 8 * 8 + 192)) ** 0.5),
+        ("gist", {}, "gist.token", 0.5),
+    ],
+)
+def test_what_is_random_at_the_start_has_the_spread_that_its_docstring_says(name, options, tensor, bound):
+    found = attach(load_backbone(), name, CLASSES, **options).vit.blocks[0].get_parameter(tensor)
+    assert 0.9 * bound < found.abs().max() <= bound
+    assert found.std().item() == pytest.approx(bound / 3**0.5, rel=0.15)
+
+
+def test_other_starts():
+    """Of the head, of the released adapter, and of Convpass, whose convolution changes nothing at first."""
+    vit = attach(load_backbone(), "parallel", 100).vit
+    adapter, u = vit.blocks[0].parallel, torch.randn(2, 8, 5, 5)
+    for weight in (vit.head.weight, adapter.down.weight, adapter.up.weight):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not any(layer.bias.any() for layer in (vit.head, adapter.down, adapter.up))
+    assert torch.equal(attach(load_backbone(), "convpass", CLASSES).vit.blocks[0].mlp.parallel.conv(u), u)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("adaptformer", 0.1), ("parallel", 0.1), ("convpass", 1), ("fact", 1), ("rep_adapter", 1)]
+)
+def test_scales_are_by_default_what_docstrings_say(name, expected):
+    assert create_method(name).scale == expected
+
+
 def test_only_trained_tensors_move(backbone, method, compared):
     model, moved, backbone_is_same = compared(method)
     shared = {id(p) for p in backbone.parameters()}
@@ -427,6 +471,18 @@ def test_partial_depth_leaves_earlier_blocks_alone(backbone, name):
             attach(backbone, name, CLASSES, last_blocks=k)
 
 
+@pytest.mark.parametrize("name", ["full", "norm", "bitfit"])
+def test_partial_depth_trains_all_that_comes_after(backbone, name):
+    """The last norm and the pooling too, whatever a backbone calls them."""
+
+    def names(**options):
+        model = attach(backbone, name, CLASSES, **options)
+        return {name for name, p in model.vit.named_parameters() if p.requires_grad}
+
+    after = (f"blocks.{len(backbone.blocks) - 1}.", "norm.", "fc_norm.", "attn_pool.", "head.")
+    assert names(last_blocks=1) == {name for name in names() if name.startswith(after)}
+
+
 def test_copies_are_independent(backbone, method, trained):
     model, x = trained(method), images(backbone)
     twin, before = copy.deepcopy(model), model(x)
@@ -547,6 +603,26 @@ def test_an_adapter_knows_its_backbone(tmp_path):
     b.cls_token.data += 1e-3
     with pytest.raises(PeftlabError, match="trained on backbone"):
         load_adapter(b, folder)
+
+
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "swin_tiny_patch4_window7_224"])
+def test_an_adapter_goes_back_on_the_family_as_timm_has_it(name, tmp_path):
+    small = {"embed_dim": 24, "num_heads": (2, 2, 2, 2), "depths": (1, 1, 1, 1), "img_size": 112}
+    raw = timm.create_model(name, num_classes=0, **(small if name.startswith("swin") else {"depth": 1}))
+    model = attach(raw, "norm", CLASSES)
+    loaded = load_adapter(raw, model.save(tmp_path / "adapter"))
+    assert all(torch.equal(t, loaded.adapter_state()[key]) for key, t in model.adapter_state().items())
+
+
+@pytest.mark.parametrize("name", ["context_peft", "convpass"])
+@pytest.mark.parametrize("side", [48, 96])
+def test_what_is_laid_over_one_grid_refuses_another(name, side):
+    """A ViT that takes images of any size gives other tokens, of which the first would pass for prefix tokens."""
+    vit = VisionTransformer(64, 16, embed_dim=48, depth=1, num_heads=2, num_classes=0, dynamic_img_size=True)
+    model = attach(vit, name, CLASSES)
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, CLASSES)
+    with pytest.raises(PeftlabError, match=f"{1 + (side // 16) ** 2} tokens, but .* gives 17; load the backbone with"):
+        model(torch.zeros(1, 3, side, side))
 
 
 def test_a_new_method_is_one_file():

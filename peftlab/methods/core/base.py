@@ -218,6 +218,15 @@ def check_size(name: str, value: int, largest: int) -> None:
         raise PeftlabError(f"{name} is {value}, but must lie between 1 and the width, {largest}")
 
 
+def check_tokens(found: int, meant: int) -> None:
+    """Raise PeftlabError for another number of tokens than at the input size for which places were laid out."""
+    if found != meant:
+        raise PeftlabError(
+            f"{found} tokens, but the method was attached at an input size that gives {meant}; load the backbone with "
+            "the img_size of these images"
+        )
+
+
 def check_targets(targets: Sequence[str], known: Collection[str]) -> None:
     """Raise PeftlabError for no targets, unknown ones (with the near names) and repeated ones."""
     for target in targets:

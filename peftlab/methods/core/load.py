@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from timm.layers import resample_abs_pos_embed
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...backbones.identity import describe
+from ...backbones.identity import as_vit, describe
 from ...backbones.preprocess import input_size
 from ...backbones.types import ViT
 from ...common.errors import PeftlabError, located
@@ -18,14 +18,14 @@ from ...common.tensors import read_tensors
 from .model import PeftModel, attach
 
 
-def load_adapter(backbone: ViT, folder: str | Path) -> PeftModel:
-    """Rebuild a saved PeftModel on its backbone, bit for bit.
+def load_adapter(backbone: nn.Module, folder: str | Path) -> PeftModel:
+    """Rebuild a saved PeftModel on its backbone, which `attach` would take, bit for bit.
 
     At another input size than it was trained with, the adapter is loaded with a warning, and position embeddings among
     its tensors are resampled. Raises PeftlabError when files are missing or damaged, the backbone has other weights or
     computes something else, or tensors do not agree exactly.
     """
-    folder = Path(folder)
+    backbone, folder = as_vit(backbone), Path(folder)
     for name in ("adapter.json", "adapter.safetensors"):
         if not (folder / name).is_file():
             raise PeftlabError(f"{folder / name}: no such file. A saved adapter is a folder with both files")
@@ -67,7 +67,7 @@ def _read_record(file: Path) -> dict[str, Any]:
         if not isinstance(record.get(key, ...), kind):
             raise PeftlabError(f"{file}: {key} is {record.get(key, 'missing')!r:.80}; save the adapter again")
     classes, size = record["classes"], record["backbone"].get("img_size")
-    if classes is not None and [type(name) for name in classes] != [str] * record["num_classes"]:
+    if classes is not None and (len(classes) != record["num_classes"] or {type(n) for n in classes} - {str}):
         raise PeftlabError(f"{file}: {len(classes)} names for {record['num_classes']} classes; save the adapter again")
     if not (isinstance(size, list) and [type(side) for side in size] == [int, int] and min(size) > 0):
         raise PeftlabError(f"{file}: img_size is {size!r:.80}, but must be [height, width]; save the adapter again")
@@ -100,7 +100,7 @@ def load_tensors(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], fil
         found, meant = tensors[name], state[name]
         if found.dtype != meant.dtype and not (found.is_floating_point() and meant.is_floating_point()):
             raise PeftlabError(f"{file}: {name} is of type {found.dtype} instead of {meant.dtype}; save it again")
-        if not torch.isfinite(found).all():
+        if not torch.isfinite(found.to(meant.dtype)).all():
             raise PeftlabError(f"{file}: {name} holds NaN or infinity; train again with a lower lr")
     with torch.no_grad():
         for name, tensor in state.items():

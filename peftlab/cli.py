@@ -2,7 +2,10 @@
 
 import argparse
 import contextlib
+import io
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -189,11 +192,11 @@ def _outlook(table: Any) -> str:
 
 def compare(args: argparse.Namespace) -> None:
     from .results.published import read_table
-    from .results.tables import COSTS, comparison_table, final_runs, markdown
+    from .results.tables import COSTS, comparison_table, cost_rows, final_runs, markdown
 
     table, costs = final_runs(_with_columns(read_table(args.table), args.table, _COMPARED), args.table), None
     if args.costs:
-        costs = _with_columns(read_table(args.costs), args.costs, ["method", *COSTS]).set_index("method")
+        costs = cost_rows(_with_columns(read_table(args.costs), args.costs, ["method", *COSTS]), args.costs)
         if missing := sorted(set(table["label"].astype(str)) - set(costs.index.astype(str))):
             raise DataError(f"{args.costs}: has no row {', '.join(missing)}. Make it with: peftlab costs --grid --csv")
         _same_parameters(table, args.table, costs, args.costs)
@@ -304,7 +307,7 @@ def report(args: argparse.Namespace) -> int:
         args.out,
         backbone=args.backbone,
         img_size=args.img_size,
-        methods=args.methods.split(",") if args.methods else METHODS,
+        methods=METHODS if args.methods is None else args.methods.split(","),
         seeds=args.seeds,
         minutes=args.minutes,
         budget=args.budget,
@@ -325,7 +328,11 @@ def init(args: argparse.Namespace) -> None:
     from .workbook.lessons import copy_lessons, lesson_folder
 
     folder = lesson_folder(args.folder)
-    print(*copy_lessons(folder), f"the lessons are in {folder}; open them with: peftlab lab {folder}", sep="\n")
+    print(
+        *copy_lessons(folder),
+        f"the lessons are in {folder}; open them with: peftlab lab {shlex.quote(str(folder))}",
+        sep="\n",
+    )
 
 
 def lab(args: argparse.Namespace) -> None:
@@ -347,7 +354,7 @@ class _Parser(argparse.ArgumentParser):
 def _folder(text: str) -> Path:
     """A folder, which need not be there yet."""
     path = _path(text)
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not path.is_dir():  # a link that leads nowhere, too
         raise argparse.ArgumentTypeError(f"{path}: is not a folder; name another place")
     return path
 
@@ -504,9 +511,31 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+class _Stopped(KeyboardInterrupt):
+    """What a batch system or `timeout` sends, or a terminal that is closed: whatever tidies up on Ctrl-C does so."""
+
+
+STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one of them
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)  # `timeout` sends it twice
+    raise _Stopped(number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status: 0 done, 1 something failed or was found, 2 wrong use, 130 interrupted, 141 unread."""
+    """Entry point. Exit status: 0 done, 1 something failed or was found, 2 wrong use, 141 unread, 128 + a signal.
+
+    argv: None takes that of this process, which then is the command, so that its signals and output are ours.
+    """
     run: Command | None = None
+    if argv is None:
+        for number in STOPS:
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores one
+                signal.signal(number, _stop)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr, for names in bytes that are no UTF-8
     try:
         words = list(sys.argv[1:] if argv is None else argv)
         if any("\0" in word for word in words):
@@ -529,11 +558,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except FloatingPointError as error:
         return _say(error, 1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         trains = run in (fit, sweep, workbook, report)
         goes_on = "; the same command goes on from the last complete epoch" if trains else ""
         print(f"\npeftlab: interrupted{goes_on}", file=sys.stderr)
-        return 130
+        return 128 + (stop.args[0] if isinstance(stop, _Stopped) else signal.SIGINT)
 
 
 def _say(problem: object, status: int) -> int:

@@ -125,6 +125,14 @@ def test_fit_command_hands_on_what_it_is_given(tiny_task, monkeypatch):
     assert asked["start"] == attach(load_backbone(img_size=32), "two_stage", 3, seed=3).digest()
 
 
+def test_no_methods_are_not_the_default(monkeypatch):
+    given = []
+    monkeypatch.setattr("peftlab.workbook.report.build_report", lambda *args, methods, **_: given.append(methods))
+    with pytest.raises(TypeError):  # it returns no page
+        main(["report", ".", "--methods", ""])
+    assert given == [[""]]
+
+
 @pytest.mark.parametrize("size", [10, 10**6])
 def test_whoever_reads_the_output_may_stop(size):
     """As `head` does. What is short is written when the command ends, what is long before."""
@@ -134,6 +142,34 @@ def test_whoever_reads_the_output_may_stop(size):
     out = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (out.returncode, out.stderr) == (141, "")
+
+
+def test_what_the_output_cannot_encode_is_printed_all_the_same():
+    """A name in bytes that are no UTF-8, at the end of hours of training; an old terminal."""
+    code = "from peftlab import cli; cli.tasks = lambda args: print('l\\udce4ufe ä'); raise SystemExit(cli.main())"
+    how = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONIOENCODING": "ascii"}}
+    done = subprocess.run([sys.executable, "-c", code, "tasks"], **how)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "l\\udce4ufe \\xe4\n", "")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_stopped_command_tidies_up(name):
+    """As on Ctrl-C where a batch system or `timeout` stops it, which send SIGTERM twice, or its terminal is closed."""
+    code = f"""if True:
+        import os, signal, sys
+        from peftlab import cli
+        def tasks(args):
+            try:
+                signal.raise_signal(signal.{name})
+            finally:
+                if "{name}" != "SIGINT":
+                    signal.raise_signal(signal.SIGTERM)
+                print("tidied")
+        cli.tasks, sys.argv = tasks, ["peftlab", "tasks"]
+        sys.exit(cli.main())"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 128 + getattr(signal, name)
+    assert (done.stdout, done.stderr) == ("tidied\n", "\npeftlab: interrupted\n")
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -175,6 +211,7 @@ def places(tmp_path, tmp_path_factory, monkeypatch):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("")
     os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
     for name, content in {
         "file": b"",
         "binary.csv": b"\xff\xfe\x00",
@@ -187,6 +224,13 @@ def places(tmp_path, tmp_path_factory, monkeypatch):
         "words.csv": (TABLE + TABLE.splitlines()[1].replace("0.5", "abc")).encode(),
         "percent.csv": TABLE.replace("0.5", "50").encode(),
         "gap.csv": TABLE.replace("0.5", "").encode(),
+        "long.csv": TABLE.replace("0.5\n", "0.5,9\n").encode(),
+        "cut.csv": (TABLE + TABLE.splitlines()[1])[:-7].encode(),
+        "columns.csv": TABLE.replace("seed", "label").encode(),
+        "nameless.csv": (TABLE + TABLE.splitlines()[1].replace("dtd", "")).encode(),
+        "maybe.csv": TABLE.replace("True", "perhaps").encode(),
+        "many_costs.csv": b"method,parameters,gflops_training,peak_mib,step_ms\nlora,many,1,1,1\n",
+        "two_costs.csv": b"method,parameters,gflops_training,peak_mib,step_ms\nlora,1,1,1,1\nlora,1,1,1,1\n",
         "twice.csv": (TABLE + TABLE.splitlines()[1]).encode(),
         "costs.csv": b"method,parameters,gflops_training,peak_mib,step_ms\nvpt,1,1,1,1\n",
         "counted.csv": TABLE.replace("accuracy\n", "accuracy,parameters\n").replace("0.5\n", "0.5,7\n").encode(),
@@ -327,6 +371,13 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "compare binary.csv": "binary.csv: cannot be read as a table",
     "compare empty.csv": "empty.csv: cannot be read as a table",
     "compare uneven.csv": "uneven.csv: cannot be read as a table",
+    "compare long.csv": "long.csv: cannot be read as a table: 8 cells in 7 columns, line 2",
+    "compare cut.csv": "cut.csv: cannot be read as a table: 6 cells in 7 columns, line 3",
+    "compare columns.csv": "columns.csv: cannot be read as a table: a column stands twice",
+    "compare nameless.csv": "nameless.csv: task holds nan, which is no name. Correct its row",
+    "compare maybe.csv": "maybe.csv: synthetic holds perhaps, which is neither True nor False. Correct its row",
+    "compare table.csv --costs many_costs.csv": "many_costs.csv: parameters holds many, which is no number",
+    "compare table.csv --costs two_costs.csv": "two_costs.csv: lora has 2 rows",
     "compare other.csv": "other.csv: has no column label, task, ",
     "compare header.csv": "header.csv: no final runs (train_split train800val200) in it yet; give the sweep again",
     "compare tuning.csv": "tuning.csv: no final runs (train_split train800val200) in it yet; give the sweep again",
@@ -385,7 +436,9 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "workbook --profile quick": "--profile: invalid choice: 'quick'",
     "workbook --out file": "file: is not a folder",
     "workbook --out fifo": "fifo: is not a folder",
+    "workbook --out loop": "loop: is not a folder",
     "workbook --out ~": "names no",
+    "report folder --out loop": "loop: is not a folder",
     "class": "required: what",
     "class build": "required: OUT",
     "class build file": "file: is not a folder",
@@ -393,9 +446,11 @@ BAD = {  # a command line (~ stands for an empty argument): what its sentence mu
     "class build new --repository me": "repository 'me' is not OWNER/NAME",
     "class build new --reports file": "file: is not a folder",
     "class build thesis": "thesis: holds files that no build wrote",
+    "class build loop": "loop: is not a folder",
     "class build ~": "names no",
     "init": "required: DIR",
     "init file": "file: is not a folder",
+    "init loop": "loop: is not a folder",
     "init ~": "names no",
     "lab file": "file: is not a folder",
     f"workbook --out {LESSONS}": "another folder",

@@ -56,7 +56,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     record = read_json(file)
-    if not all(isinstance(record.get(key), kind) for key, kind in EVERY_RECORD.items()):
+    accuracies = [value for key, value in record.items() if key.endswith("_accuracy") and value is not None]
+    whole = all(isinstance(record.get(key), kind) for key, kind in EVERY_RECORD.items())
+    if not (whole and all(isinstance(value, int | float) and 0 <= value <= 1 for value in accuracies)):
         raise DataError(f"{file}: not the record of a run. Move its folder away, or remove it and train again")
     return record
 

@@ -1,5 +1,6 @@
 """The tables in results/: what we measured, and what others printed."""
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +12,26 @@ FOLDER = REPOSITORY / "results"
 
 
 def read_table(file: str | Path) -> pd.DataFrame:
-    """A CSV file -> DataFrame. Raises DataError, naming the file, where it is missing or no table."""
+    """A CSV file -> DataFrame. Raises DataError, naming the file, where it is missing, damaged or no table."""
     try:
         if Path(file).exists() and not Path(file).is_file():  # a pipe would be waited for
             raise ValueError("not a file")
+        _check_cells(file)
         return pd.read_csv(file)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{file}: cannot be read as a table: {error}") from None
+
+
+def _check_cells(file: str | Path) -> None:
+    """Raise ValueError for a line that has not a cell for each column, which pandas would fill up or shift."""
+    with open(file, encoding="utf-8-sig", newline="") as text:
+        lines = csv.reader(text, strict=True)
+        columns = next(lines, [])
+        if len(set(columns)) < len(columns):
+            raise ValueError("a column stands twice")
+        for cells in lines:
+            if cells and len(cells) != len(columns):
+                raise ValueError(f"{len(cells)} cells in {len(columns)} columns, line {lines.line_num}")
 
 
 def read_results(name: str) -> pd.DataFrame:

@@ -46,6 +46,9 @@ def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFram
 
 def final_runs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     """The rows of a sweep's table that are compared. Raises DataError, naming its file, for none and for bad ones."""
+    tags = table["synthetic"].astype(str)  # one other word makes text of them all, and "False" would count as true
+    if (other := tags[~tags.isin(["True", "False"])]).size:
+        raise DataError(f"{file}: synthetic holds {other.iloc[0]}, which is neither True nor False. Correct its row")
     table = table[table["train_split"] == "train800val200"]
     if table.empty:
         raise DataError(f"{file}: no final runs (train_split train800val200) in it yet; give the sweep again")
@@ -53,11 +56,24 @@ def final_runs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     if not known.all():
         value = table.loc[~known, "test_accuracy"].iloc[0]
         raise DataError(f"{file}: test_accuracy holds {value}, which is no number from 0 to 1. Correct its row")
+    for column in ("label", "task", "group", "seed"):
+        if table[column].isna().any():
+            raise DataError(f"{file}: {column} holds nan, which is no name. Correct its row")
     keys = ["label", "task", "seed"]
     if twice := list(table.loc[table.duplicated(keys), keys].itertuples(index=False)):
         named = "; ".join(f"{label} on {task}, seed {seed}" for label, task, seed in twice[:3])
         raise DataError(f"{file}: {len(twice)} of its rows are there already ({named}). Take them out")
     return table
+
+
+def cost_rows(table: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """A cost card by method. Raises DataError, naming its file, for a method that stands twice and for other words."""
+    if (counts := table["method"].value_counts()).max() > 1:
+        raise DataError(f"{file}: {counts.index[0]} has {counts.iloc[0]} rows. Leave one of them")
+    for column in COSTS:
+        if (words := table[column][pd.to_numeric(table[column], errors="coerce").isna()]).size:
+            raise DataError(f"{file}: {column} holds {words.iloc[0]}, which is no number. Correct its row")
+    return table.set_index("method")
 
 
 def _with_half_interval(values: pd.Series) -> str:

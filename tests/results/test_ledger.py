@@ -20,6 +20,8 @@ DAMAGED = {
     "too deep": b"[" * 100_000,
     "another record": b'{"task": "dtd", "method": "lora"}',
     "a seed that is a text": b'{"task": "dtd", "method": "lora", "seed": "0"}',  # which cannot be sorted
+    "an accuracy that is none": b'{"task": "dtd", "method": "lora", "seed": 0, "test_accuracy": NaN}',
+    "an accuracy that is a text": b'{"task": "dtd", "method": "lora", "seed": 0, "test_accuracy": "0.5"}',
     "a task that is a list": b'{"task": ["dtd"], "method": "lora", "seed": 0}',
 }
 
@@ -51,6 +53,11 @@ def test_a_record_that_is_no_file_is_named_and_nothing_hangs(other, damaged):
         assert list(read_ledger(damaged.parent)["run"]) == ["good"]
     with pytest.raises(DataError, match="bad.run.json: .*not a file"):
         read_record(damaged)
+
+
+def test_an_accuracy_may_wait_to_be_measured(damaged):
+    write_record(damaged, GOOD | {"train_accuracy": 1.0, "val_accuracy": 0, "test_accuracy": None})
+    assert read_record(damaged)["test_accuracy"] is None
 
 
 def test_no_record_yet_is_none(damaged):

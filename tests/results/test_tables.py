@@ -55,7 +55,8 @@ def test_no_average_of_what_is_incomplete_or_of_both_kinds(ledger):
 
 
 def test_command_prints_markdown_with_costs(ledger, tmp_path, capsys):
-    ledger.to_csv(tmp_path / "all.csv", index=False)
+    tuning = ledger.assign(train_split="train800", test_accuracy=None)  # which is not compared
+    pd.concat([tuning, ledger]).to_csv(tmp_path / "all.csv", index=False)
     costs = pd.DataFrame({"method": ["linear", "lora"], "parameters": [0, 36864], "gflops_training": [0.1, 0.3]})
     costs.assign(peak_mib=50, step_ms=12.3).to_csv(tmp_path / "costs.csv", index=False)
     assert main(["compare", str(tmp_path / "all.csv"), "--costs", str(tmp_path / "costs.csv")]) == 0

@@ -33,7 +33,8 @@ SIDE = 512  # pixels; of a larger image's shorter side in the copy, finer than a
 COPY = 200_000  # bytes that the copy of a photograph takes; measured: 80,000 to 220,000
 VERSION = 2  # of copies and split; whoever changes what is made of the same images raises it
 GROUPS = "copies.npy"  # in the folder of copies: a number for each image, the same for near-copies
-UNLISTED = re.compile("[\r\n\ud800-\udfff]")  # of line breaks and of what Python reads for bytes that are no UTF-8
+# Control characters, line breaks among them, and what Python reads for bytes that are no UTF-8.
+UNLISTED = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -115,11 +116,18 @@ def make_task(place: str | Path, entries: Sequence[Entry], budget: int | None, s
 def task_name(place: str | Path) -> str:
     """The name of a folder, which may have a point in it; that of a file without its suffix.
 
+    Raises DataError for one that no table can hold.
+
     >>> task_name("photographs/v1.1")
     'v1.1'
     """
     place = Path(place)
-    return place.stem if place.is_file() else place.name
+    name = place.stem if place.is_file() else place.name
+    if UNLISTED.search(name):
+        raise DataError(
+            f"{shown(str(place))}: the name of the folder or file is not UTF-8, or has a control character. Rename it"
+        )
+    return name
 
 
 def class_names(place: str | Path, entries: Sequence[Entry], tell: Tell = refuse) -> tuple[str, ...]:
@@ -131,7 +139,7 @@ def class_names(place: str | Path, entries: Sequence[Entry], tell: Tell = refuse
     classes = tuple(sorted({entry.label for entry in entries}))
     for label in classes:
         if not label.strip() or UNLISTED.search(label):
-            tell(f"{place}: the class name {shown(label)} is blank, not UTF-8, or holds a line break. Rename it")
+            tell(f"{place}: the class name {shown(label)} is blank, not UTF-8, or has a control character. Rename it")
     if len(classes) < 2:
         found = f"1 class, {shown(classes[0])}" if classes else "0 classes"
         tell(f"{place}: {found}; two are needed. Put the images of each into its own folder")
@@ -221,8 +229,9 @@ def _write_copies(folder: Path, place: str | Path, entries: Sequence[Entry], cla
     work = (joblib.delayed(_copy)(entry, folder / "images" / f"{i:06d}") for i, entry in enumerate(bar))
     made = joblib.Parallel(n_jobs=-1, prefer="threads")(work)
     if wrong := [each for each in made if isinstance(each, DataError)]:
-        more = f". {len(wrong) - 1} more cannot be used; all are named by: peftlab data audit {place}"
-        raise DataError(f"{wrong[0]}{more if len(wrong) > 1 else ''}")
+        more = f". {len(wrong) - 1} more cannot be used" if len(wrong) > 1 else ""
+        audit = f"; all are named by: peftlab data audit {place}" if more and isinstance(place, Path) else ""
+        raise DataError(f"{wrong[0]}{more}{audit}")
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     np.save(folder / GROUPS, copies(np.array(made)))
 

@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ...common.errors import DataError
 from ...common.paths import expanded
@@ -114,6 +114,9 @@ def _read_csv(file: Path, tell: Tell) -> list[Entry]:
     labelled: dict[Path, tuple[str, int]] = {}
     for number, row in _rows(file):
         where, kind = f"{file}, line {number}", row.get("split") or None
+        if surplus := [cell for cell in row.get(None, ()) if cell]:  # else "cat, black" would be a cat
+            tell(f"{where}: more cells than columns ({shown(surplus[0])}). Put what holds a comma in quotes")
+            continue
         if not (row["path"] or "").strip() or not (row["label"] or "").strip():
             tell(f"{where}: path or label is empty. Fill it in, or remove the line")
             continue
@@ -133,7 +136,7 @@ def _read_csv(file: Path, tell: Tell) -> list[Entry]:
     return entries
 
 
-def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+def _rows(file: Path) -> list[tuple[int, dict[str | None, Any]]]:
     """The rows of a CSV file, each with the number of its (last) line. Raises DataError where it is none."""
     text = read_text(file, AS_CSV)
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)  # not by splitlines: see `vtab1k.read_lines`

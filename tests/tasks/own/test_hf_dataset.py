@@ -120,6 +120,12 @@ def test_a_bad_dataset_is_told_what_to_do(change, message):
         load_task(change(made(6)))
 
 
+@needs_datasets
+def test_what_has_no_path_is_not_to_be_audited():
+    with pytest.raises(DataError, match=r"^dataset, row 12: not a readable .*\. 1 more cannot be used$"):
+        load_task(datasets.concatenate_datasets([made(6), damaged(), damaged()]))
+
+
 def second():
     return made(6, 50).rename_column("image", "image2").remove_columns("label")
 

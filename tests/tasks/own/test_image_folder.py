@@ -368,6 +368,20 @@ def test_a_path_that_leads_nowhere_is_not_taken_for_the_name_of_a_task(name, tmp
     assert "Known:" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", [b"c\xe4t", b"c\nt", b"c\x1b[31mt"])
+def test_names_are_plain_text_in_utf_8(name, tmp_path):
+    """Others no table could print, and a terminal would obey some."""
+    root = folder_of(tmp_path / "a", {"x": 1, "y": 1})
+    shutil.copytree(root, odd := tmp_path / os.fsdecode(name))
+    with pytest.raises(DataError, match="the name of the folder or file is not UTF-8, or has a control character"):
+        load_task(odd)
+    with pytest.raises(DataError, match="the name of the folder or file is not UTF-8"):
+        audit(odd)
+    (root / "y").rename(root / os.fsdecode(name))
+    with pytest.raises(DataError, match="the class name 'c.*t' is blank, not UTF-8, or has a control character"):
+        load_task(root)
+
+
 def test_one_class_is_none(tmp_path):
     with pytest.raises(DataError, match="1 class, 'x'; two are needed"):
         load_task(str(folder_of(tmp_path / "a", {"x": 5})))
@@ -381,6 +395,7 @@ def test_one_class_is_none(tmp_path):
         ("path,label\nx.png,\n", "line 2: path or label is empty"),
         ("path,label,split\nx.png,a,dev\n", "line 2: split 'dev' is none of train, val, test"),
         ("path,label,split\na.csv,a,train\na.csv,a,\n", "some lines name a split"),
+        ("path,label\na.csv,cat, black\n", r"a\.csv, line 2: more cells than columns \(' black'\)\. Put what holds"),
         ("path,label\na.csv,a\na.csv,b\n", r"line 3: .*a\.csv has the label 'b' here and 'a' in line 2\. Keep one"),
         ("path,label\nx.png,a\ny.png,b\n", "line 2: .*x.png: no such file"),
     ],

@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         if server.etag:
             self.send_header("ETag", server.etag)
         if server.length:
-            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Length", server.length if server.length != "true" else str(len(content) - start))
         self.end_headers()
         end = start + server.cuts.pop(0) if server.cuts else len(content)
         self.wfile.write(content[start:end])
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(archive):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.log, server.cuts, server.codes, server.redirect = [], [], [], None
-        server.etag, server.ignore_range, server.ignore_if_range, server.length = '"first"', False, False, True
+        server.etag, server.ignore_range, server.ignore_if_range, server.length = '"first"', False, False, "true"
         server.content = archive.read_bytes()
         server.url = f"http://127.0.0.1:{server.server_port}/vtab-1k.zip"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -196,13 +196,27 @@ def test_changed_file_is_never_glued(server, cache, archive, fault):
     assert server.log[0].range == "bytes=70000-" and server.log[-1].sent == len(server.content)
 
 
-def test_unknown_length_cannot_be_resumed(server, cache):
-    server.length = False
+@pytest.mark.parametrize("length", ["", "many", "-5"])
+def test_unknown_length_cannot_be_resumed(server, cache, length):
+    server.length = length
     fetch(url=server.url, sha256=hashlib.sha256(server.content).hexdigest())
     (part := cache / "downloads" / names(cache / "downloads")[0]).rename(f"{part}.part")
     part.with_name(f"{part.name}.part.json").write_text('{"total": null, "etag": null}')
     fetch(destination=cache / "again", url=server.url)
     assert [log.range for log in server.log] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "note", ["", "{}", '{"total": 99}', '{"total": "many", "etag": null}', '{"total": 9e9, "etag": 1}']
+)
+def test_a_damaged_note_begins_anew(server, cache, note):
+    server.cuts = [40_000, 0, 0, 0]
+    with pytest.raises(PeftlabError):
+        fetch(url=server.url)
+    (cache / "downloads" / names(cache / "downloads")[1]).write_text(note)
+    server.log.clear()
+    fetch(url=server.url)
+    assert [log.range for log in server.log] == [None]
 
 
 def test_finished_part_is_not_fetched_again(server, cache):
@@ -491,6 +505,18 @@ def test_disk_full_in_the_unpacking(server, cache, monkeypatch):
         fetch(url=server.url)
     archive, note = names(cache / "downloads")
     assert names(cache) == ["downloads"] and note == f"{archive}.part.json"
+
+
+def test_what_a_tar_has_no_space_for_is_not_begun(server, cache, tmp_path, monkeypatch):
+    member = tarfile.TarInfo("vtab-1k/zeros")
+    member.size = 10**7  # a few kB in the archive
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as file:
+        file.addfile(member, io.BytesIO(bytes(member.size)))
+    server.content = (tmp_path / "bomb.tar.gz").read_bytes()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(tarfile.TarFile, "extract", None)
+    with pytest.raises(PeftlabError, match="0.01 GB needed, the disk has 0.00 GB free"):
+        fetch(url=server.url)
 
 
 def test_a_second_fetch_is_kept_out(server, cache):

@@ -91,6 +91,7 @@ def extract(archive: Path, folder: Path) -> None:
             with tarfile.open(archive) as tarred:
                 for member in progress(tarred, desc=f"unpacking {archive.name}"):
                     _inside(archive, member.name)  # filter='data' would quietly strip a leading slash
+                    require_space(folder, member.size)
                     tarred.extract(member, folder, filter="data")
         else:
             raise BadArchive(f"{archive}: neither zip nor tar. Was it a web page (login, quota) instead of the file?")

@@ -99,7 +99,7 @@ def _transfer(url: str, part: Path) -> None:
                 raise ConnectionError("the file has changed on the server, starting over")
             total = state["total"]
         else:
-            have, total = 0, int(length) if length else None
+            have, total = 0, int(length) if length and length.isdecimal() else None
         require_space(part.parent, (total or 0) - have)
         if not have:  # the old part goes before the new note comes: a crash between must not pair the two
             on_disk(part.parent, part.unlink, missing_ok=True)
@@ -144,9 +144,11 @@ def state_file(part: Path) -> Path:
 def _state(part: Path) -> dict[str, Any]:
     """What is noted of an unfinished download; nothing where the note is missing or damaged."""
     try:
-        return read_json(state_file(part))
+        state = read_json(state_file(part))
     except DataError:
         return {}
+    whole = isinstance(state.get("total"), int) and isinstance(state.get("etag", ...), str | None)
+    return state if whole else {}
 
 
 def say(text: str) -> None:

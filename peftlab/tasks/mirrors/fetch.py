@@ -20,7 +20,7 @@ from ..vtab1k import VTAB
 from .archives import BadArchive, check_sha256, unpacked, work_folder
 from .disk import on_disk
 from .download import download, part_file, say, state_file, was_loaded
-from .mirror import Mirror, find_mirror
+from .mirror import find_mirror
 
 
 def fetch(
@@ -52,9 +52,9 @@ def fetch(
         if not archive.is_file():
             download(mirror, archive)
         try:
-            found = check_sha256(archive, *_expected(sha256, mirror, note))
+            found = check_sha256(archive, *_expected(sha256, note))
             with unpacked(archive, target) as report:
-                if sha256 is None and mirror.sha256 is None and not note.exists():
+                if sha256 is None and not note.exists():
                     say(f"{archive.name}: no sha256 is published; this one is trusted and recorded in {note}: {found}")
                 write_json(note, {"url": None if by_hand else mirror.url, "sha256": found})
                 state.unlink(missing_ok=True)
@@ -82,12 +82,10 @@ def _exists(target: Path) -> bool:
     return True
 
 
-def _expected(given: str | None, mirror: Mirror, note: Path) -> tuple[str | None, str]:
-    """-> (sha256 or None, where it is from)."""
+def _expected(given: str | None, note: Path) -> tuple[str | None, str]:
+    """-> (sha256 or None, where it is from). The first download is trusted, later ones are compared with it."""
     if given:
         return given.lower(), "as given"
-    if mirror.sha256:
-        return mirror.sha256, "published for this mirror"
     if not note.exists():
         return None, ""
     try:

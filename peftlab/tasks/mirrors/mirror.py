@@ -11,37 +11,26 @@ from ...common.errors import PeftlabError, near
 
 @dataclass(frozen=True)
 class Mirror:
-    """A public copy of VTAB-1k. `manual`: its host wants a browser.
-
-    `sha256` None: none is published that we know of, so the first download is trusted and recorded, and later ones are
-    compared with it.
-    """
+    """A public copy of VTAB-1k. `manual`: its host wants a browser."""
 
     url: str
     archive: str
-    about: str
     manual: bool = False
-    sha256: str | None = None
 
 
-# Addresses as read in the named places; none of them has been tried.
+# Addresses as read in the named places; none of them has been tried. We know of no published sha256.
 MIRRORS = {
-    "vtab-1k": Mirror(
-        "https://huggingface.co/datasets/XiN0919/VTAB-1k/resolve/main/vtab-1k.zip",
-        "vtab-1k.zip",
-        "V-PETL Bench (README of synbol/Parameter-Efficient-Transfer-Learning-Benchmark); about 4.7 GB",
-    ),
+    # V-PETL Bench (README of synbol/Parameter-Efficient-Transfer-Learning-Benchmark); about 4.7 GB
+    "vtab-1k": Mirror("https://huggingface.co/datasets/XiN0919/VTAB-1k/resolve/main/vtab-1k.zip", "vtab-1k.zip"),
+    # RepAdapter (SETUP_DATA.md of BenediktAlkin/vtab1k-pytorch)
     "vtab-1k-repadapter": Mirror(
-        "https://drive.google.com/file/d/1yZKwiKdsBzTfBgnStRveYMokc7GMMd5p",
-        "vtab-1k-repadapter.zip",
-        "RepAdapter (SETUP_DATA.md of BenediktAlkin/vtab1k-pytorch)",
-        manual=True,
+        "https://drive.google.com/file/d/1yZKwiKdsBzTfBgnStRveYMokc7GMMd5p", "vtab-1k-repadapter.zip", manual=True
     ),
+    # SSF (README of dongzelian/SSF)
     "vtab-1k-ssf": Mirror(
         "https://shanghaitecheducn-my.sharepoint.com/:f:/g/personal/liandz_shanghaitech_edu_cn/"
         "EnV6eYPVCPZKhbqi-WSJIO8BOcyQwDwRk6dAThqonQ1Ycw?e=J884Fp",
         "vtab-1k-ssf.zip",
-        "SSF (README of dongzelian/SSF)",
         manual=True,
     ),
 }
@@ -60,7 +49,7 @@ def find_mirror(name: str, url: str | None = None) -> Mirror:
     require_http(url)
     # One archive name per address, so that neither a .part nor a recorded sha256 meets a file of another address.
     base = PurePosixPath(urlsplit(url).path).name or name
-    return Mirror(url, f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{base}", "given by the user")
+    return Mirror(url, f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{base}")
 
 
 def require_http(url: str) -> None:

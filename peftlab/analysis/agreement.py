@@ -12,7 +12,7 @@ from ..results.predictions import answers, table_file
 from ..results.statistics import score_array
 
 
-def disagreement(table: str | Path, rows: pd.DataFrame, by: str = "label") -> pd.DataFrame:
+def disagreement(table: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Share of test images on which exactly one of two runs is right -> DataFrame, methods x methods, the best first.
 
     Mean over tasks and over all pairs of runs of different seeds, so that the diagonal, two seeds of one method, is
@@ -21,10 +21,10 @@ def disagreement(table: str | Path, rows: pd.DataFrame, by: str = "label") -> pd
     table: the CSV file that the predictions stand beside. rows: complete, of two seeds or more. Raises DataError where
     a prediction is not kept, PeftlabError for one seed and where `score_array` does.
     """
-    values, names, tasks = score_array(rows, by)
+    values, names, tasks = score_array(rows, "label")
     methods, seeds = len(names), values.shape[-1]
     check_at_least("number of seeds", seeds, 2)
-    known, ordered = predictions(table, rows), rows.sort_values([by, "seed"])
+    known, ordered = predictions(table, rows), rows.sort_values(["label", "seed"])
     shares = []
     for task in tasks:
         runs = [known[run] for run in ordered.loc[ordered["task"] == task, "run"]]
@@ -47,7 +47,7 @@ def vote(predicted: Integer[np.ndarray, "members images"]) -> Integer[np.ndarray
     return predicted[agreeing.argmax(0), np.arange(predicted.shape[1])]
 
 
-def vote_gains(table: str | Path, rows: pd.DataFrame, size: int = 3, by: str = "label") -> pd.DataFrame:
+def vote_gains(table: str | Path, rows: pd.DataFrame, size: int = 3) -> pd.DataFrame:
     """What a vote gains over its members, in points of the mean over tasks -> kind, members, over mean, over best.
 
     A row for every `size` methods of one seed (kind 'methods') and, as control, for every `size` seeds of one method
@@ -55,8 +55,8 @@ def vote_gains(table: str | Path, rows: pd.DataFrame, size: int = 3, by: str = "
     over tasks, chosen with hindsight. Members are listed by name and seed, so ties know nothing of accuracies. Raises
     DataError where a prediction is not kept, and PeftlabError where `score_array` does.
     """
-    values, names, tasks = score_array(rows, by)
-    known, run_of = predictions(table, rows), rows.set_index([by, "seed", "task"])["run"]
+    values, names, tasks = score_array(rows, "label")
+    known, run_of = predictions(table, rows), rows.set_index(["label", "seed", "task"])["run"]
     seeds = sorted(rows["seed"].unique())
     accuracies = {(n, s): values[i, :, j].mean() for i, n in enumerate(names) for j, s in enumerate(seeds)}
     groups = [("methods", [(name, s) for name in some]) for s in seeds for some in combinations(names, size)]

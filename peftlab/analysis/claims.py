@@ -23,18 +23,18 @@ VERDICTS = ("supported here", "contradicted here", "cannot be told")
 ALONE = "one seed, so open"
 
 
-def read_claims(file: str | Path = FOLDER / "claims.yaml") -> list[dict[str, Any]]:
-    """The claims of a file, each with paper, claim, source, contrasts, needs and perhaps a note."""
-    return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+def read_claims() -> list[dict[str, Any]]:
+    """The claims of results/claims.yaml, each with paper, claim, source, contrasts, needs and perhaps a note."""
+    return yaml.safe_load((FOLDER / "claims.yaml").read_text(encoding="utf-8"))
 
 
-def judged(paper: str = "", folder: str | Path = FOLDER) -> pd.DataFrame:
+def judged(paper: str = "") -> pd.DataFrame:
     """`judge` of the claims in results/ whose paper's name begins so.
 
     >>> judged("GIFT v2").head(2)[["of", "than", "tasks"]].values.tolist()
     [['gift_linear', 'lora proj', 8], ['gift_linear large', 'lora proj', 8]]
     """
-    return judge([claim for claim in read_claims() if claim["paper"].startswith(paper)], folder)
+    return judge([claim for claim in read_claims() if claim["paper"].startswith(paper)])
 
 
 def judge(claims: list[dict[str, Any]], folder: str | Path = FOLDER) -> pd.DataFrame:
@@ -136,6 +136,7 @@ def _lines(claims: list[dict[str, Any]], judged: pd.DataFrame) -> Iterator[str]:
         "accuracy (captioning: of perplexity, by how much ours is lower), in brackets their 95 % interval over tasks "
         "(Student's; of one task over seeds); behind ± half of the one that test images alone leave. *Supported "
         "here*: both lie above 0 (where equal is expected: within a point of 0); *contradicted here*: they lie below. "
+        "Each interval is for its row alone: nothing is corrected for how many rows there are. "
         "Of our backbones, subsets and short trainings, that is: what does not show here may be true where the papers "
         "measured.\n"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 
 from ..tasks.own import entries
 from ..tasks.own.image_folder import SUFFIXES
@@ -50,8 +50,8 @@ def near_copies(task: Task) -> list[list[Path]]:
     """Groups of images whose thumbnails hardly differ, the largest group first; images left out of all lists, too."""
     paths, numbers = _images(task), entries.near_copies(task)
     if numbers is None:
-        made = joblib.Parallel(n_jobs=-1, prefer="threads")(joblib.delayed(_thumbnail)(path) for path in paths)
-        numbers = copies(np.array(made))
+        made = joblib.delayed(lambda path: thumbnail(load_image(path)))
+        numbers = copies(np.array(joblib.Parallel(n_jobs=-1, prefer="threads")(map(made, paths))))
     groups: dict[int, list[Path]] = defaultdict(list)
     for path, number in zip(paths, numbers, strict=True):
         groups[int(number)].append(path)
@@ -61,10 +61,6 @@ def near_copies(task: Task) -> list[list[Path]]:
 def _images(task: Task) -> list[Path]:
     """All that a task's folder holds, whether a list names them or not."""
     return sorted(p for p in task.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-
-
-def _thumbnail(path: Path) -> UInt8[np.ndarray, "16 16 3"]:
-    return thumbnail(load_image(path))
 
 
 def what_was_found(task: Task, groups: list[list[Path]]) -> pd.Series:
@@ -90,14 +86,13 @@ def learning_curve(
     train_y: Int64[np.ndarray, " train"],
     test_x: Float[np.ndarray, "test features"],
     test_y: Int64[np.ndarray, " test"],
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Test accuracies of nearest neighbours and of a linear probe on parts of the training images -> DataFrame.
 
     Columns: images, draw, 5 nearest neighbours, linear probe. Parts are drawn at random, all images once. A part with
     a single class has no row.
     """
-    rng, rows = np.random.default_rng(seed), []
+    rng, rows = np.random.default_rng(0), []
     for share in STEPS:
         n = max(2, round(share * len(train_y)))
         for draw in range(DRAWS if share < 1 else 1):

@@ -1,6 +1,6 @@
 """How well maps of images fit objects that are known: intersection over union, and whether training raises it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -33,13 +33,19 @@ def drawn_coarsely(
     return F.adaptive_avg_pool2d(objects[:, None].float(), (grid[0], grid[1]))[:, 0]
 
 
+def object_ious(
+    maps: Iterable[Float[Tensor, "_clusters rows columns"]], objects: Sequence[Bool[Tensor, "_objects height width"]]
+) -> list[Float[Tensor, "_objects _clusters"]]:
+    """IoU of every map's bright region with each object of its image: a table an image."""
+    size = objects[0].shape[1:]
+    return [iou(highlight(m[None], size)[0] > 0, o) for m, o in zip(maps, objects, strict=True)]
+
+
 def image_ious(
     maps: Float[Tensor, "batch clusters rows columns"], objects: Sequence[Bool[Tensor, "_objects height width"]]
 ) -> Float[Tensor, "batch clusters"]:
-    """IoU of every map's bright region with the objects of its image, mean over these."""
-    size = objects[0].shape[1:]
-    each = [iou(highlight(m[None], size)[0] > 0, o).mean(0) for m, o in zip(maps, objects, strict=True)]
-    return torch.stack(each)
+    """`object_ious`, mean over the objects."""
+    return torch.stack([table.mean(0) for table in object_ious(maps, objects)])
 
 
 def best_map(
@@ -62,27 +68,25 @@ def iou_table(
     one_for_all: a single map, chosen on every second image, measured on the others. The last row says how far the
     recipe itself gets: the objects' own coverage of the patches, handed over as their maps.
     """
-    size, rows = objects[0].shape[1:], []
+    rows = []
     for label, maps in sources.items():
-        each = [iou(highlight(m[None], size)[0] > 0, o) for m, o in zip(maps, objects, strict=True)]  # [O, M] an image
-        best, low, high = mean_interval([table.amax(1).mean().item() for table in each])
+        best, low, high = mean_interval([table.amax(1).mean().item() for table in object_ious(maps, objects)])
         row = {"maps": maps.shape[1], "best": best, "low": low, "high": high}
         row["one_for_all"] = best_map(maps, objects)[1]
         rows.append({"source": label} | row)
     coarse = [drawn_coarsely(o, maps.shape[-2:]) for o in objects]
-    own = [iou(highlight(c[None], size)[0] > 0, o).diagonal() for c, o in zip(coarse, objects, strict=True)]
-    best, low, high = mean_interval([each.mean().item() for each in own])
+    best, low, high = mean_interval([table.diagonal().mean().item() for table in object_ious(coarse, objects)])
     rows.append({"source": "the objects themselves", "best": best, "low": low, "high": high})
     return pd.DataFrame(rows).set_index("source")
 
 
-def training_effect(table: pd.DataFrame, value: str = "best") -> pd.DataFrame:
+def training_effect(table: pd.DataFrame) -> pd.DataFrame:
     """What training adds to the IoU, from rows of results/segmentation.csv: a row a method and block.
 
     A trained model less the one it started from (the same seed); low, high: Student's 95 % interval over seeds.
     """
     centred = table[(table["recipe"] == "centred") & table["source"].isin(["gift", "gift_linear"])]
-    states = centred.pivot(index=["source", "block", "seed"], columns="state", values=value).dropna()
+    states = centred.pivot(index=["source", "block", "seed"], columns="state", values="best").dropna()
     gains = (states["trained"] - states["untrained"]).groupby(["source", "block"])
     rows = {key: (*mean_interval(gain), len(gain)) for key, gain in gains}
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "seeds"])

@@ -29,7 +29,7 @@ class HFTokenizer:
         return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
-class HFLanguageModel(nn.Module, CausalLM):
+class HFLanguageModel(CausalLM):
     """Any causal model that `AutoModelForCausalLM` loads from safetensors or GGUF.
 
     name: an id of the hub, a folder, or a .gguf file. No code that comes with a model is run, no pickle is read.
@@ -37,8 +37,7 @@ class HFLanguageModel(nn.Module, CausalLM):
     length or no list of decoder blocks.
     """
 
-    model: Any  # of a class of transformers
-    blocks: nn.ModuleList  # a part of it
+    model: Any  # of a class of transformers; the blocks are a part of it
 
     def __init__(self, name: str) -> None:
         super().__init__()

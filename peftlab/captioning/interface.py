@@ -1,6 +1,7 @@
 """What captioning asks of a language model and of its tokenizer; `LanguageModel` and `HFLanguageModel` offer it."""
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int64
@@ -25,9 +26,8 @@ class Tokenizer(Protocol):
         """Token numbers -> text; begin and end are left out."""
 
 
-@runtime_checkable
-class CausalLM(Protocol):
-    """A causal language model: a frozen torch module that reads embeddings, so that images can be among the words.
+class CausalLM(nn.Module, ABC):
+    """A causal language model that reads embeddings, so that images can be among the words.
 
     peftlab_name: for tables and the ledger. context_length: most token positions. embedding_width: of what `forward`
     reads. blocks: the decoder blocks, first to last.
@@ -39,9 +39,11 @@ class CausalLM(Protocol):
     embedding_width: int
     blocks: nn.ModuleList
 
+    @abstractmethod
     def embed(self, tokens: TokenNumbers) -> Embeddings:
         """Token numbers -> embeddings."""
 
+    @abstractmethod
     def forward(
         self, embeddings: Embeddings, cache: Cache = None, last: int | None = None
     ) -> tuple[Float[Tensor, "batch last words"], Cache]:
@@ -50,21 +52,11 @@ class CausalLM(Protocol):
         cache: what the call before gave; embeddings then are the tokens that follow.
         """
 
+    @abstractmethod
     def attention(self, embeddings: Embeddings) -> list[Float[Tensor, "batch heads tokens tokens"]]:
         """Attention weights of every block; rows sum to 1."""
 
     @staticmethod
+    @abstractmethod
     def pick(cache: Cache, rows: Int64[Tensor, " rows"]) -> Cache:
         """The cache of some sequences, in a new order."""
-
-    # What every torch module has, as far as captioning uses it.
-
-    def __call__(
-        self, embeddings: Embeddings, cache: Cache = None, last: int | None = None
-    ) -> tuple[Float[Tensor, "batch last words"], Cache]: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    def requires_grad_(self, requires_grad: bool = True) -> "CausalLM": ...
-
-    def eval(self) -> "CausalLM": ...

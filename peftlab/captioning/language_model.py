@@ -102,7 +102,7 @@ class DecoderBlock(nn.Module):
         return x + self.mlp(self.norm2(x)), after
 
 
-class LanguageModel(nn.Module, CausalLM):
+class LanguageModel(CausalLM):
     """A small causal language model whose cache is a list with the keys and values of each block.
 
     The size of the paper's, without room for its weights:
@@ -112,6 +112,8 @@ class LanguageModel(nn.Module, CausalLM):
     >>> sum(p.numel() for p in paper.parameters())
     153196032
     """
+
+    tokenizer: WordTokenizer
 
     def __init__(
         self,

@@ -92,7 +92,7 @@ def make_spec(
         **of_backbone(vit, PROTOCOL.preprocessing),
         start=own_digest(model),
         language_model=lm.peftlab_name,
-        language_weights=fingerprint(lm),  # type: ignore[arg-type]  # a module, too
+        language_weights=fingerprint(lm),
         language_probe=language_probe(lm),
         protocol=protocol,
         train_split="train",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..tasks.captions import SCENES
 from ..tasks.synthetic import grammar
-from ..tasks.synthetic.clevr import SIZE, masks, scene
+from ..tasks.synthetic.clevr import SIZE, scene
+from ..tasks.synthetic.raycast import masks
 from ..tasks.synthetic.registry import image_rng
 from .captioner import Captioner, Patches
 
@@ -20,7 +21,7 @@ def solid_masks(split: str, rows: Sequence[int]) -> Bool[Tensor, "scenes solids 
     names = list(SCENES)
     first = sum(SCENES[name] for name in names[: names.index(split)])
     drawn = [scene(image_rng("scenes", first + row), 2) for row in rows]
-    return torch.stack([torch.from_numpy(masks(world, camera, SIZE, SIZE)) for world, camera, _ in drawn])
+    return torch.stack([torch.from_numpy(masks(world, camera, SIZE)) for world, camera, _ in drawn])
 
 
 def object_places(split: str, count: int, grid: int) -> Float[Tensor, "scenes solids cells"]:

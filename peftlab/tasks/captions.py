@@ -128,7 +128,7 @@ def load_captions(source: str | Path = "scenes") -> CaptionTask:
 def _find(source: str | Path) -> CaptionTask:
     if str(source) == "scenes":
         folder = cache_folder() / "synthetic" / "scenes-v1"
-        made_once(folder, draw_scenes)
+        made_once(folder, lambda part: draw_scenes(part, SCENES))
         return CaptionTask("scenes", folder, synthetic=True)
     folder = expanded(source)
     if not os.path.lexists(folder / "captions.jsonl") and not any(coco_file(folder, split) for split in SPLITS):
@@ -209,22 +209,17 @@ def _checked(captions: Any, name: str, file: Path) -> list[str]:
 
 
 @threadpool_limits.wrap(limits=1)
-def draw_scenes(folder: Path, sizes: Mapping[str, int] | None = None, series: str = "scenes") -> None:
-    """Write scenes with their COCO files into an empty folder. Another series has other scenes.
-
-    sizes: number of scenes of each split, by default SCENES.
-    """
-    sizes = sizes or SCENES
+def draw_scenes(folder: Path, sizes: Mapping[str, int], series: str = "scenes") -> None:
+    """Write scenes with their COCO files into an empty folder, so many of each split. Another series has others."""
     rows = [(split, i) for split, n in sizes.items() for i in range(n)]
     factors = {}
     content: dict[str, dict[str, list[dict[str, Any]]]] = {split: {"images": [], "annotations": []} for split in sizes}
     for split in sizes:
         (folder / split).mkdir()
     for index, (split, i) in enumerate(progress(rows, desc="drawing scenes (once)", unit="image")):
-        image, captions, shown = scenes.draw(image_rng(series, index))
         name = f"{i:06d}.png"
+        image, captions, factors[f"{split}/{name}"] = scenes.draw(image_rng(series, index))
         Image.fromarray(np.ascontiguousarray(image)).save(folder / split / name)
-        factors[f"{split}/{name}"] = shown
         content[split]["images"].append({"id": i, "file_name": name})
         content[split]["annotations"] += [
             {"id": len(captions) * i + j, "image_id": i, "caption": said} for j, said in enumerate(captions)

@@ -151,11 +151,10 @@ def _read_json(file: Path, source: str) -> dict[str, int | str]:
     again = f"Fetch it again from data/{source} of github.com/savadikarc/gift"
     if not os.path.lexists(file):
         raise DataError(f"{file}: this list is missing. Take it from data/{source} of github.com/savadikarc/gift")
+    text = read_text(file)
     try:
-        rows = json.loads(read_text(file))
+        rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{file}: not JSON ({error}). {again}") from None
     if not isinstance(rows, dict) or not rows:
         raise DataError(f"{file}: no object of paths and class ids. {again}")

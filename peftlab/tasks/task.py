@@ -14,7 +14,7 @@ from typing import SupportsIndex
 import numpy as np
 import torch
 from jaxtyping import Int64
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..backbones.types import Pixels
 from ..common.errors import DataError, check_choice
@@ -47,7 +47,8 @@ def decode_image(file: str | Path | BytesIO, name: object, fix: str) -> Image.Im
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name}: too large an image ({error}). Replace it by a smaller one") from None
     except Exception as error:  # damaged files make Pillow raise nearly anything
-        raise DataError(f"{name}: not a readable image ({error}). {fix}") from None
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # which only names the file again
+        raise DataError(f"{name}: not a readable image{why}. {fix}") from None
     if pictures:
         raise DataError(f"{name}: an animation or several pages, not one image. Save the one that is meant")
     return image

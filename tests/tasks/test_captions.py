@@ -1,7 +1,6 @@
 """Images with captions: the readers, the synthetic scenes and what their captions may say."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -43,7 +42,7 @@ def test_every_caption_of_a_scene_is_true(one, other):
     if one["centre"][:2] != other["centre"][:2]:
         for caption in said:
             assert set(grammar.score(caption, [one, other]).values()) == {1.0}, caption
-    assert len(said) == 8 and math.isclose(grammar.FREEDOM, math.log(len(said)))
+    assert len(said) == 8
 
 
 @given(SOLIDS, SOLIDS, st.sampled_from(list(grammar.ATTRIBUTES)))

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.random import Generator
 
-from .raycast import Camera, Scene, Solid, first_hits, masks, render, turn_z
+from .raycast import Camera, Scene, masks, render
+from .solids import Solid, first_hits, turn_z
 
 COUNTS = tuple(f"{n} objects" for n in range(3, 11))
 CUTS = (8.0, 8.5, 9.0, 9.5, 10.0)
@@ -100,7 +101,7 @@ def scene(
 ) -> tuple[Scene, Camera, tuple[dict[str, Any], ...]]:
     """A scene with `count` objects, each at least SMALLEST pixels visible -> (Scene, Camera, factors of each object).
 
-    Solid.id is 1 .. count, so that each object has its own number in the mask of `render`.
+    Solid.id is 1 .. count, so that each object has a mask of its own in `masks`.
 
     >>> world, camera, factors = scene(np.random.default_rng(0), count=3)
     >>> [solid.id for solid in world.solids], sorted(factors[0])
@@ -135,7 +136,7 @@ def drawn(
     """A scene as `scene` gives it -> (image, factors)."""
     depths = camera.project(np.stack([solid.centre for solid in world.solids]))[:, 2]
     factors = {"objects": list(objects), "nearest": round(float(depths.min()), 3)}
-    return render(world, camera, SIZE, SIZE)[0], factors
+    return render(world, camera, SIZE), factors
 
 
 def draw_count(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64 3"], int, dict[str, Any]]:
@@ -152,9 +153,9 @@ def draw_dist(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64 3"],
 
 def masks_count(index: int, rng: Generator) -> Bool[np.ndarray, "objects 64 64"]:
     """Where each object is in an image of clevr_count, in the order of its factors."""
-    return masks(*scene_count(index, rng)[:2], SIZE, SIZE)
+    return masks(*scene_count(index, rng)[:2], SIZE)
 
 
 def masks_dist(index: int, rng: Generator) -> Bool[np.ndarray, "objects 64 64"]:
     """Where each object is in an image of clevr_dist, in the order of its factors."""
-    return masks(*scene_dist(index, rng)[:2], SIZE, SIZE)
+    return masks(*scene_dist(index, rng)[:2], SIZE)

@@ -5,7 +5,6 @@ from pathlib import Path
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from ...common.errors import PeftlabError, near
 from ...common.files import write_json
 from ...common.paths import cache_folder
 from ...common.progress import progress
@@ -14,12 +13,10 @@ from ..task import Task
 from .registry import SIZES, SYNTHETIC, SyntheticTask, draw
 
 
-def synthetic_task(name: str, folder: str | Path | None = None) -> Task:
-    """The synthetic task as a Task. Drawn into `folder` (default: the cache) at the first call, read afterwards."""
-    if name not in SYNTHETIC:
-        raise PeftlabError(f"no synthetic task {name!r}{near(name, SYNTHETIC)}")
+def synthetic_task(name: str) -> Task:
+    """The synthetic task as a Task. Drawn into the cache at the first call, read afterwards."""
     spec = SYNTHETIC[name]
-    folder = Path(folder) if folder is not None else cache_folder() / "synthetic" / f"{name}-v{spec.version}"
+    folder = cache_folder() / "synthetic" / f"{name}-v{spec.version}"
     made_once(folder, lambda part: _write(spec, part))
     return Task(name, spec.group, spec.about, spec.classes, folder, synthetic=True)
 

@@ -7,7 +7,6 @@ comes first. So nobody can expect less than log 4 + log 2 nats a caption.
 """
 
 import itertools
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,6 @@ MATERIALS = ("metal", "rubber")
 ATTRIBUTES = {"size": tuple(RADII), "colour": tuple(COLOURS), "material": MATERIALS, "shape": SHAPES}
 OPPOSITE = {"left of": "right of", "in front of": "behind"}
 OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
-FREEDOM = math.log(2 * len(LEADS))  # nats of a caption that no picture decides
 
 _SOLID = r"an? " + " ".join(f"({'|'.join(words)})" for words in ATTRIBUTES.values())
 _CAPTION = re.compile(f"(?:.*? )?{_SOLID} ({'|'.join(OPPOSITE)}) {_SOLID}$")

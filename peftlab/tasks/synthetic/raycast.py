@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int16, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from .solids import Solid, dot, first_hits, surface_normals, turn_z, unit
+from .solids import Solid, dot, first_hits, surface_normals, unit
 
-__all__ = ["Camera", "Scene", "Solid", "first_hits", "render", "turn_z"]
-
-GROUND = 0  # in the mask
+SAMPLES = 2  # rays along each side of a pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +62,13 @@ class Camera:
 
 
 def trace(
-    scene: Scene, camera: Camera, height: int, width: int
+    scene: Scene, camera: Camera, size: int
 ) -> tuple[Float32[np.ndarray, "rays 3"], Float32[np.ndarray, " rays"], Int[np.ndarray, " rays"]]:
-    """Primary rays -> (rays, depth, index into scene.solids or -1 for the ground).
+    """Primary rays of a picture -> (rays, depth, index into scene.solids or -1 for the ground).
 
     Rays above the horizon are taken for ground very far away.
     """
-    rays = camera.rays(height, width)
+    rays = camera.rays(SAMPLES * size, SAMPLES * size)
     depth, which = first_hits(scene.solids, camera.eye, rays)
     down = np.minimum(rays[:, 2], -1e-6)
     return rays, np.where(which < 0, -camera.eye[2] / down, depth).astype(np.float32), which
@@ -120,29 +118,24 @@ def _shade(
     return colours
 
 
-def render(
-    scene: Scene, camera: Camera, height: int, width: int, samples: int = 2
-) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], Int16[np.ndarray, "{height} {width}"]]:
-    """Draw the scene -> (RGB image, mask: the Solid.id that each pixel shows, or 0 for the ground).
-
-    Each pixel averages samples x samples rays; its id is that of one of them.
+def render(scene: Scene, camera: Camera, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Draw the scene, in RGB. Each pixel averages SAMPLES x SAMPLES rays.
 
     >>> ball = Solid("sphere", np.array([0.0, 0.0, 1.0]), np.ones(3), np.array([1.0, 0.0, 0.0]), np.eye(3), id=7)
     >>> scene = Scene((ball,), lamp=np.array([0.0, 0.0, 9.0]), ground=np.ones(3))
-    >>> image, ids = render(scene, Camera(np.array([0.0, -9.0, 3.0]), np.zeros(3), view=0.5), 32, 32)
-    >>> image.shape, np.unique(ids).tolist()
-    ((32, 32, 3), [0, 7])
+    >>> camera = Camera(np.array([0.0, -9.0, 3.0]), np.zeros(3), view=0.5)
+    >>> render(scene, camera, 32).shape, masks(scene, camera, 32).shape
+    ((32, 32, 3), (1, 32, 32))
     """
-    rays, depth, which = trace(scene, camera, height * samples, width * samples)
+    rays, depth, which = trace(scene, camera, size)
     points = camera.eye + rays * np.minimum(depth, 1e3)[:, None]
-    light = _shade(scene, rays, points, which)
-    light = np.clip(light, 0, 1).reshape(height, samples, width, samples, 3).mean((1, 3))
-    ids = np.array([*(s.id for s in scene.solids), GROUND], dtype=np.int16)[which]
-    middle = samples // 2
-    return np.round(light * 255).astype(np.uint8), ids.reshape(height * samples, -1)[middle::samples, middle::samples]
+    light = np.clip(_shade(scene, rays, points, which), 0, 1)
+    return np.round(255 * light.reshape(size, SAMPLES, size, SAMPLES, 3).mean((1, 3))).astype(np.uint8)
 
 
-def masks(scene: Scene, camera: Camera, height: int, width: int) -> Bool[np.ndarray, "objects {height} {width}"]:
-    """Where each object is seen, by rising Solid.id; solids of equal ids are one object."""
-    ids = render(scene, camera, height, width)[1]
-    return np.stack([ids == number for number in sorted({solid.id for solid in scene.solids})])
+def masks(scene: Scene, camera: Camera, size: int) -> Bool[np.ndarray, "objects {size} {size}"]:
+    """Where each object is seen, by one ray a pixel, by rising Solid.id; solids of equal ids are one object."""
+    middle = SAMPLES // 2
+    seen = trace(scene, camera, size)[2].reshape(size, SAMPLES, size, SAMPLES)[:, middle, :, middle]
+    ids = np.array([*(solid.id for solid in scene.solids), 0])  # the ground is -1, the last
+    return np.stack([ids[seen] == number for number in sorted({solid.id for solid in scene.solids})])

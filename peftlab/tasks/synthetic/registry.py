@@ -49,56 +49,20 @@ SYNTHETIC = {
     for spec in (
         SyntheticTask("digits", "natural", digits.CLASSES, digits.draw, "the central digit, in the manner of SVHN"),
         SyntheticTask("textures", "specialized", textures.CLASSES, textures.draw, "land from above, as in EuroSAT"),
-        SyntheticTask(
-            "clevr_count",
-            "structured",
-            clevr.COUNTS,
-            clevr.draw_count,
-            "number of solids in a scene",
-            clevr.masks_count,
-        ),
-        SyntheticTask(
-            "clevr_dist",
-            "structured",
-            clevr.DISTANCES,
-            clevr.draw_dist,
-            "depth of the nearest solid",
-            clevr.masks_dist,
-        ),
-        SyntheticTask(
-            "dsprites_loc",
-            "structured",
-            dsprites.LOCATIONS,
-            dsprites.draw_loc,
-            "x position in 16 bins",
-            dsprites.masks_loc,
-        ),
-        SyntheticTask(
-            "dsprites_ori",
-            "structured",
-            dsprites.ORIENTATIONS,
-            dsprites.draw_ori,
-            "orientation in 16 bins",
-            dsprites.masks_ori,
-        ),
-        SyntheticTask(
-            "smallnorb_azi",
-            "structured",
-            smallnorb.AZIMUTHS,
-            smallnorb.draw_azi,
-            "azimuth of the toy",
-            smallnorb.masks_azi,
-        ),
-        SyntheticTask(
-            "smallnorb_ele",
-            "structured",
-            smallnorb.ELEVATIONS,
-            smallnorb.draw_ele,
-            "elevation of the camera",
-            smallnorb.masks_ele,
-        ),
+        SyntheticTask("clevr_count", "structured", clevr.COUNTS, clevr.draw_count,
+                      "number of solids in a scene", clevr.masks_count),
+        SyntheticTask("clevr_dist", "structured", clevr.DISTANCES, clevr.draw_dist,
+                      "depth of the nearest solid", clevr.masks_dist),
+        SyntheticTask("dsprites_loc", "structured", dsprites.LOCATIONS, dsprites.draw_loc,
+                      "x position in 16 bins", dsprites.masks_loc),
+        SyntheticTask("dsprites_ori", "structured", dsprites.ORIENTATIONS, dsprites.draw_ori,
+                      "orientation in 16 bins", dsprites.masks_ori),
+        SyntheticTask("smallnorb_azi", "structured", smallnorb.AZIMUTHS, smallnorb.draw_azi,
+                      "azimuth of the toy", smallnorb.masks_azi),
+        SyntheticTask("smallnorb_ele", "structured", smallnorb.ELEVATIONS, smallnorb.draw_ele,
+                      "elevation of the camera", smallnorb.masks_ele),
     )
-}
+}  # fmt: skip
 
 
 def image_rng(name: str, index: int) -> Generator:

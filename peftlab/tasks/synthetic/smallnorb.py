@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.random import Generator
 
-from .raycast import Camera, Scene, Solid, masks, render, turn_z
+from .raycast import Camera, Scene, masks, render
+from .solids import Solid, turn_z
 
 AZIMUTHS = tuple(f"{20 * k} degrees" for k in range(18))
 ELEVATIONS = tuple(f"{30 + 5 * k} degrees" for k in range(9))
@@ -171,20 +172,20 @@ def scene_ele(index: int, rng: Generator) -> tuple[Scene, Camera, dict[str, Any]
 def draw_azi(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64"], int, dict[str, Any]]:
     """smallnorb_azi: label = azimuth / 20 degrees."""
     world, view, factors = scene_azi(index, rng)
-    return render(world, view, SIZE, SIZE)[0][..., 0], index % len(AZIMUTHS), factors
+    return render(world, view, SIZE)[..., 0], index % len(AZIMUTHS), factors
 
 
 def draw_ele(index: int, rng: Generator) -> tuple[UInt8[np.ndarray, "64 64"], int, dict[str, Any]]:
     """smallnorb_ele: label = (elevation - 30 degrees) / 5 degrees."""
     world, view, factors = scene_ele(index, rng)
-    return render(world, view, SIZE, SIZE)[0][..., 0], index % len(ELEVATIONS), factors
+    return render(world, view, SIZE)[..., 0], index % len(ELEVATIONS), factors
 
 
 def masks_azi(index: int, rng: Generator) -> Bool[np.ndarray, "1 64 64"]:
     """Where the toy is in an image of smallnorb_azi."""
-    return masks(*scene_azi(index, rng)[:2], SIZE, SIZE)
+    return masks(*scene_azi(index, rng)[:2], SIZE)
 
 
 def masks_ele(index: int, rng: Generator) -> Bool[np.ndarray, "1 64 64"]:
     """Where the toy is in an image of smallnorb_ele."""
-    return masks(*scene_ele(index, rng)[:2], SIZE, SIZE)
+    return masks(*scene_ele(index, rng)[:2], SIZE)

@@ -24,7 +24,7 @@ class Solid:
     colour: Float[np.ndarray, "3"]
     turn: Float[np.ndarray, "3 3"]
     metal: bool = False
-    id: int = 1  # what `render` writes into the mask; the parts of one toy share it. 0 is the ground
+    id: int = 1  # of the object in `masks`; the parts of one toy share it
 
 
 def unit(vectors: Float[np.ndarray, "*points 3"]) -> Float[np.ndarray, "*points 3"]:

@@ -53,7 +53,7 @@ clean: ## remove what the targets made, synthetic tasks and runs included; lab/ 
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "peftlab needs Python 3.11 or newer; $(PYTHON) is older. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	  { echo "peftlab needs Python 3.11 or newer; $(PYTHON) is older or missing. Name another: make $(MAKECMDGOALS) PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	@touch $@
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -121,6 +122,14 @@ def test_files_that_contributing_names_are_there():
 @pytest.mark.parametrize("file", sorted(Path(ROOT / ".github").rglob("*.yml")), ids=lambda p: p.name)
 def test_workflow_and_issue_templates_are_yaml(file):
     assert yaml.safe_load(file.read_text())
+
+
+def test_make_says_that_a_python_is_missing_and_makes_nothing(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command = ["make", "lab", "PYTHON=python3.0"]
+    out = subprocess.run(command, cwd=tmp_path, env=os.environ | {"MAKEFLAGS": ""}, capture_output=True, text=True)
+    assert out.returncode == 2 and "python3.0 is older or missing" in out.stdout
+    assert [file.name for file in tmp_path.iterdir()] == ["Makefile"]
 
 
 def test_a_development_container_makes_what_there_is_to_make():

@@ -31,6 +31,7 @@ def copy_lessons(folder: str | Path, lessons: str | Path = LESSONS) -> list[str]
     folder.mkdir(parents=True, exist_ok=True)
     sweep_parts(folder)
     brought = _brought(folder)
+    before = dict(brought)
     told, kept = [], []
     for lesson in [*sorted(lessons.glob("*.ipynb")), lessons / START_PAGE]:
         text, name, update = lesson.read_text("utf-8"), lesson.name, f"{lesson.stem}.updated{lesson.suffix}"
@@ -43,7 +44,8 @@ def copy_lessons(folder: str | Path, lessons: str | Path = LESSONS) -> list[str]
             told.append(f"{name}: there is a newer lesson; yours is changed and stays, the new one is {update}")
         else:
             told.append(f"{name}: there is a newer lesson, but you changed {update}, too; delete that to get it")
-    write_json(folder / _BROUGHT, brought)
+    if brought != before:  # so that a folder where nothing changes may be read-only
+        write_json(folder / _BROUGHT, brought)
     return [*told, f"kept as you changed them: {', '.join(kept)}"] if kept else told
 
 
@@ -97,7 +99,8 @@ def open_lab(folder: str | Path) -> None:
     """Open JupyterLab on the start page of a folder of lessons; return when it is closed.
 
     What it must not ask (news, updates, which viewer) is settled by the files in jupyter/, and so is the kernel: it
-    loads `first_cells`. Which tabs were open is kept with the lessons, apart from the reader's other work.
+    loads `first_cells`. Root may open it, for containers often have no other user. Which tabs were open is kept with
+    the lessons, apart from the reader's other work.
     """
     from jupyterlab.labapp import LabApp
 

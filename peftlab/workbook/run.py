@@ -24,7 +24,7 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
-from ..common.errors import PeftlabError, check_at_least, near
+from ..common.errors import PeftlabError, check_at_least, check_choice, near
 from ..common.files import require_writable, sweep_parts, write_text
 from ..common.paths import INSTALLED, REPOSITORY, named_folders, runs_folder
 from ..common.used import VARIABLE, read_used
@@ -92,7 +92,6 @@ def build_workbook(
     out: str | Path,
     profile: str = "fast",
     only: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
     jobs: int = 1,
     reader: bool = False,
     pdf: bool = False,
@@ -101,11 +100,11 @@ def build_workbook(
 
     Notebooks run in their own folder, as in JupyterLab. One that fails gets a page with its traceback, and the others
     go on: ask `all(r.ok for r in results)`. `only` picks notebooks by the start of their names, "04" or "04,07".
-    `parameters` replaces values of the notebooks' parameters cells. jobs: how many notebooks run at a time, sharing
-    the cores among them. reader: pages leave exercises out. pdf: Chromium prints a PDF beside each page that was run.
+    jobs: how many notebooks run at a time, sharing the cores among them. reader: pages leave exercises out. pdf:
+    Chromium prints a PDF beside each page that was run.
     On Ctrl-C the running notebooks are dropped, what is finished is published, and KeyboardInterrupt goes on to the
-    caller. Raises PeftlabError, before anything runs, for parameters and choices that mean nothing, without Chromium
-    for a PDF, and where `out` holds notebooks that no build wrote or may not be written to.
+    caller. Raises PeftlabError, before anything runs, for choices that mean nothing, for a parameters cell that is
+    none, without Chromium for a PDF, and where `out` holds notebooks that no build wrote or may not be written to.
     """
     check_at_least("the number of notebooks at a time (--jobs)", jobs, 1)
     if pdf:
@@ -113,9 +112,9 @@ def build_workbook(
     out = Path(out).resolve()  # papermill changes the working directory while it runs
     notebooks = find_notebooks(notebooks_folder)
     selected = select(notebooks, only)
-    values = {"profile": profile, **(parameters or {})}
+    check_choice("profile", profile, PROFILES)
     for path in selected:
-        check_parameters(path, values)
+        check_parameters(path)
     for path in notebooks:
         _executed(out / path.name)
     out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +126,7 @@ def build_workbook(
     # processes, for papermill changes the working directory; joblib gives each its share of the cores
     parallel = joblib.Parallel(n_jobs=min(jobs, len(selected)), return_as="generator_unordered")
     work = (
-        joblib.delayed(_run)(f"[{i}/{len(selected)}] {p.stem}", p, values, environment)
+        joblib.delayed(_run)(f"[{i}/{len(selected)}] {p.stem}", p, {"profile": profile}, environment)
         for i, p in enumerate(selected, 1)
     )
     try:
@@ -136,10 +135,10 @@ def build_workbook(
             (out / f"{result.name}.pdf").unlink(missing_ok=True)  # of an earlier build
             results.append(result)
     except KeyboardInterrupt:
-        say("stopped by Ctrl-C; the notebooks finished so far are published")
+        say("stopped; the notebooks finished so far are published")
         raise
     finally:
-        publish(notebooks, out, environment, values["profile"], reader)
+        publish(notebooks, out, environment, profile, reader)
         failed = sum(not r.ok for r in results)
         say(f"{len(results)} run, {failed} failed, {duration(time.perf_counter() - start)}: {out / 'index.html'}")
     for result in results if pdf else ():
@@ -178,21 +177,11 @@ def select(notebooks: list[Path], only: str | None) -> list[Path]:
     return [p for p in notebooks if any(p.stem.startswith(word) for word in wanted)]
 
 
-def check_parameters(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse, before anything runs, what papermill would only warn about."""
-    found, defaults = parameter_problems(nbformat.read(path, as_version=4))
+def check_parameters(path: Path) -> None:
+    """Refuse, before anything runs, a notebook without the workbook's parameters."""
+    found, _ = parameter_problems(nbformat.read(path, as_version=4))
     if found:
         raise PeftlabError(f"{path.name}: {'; '.join(found)}")
-    for name, value in values.items():
-        if name not in defaults:
-            raise PeftlabError(f"{path.name} has no parameter {name!r}{near(name, defaults)}")
-        default = defaults[name]
-        if None not in (default, value) and type(value) is not type(default):
-            raise PeftlabError(
-                f"parameter {name}: {value!r} must be of type {type(default).__name__}, like {default!r}"
-            )
-    if values["profile"] not in PROFILES:
-        raise PeftlabError(f"unknown profile {values['profile']!r}{near(values['profile'], PROFILES)}")
 
 
 def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -> tuple[NotebookNode, PageResult]:

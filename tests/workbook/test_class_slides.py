@@ -7,9 +7,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from peftlab.workbook.classroom.deck import render_deck, render_decks
 from peftlab.workbook.classroom.slides import blocks, find_slides
 from peftlab.workbook.page.references import external_references
+from peftlab.workbook.page.render import TEMPLATES
 
 LIVE = (
     '<div class="peftlab-explorer"><div class="peftlab-live"><input type="range"></div>'
@@ -160,7 +160,7 @@ def deck(tmp_path_factory):
         ),
     )
     file = tmp_path_factory.mktemp("deck") / "00_one.html"
-    file.write_text(render_deck("00 <One>", found), encoding="utf-8")
+    file.write_text(TEMPLATES.get_template("slides.html").render(title="00 <One>", slides=found), encoding="utf-8")
     return file
 
 
@@ -185,7 +185,7 @@ def state(page):
 def test_a_deck_needs_nothing_else_and_its_title_is_escaped(deck):
     html = deck.read_text(encoding="utf-8")
     assert external_references(html) == [] and "<One>" not in html.replace("<h1>00 <One></h1>", "")
-    index = render_decks([("00_one", "00 <One>")])
+    index = TEMPLATES.get_template("decks.html").render(decks=[("00_one", "00 <One>")])
     assert external_references(index) == [] and '<a href="00_one.html">00 &lt;One&gt;</a>' in index
 
 

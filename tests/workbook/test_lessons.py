@@ -59,6 +59,9 @@ def test_lessons_come_and_come_again_where_deleted(lessons, tmp_path):
     assert copy_lessons(mine, lessons) == []
     assert source(mine / "00_a.ipynb") == "1"
     assert (mine / START_PAGE).stat().st_mtime_ns == before, "an unchanged file is not written again"
+    kept = {file: file.stat().st_mtime_ns for file in (mine, *mine.iterdir())}  # a folder's changes with any rename
+    assert copy_lessons(mine, lessons) == []
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept, "so that a folder may be read-only"
 
 
 def test_an_unchanged_lesson_is_brought_up_to_date(lessons, tmp_path):
@@ -130,7 +133,7 @@ def test_jupyterlab_opens_on_the_start_page_and_asks_nothing(lessons, tmp_path, 
     def start(server):
         [app] = server.extension_manager.extension_apps["jupyterlab"]
         seen.update(url=app.default_url, news=app.news_url, updates=app.check_for_updates_class.__name__)
-        seen.update(root=server.root_dir, workspaces=app.workspaces_dir)
+        seen.update(root=server.root_dir, workspaces=app.workspaces_dir, as_root=server.allow_root)
 
     for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):  # no reader's own configuration
         monkeypatch.setenv(f"JUPYTER_{name}", str(tmp_path / name))
@@ -149,6 +152,7 @@ def test_jupyterlab_opens_on_the_start_page_and_asks_nothing(lessons, tmp_path, 
         "updates": "NeverCheckForUpdate",
         "root": str(tmp_path),
         "workspaces": f"{tmp_path}/.workspaces",
+        "as_root": True,
     }
     assert "--InteractiveShellApp.extra_extensions=peftlab.workbook.first_cells" in get_kernel_spec("python3").argv
     overrides, error = _get_overrides("")

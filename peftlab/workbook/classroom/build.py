@@ -22,7 +22,6 @@ from ..page.cells import title
 from ..page.render import TEMPLATES
 from ..run import build_workbook, find_notebooks, say, select
 from .copies import instructor_copy, student_copy, student_start
-from .deck import render_deck, render_decks
 from .grading import grading_test
 from .questions import find_questions
 from .routes import add_install_cell, badges, check_repository
@@ -60,9 +59,11 @@ def build_class(
     for path, executed in _executed(lessons, Path(reports)).items():
         slides = find_slides(lessons[path], executed, source)
         if slides:
-            texts[f"slides/{path.stem}.html"] = render_deck(titles[path.stem], slides)
+            deck = TEMPLATES.get_template("slides.html").render(title=titles[path.stem], slides=slides)
+            texts[f"slides/{path.stem}.html"] = deck
         say(f"{path.stem}: {len(slides)} slides, {len(find_questions(lessons[path], path.name))} exercises")
-    texts["slides/index.html"] = render_decks(_there(folder, texts, "slides", titles))
+    decks = _there(folder, texts, "slides", titles)
+    texts["slides/index.html"] = TEMPLATES.get_template("decks.html").render(decks=decks)
     write_files(folder, texts, written)
     say(f"the class is in {folder}")
 

@@ -8,7 +8,6 @@ A second picture goes to a slide of its own, so that each can be as large as the
 
 import copy
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,14 +87,14 @@ def _add_markdown(
 ) -> None:
     """A cell's blocks, on the slide or among its notes."""
 
-    def html(texts: Iterator[str]) -> str:
-        return markdown_to_html("\n\n".join(texts), cell.get("attachments"), folder).strip()
+    def html(text: str) -> str:
+        return markdown_to_html(text, cell.get("attachments"), folder).strip()
 
     shown = _SHOWN if kind != "notes" else ()
     for name, text in found:
         if name in shown:
-            slide.parts.append((f"{name} {'fragment' if kind == 'fragment' else ''}".strip(), html(iter([text]))))
-    if notes := html(text for name, text in found if name not in (*shown, "heading")):
+            slide.parts.append((f"{name} {'fragment' if kind == 'fragment' else ''}".strip(), html(text)))
+    if notes := html("\n\n".join(text for name, text in found if name not in (*shown, "heading"))):
         slide.notes.append(notes)
 
 

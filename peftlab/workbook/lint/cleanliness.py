@@ -13,15 +13,8 @@ from ...common.files import write_text
 
 CHECKED = "# NBVAL_CHECK_OUTPUT"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-DISPLAY_NAMES = {"Python 3", "Python 3 (ipykernel)"}  # JupyterLab writes the second on each save
+KERNELSPECS = (KERNELSPEC, KERNELSPEC | {"display_name": "Python 3"})  # JupyterLab writes the first on each save
 CELL_METADATA = {"tags", "slideshow", "jupyter"}
-
-
-def _generic_kernel(nb: NotebookNode) -> bool:
-    spec = dict(nb.metadata.get("kernelspec", {}))
-    return spec.get("display_name") in DISPLAY_NAMES and spec | {"display_name": ""} == KERNELSPEC | {
-        "display_name": ""
-    }
 
 
 def cleanliness_problems(nb: NotebookNode) -> list[str]:
@@ -39,7 +32,7 @@ def cleanliness_problems(nb: NotebookNode) -> list[str]:
             found.append(f"cell {number}: stored output or count without {CHECKED}")
     if extra := sorted(set(nb.metadata) - {"kernelspec", "language_info"}):
         found.append(f"notebook metadata {', '.join(extra)}")
-    if not _generic_kernel(nb):
+    if nb.metadata.get("kernelspec") not in KERNELSPECS:
         found.append(f"kernelspec must be {KERNELSPEC}")
     if dict(nb.metadata.get("language_info", {"name": "python"})) != {"name": "python"}:
         found.append("language_info holds one machine's Python version")
@@ -48,7 +41,8 @@ def cleanliness_problems(nb: NotebookNode) -> list[str]:
 
 def clean(nb: NotebookNode) -> NotebookNode:
     """Strip in place what `cleanliness_problems` complains about. Checked cells keep output and count."""
-    kernelspec = nb.metadata.kernelspec if _generic_kernel(nb) else KERNELSPEC
+    found = nb.metadata.get("kernelspec")
+    kernelspec = found if found in KERNELSPECS else KERNELSPEC
     nb.metadata = nbformat.from_dict({"kernelspec": kernelspec, "language_info": {"name": "python"}})
     for cell in nb.cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in CELL_METADATA})

@@ -10,6 +10,7 @@ from scipy import stats
 
 from peftlab.analysis.agreement import vote_gains
 from peftlab.analysis.claims import judged
+from peftlab.analysis.comparison import overall_ranks
 from peftlab.common.errors import DataError
 from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS
@@ -220,6 +221,14 @@ def test_lesson_06_says_what_stage_2_alone_brought():
         f"own ({rate:g}, three tasks, one seed) it has {mean['stage 2']} %, stage 1 alone {mean['stage 1']}, "
         f"both {mean['K = 48']}."
     ) in "".join(prose("06_two_stage").values())
+
+
+def test_lesson_08_says_how_alike_two_backbones_order_methods():
+    small, mini = (final_rows(name).set_index(["label", "task"]) for name in ("strength", "comparison"))
+    common = [one[one.index.isin(other.index)].reset_index() for one, other in ((mini, small), (small, mini))]
+    tau = overall_ranks({"mini": common[0], "small": common[1]}, "label").corr("kendall").iloc[0, 1]
+    assert f"Tau is {tau:.2f}." in "".join(prose("08_compare").values())
+    assert f"Kendall's tau is {tau:.2f};" in (REPOSITORY / "docs/course/misconceptions.md").read_text()
 
 
 def test_lesson_08_says_what_another_seed_and_more_tasks_would_bring():

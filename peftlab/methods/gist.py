@@ -11,7 +11,8 @@ Parameters: the base method's + D; ViT-B/16: 768 for the token, 83,760 around th
 Start: g ~ U(-0.5, 0.5). Inference: s_c alone predicts, but the token stays in the sequence.
 Merging: impossible, the token belongs to the input.
 Source: Ruan et al. 2023, arXiv 2312.07255, and its released code (github.com/JCruan519/GIST), where the weights and T
-are constants; here they are options. The base method is any registered method; its options are given beside ours.
+are constants; here they are options. The base method is any registered method (adaptformer where none is named, our
+choice; the script that was released has parallel); its options are given beside ours.
 Where a backbone has no CLS token its pooled tokens stand in for it, the gist apart (our choice). In a Swin the token
 stands in every window, its copies are averaged after attention, and four of them go through each merging of patches,
 as in the authors' later code for it (`backbones/swin.py`).

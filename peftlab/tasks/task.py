@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..backbones.types import Pixels
-from ..common.errors import DataError, check_choice
+from ..common.errors import DataError, PeftlabError, check_choice
 from .files import digests, regular
 from .vtab1k import JUDGED_BY, SPLITS, read_split
 
@@ -139,9 +139,14 @@ class Task:
         indices: Iterable[SupportsIndex] | None = None,
         interpolation: str = "bicubic",
     ) -> Pixels:
-        """The images of a split, or those at `indices`, as `read_pixels` gives them."""
+        """The images of a split, or those at `indices`, as `read_pixels` gives them. Raises PeftlabError beyond."""
         paths = self.split(split)[0]
-        return read_pixels(paths if indices is None else [paths[i] for i in indices], size, interpolation)
+        try:
+            chosen = paths if indices is None else [paths[i] for i in indices]
+        except IndexError:
+            last = len(paths) - 1
+            raise PeftlabError(f"images of {split} of {self.title} are counted from 0 to {last}") from None
+        return read_pixels(chosen, size, interpolation)
 
     @cached_property
     def digests(self) -> dict[Path, str]:

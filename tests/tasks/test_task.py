@@ -23,6 +23,11 @@ from peftlab.tasks.vtab1k import SPLITS, VTAB
 REAL_TASKS = sorted(p.name for p in REAL.glob("*") if p.name in VTAB)
 
 
+def test_images_beyond_the_last_are_refused(tiny_task):
+    with pytest.raises(PeftlabError, match="images of val200 of .* are counted from 0 to "):
+        tiny_task.pixels("val200", (4, 4), [10**6])
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A task of 14 files, whose cache of content hashes is its own and takes files of this moment."""

@@ -236,10 +236,10 @@ def test_an_interrupted_sweep_keeps_every_row(table, grid, tmp_path, monkeypatch
     before = lines(table)
     run_job = sweeping.run_job
 
-    def interrupted(grid, job, runs):
+    def interrupted(grid, job, *others):
         if job["recipe"]["lr"] == 0.2:
             raise KeyboardInterrupt
-        return run_job(grid, job, runs)
+        return run_job(grid, job, *others)
 
     monkeypatch.setattr(sweeping, "run_job", interrupted)
     extended = grid(methods={"linear": {"lr": [1e-3, 1e-2, 0.1, 0.2]}, "two_stage": {"channels": 2}})

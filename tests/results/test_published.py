@@ -218,7 +218,7 @@ def test_lesson_06_says_what_stage_2_alone_brought():
     (rate,) = final.loc[final["label"] == "stage 2", "lr"].unique()
     mean = (100 * final.groupby("label")["test_accuracy"].mean()).map("{:.1f}".format)
     assert (
-        f"own ({rate:g}, three tasks, one seed) it has {mean['stage 2']} %, stage 1 alone {mean['stage 1']}, "
+        f"own ({rate:g}, three tasks, two seeds) it has {mean['stage 2']} %, stage 1 alone {mean['stage 1']}, "
         f"both {mean['K = 48']}."
     ) in "".join(prose("06_two_stage").values())
 

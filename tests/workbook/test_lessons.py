@@ -217,7 +217,7 @@ def test_images_of_the_lessons_are_drawn_once(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path))
     drawn = []
     monkeypatch.setattr("peftlab.tasks.synthetic.drawing._write", lambda spec, folder: drawn.append(spec.name))
-    monkeypatch.setattr("peftlab.tasks.captions.draw_scenes", lambda folder: drawn.append("scenes"))
+    monkeypatch.setattr("peftlab.tasks.captions.draw_scenes", lambda folder, sizes: drawn.append("scenes"))
     draw_data()
     draw_data()
     assert drawn == ["digits", "textures", "clevr_count", "scenes"]

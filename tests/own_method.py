@@ -25,14 +25,18 @@ class Gate(nn.Module):
         super().__init__()
         self.gate = nn.Parameter(start(width))
 
-    def forward(self, x):
-        return x * (1 + STRENGTH * self.gate)
+    def forward(self, x, power=1):
+        return x * (1 + STRENGTH * self.gate) ** power
 
 
 @register("gate")
 @dataclass(frozen=True)
 class GateMethod(Method):
     title, idea, family, source, lr = "Gate", "scale the features", "additive", "here", 1e-2
+
+    def __post_init__(self):
+        super().__post_init__()
+        assert STRENGTH < 10
 
     def apply(self, vit):
         vit.norm = nn.Sequential(vit.norm, Gate(vit.embed_dim))

@@ -24,6 +24,8 @@ CHANGES = {
     "(1 + ": "(2 + ",
     "torch.full(": "torch.ones(1).new_full(",
     "), 0.0)": "), 0.5)",
+    "power=1": "power=2",
+    "STRENGTH < 10": "STRENGTH < 9",
 }
 
 

@@ -33,37 +33,35 @@ def own_code(method: Method) -> str:
 
 def _texts(thing: Any, module: str, seen: set[int]) -> Iterator[str]:
     """What defines a class or function of this module, and all of the module that it refers to."""
-    for inner in ("__func__", "fget", "func", "__wrapped__"):  # of decorated methods
-        thing = getattr(thing, inner, thing)
+    for inner in ("__func__", "fget", "func", "__wrapped__") if not isinstance(thing, type) else ():
+        thing = getattr(thing, inner, thing)  # of decorated methods
     if id(thing) in seen or getattr(thing, "__module__", "") != module:
         return
     seen.add(id(thing))
     if isinstance(thing, type):
-        used = {key: value for key, value in vars(thing).items() if not (key.startswith("__") and key.endswith("__"))}
-        used |= {"__init__": vars(thing).get("__init__")} | {base.__name__: base for base in thing.__bases__}
+        used = dict(vars(thing)) | {base.__name__: base for base in thing.__bases__}
     elif inspect.isfunction(thing):
-        yield f"{thing.__qualname__}: {' '.join(_code(thing.__code__))}"
-        used = {name: thing.__globals__.get(name) for name in _names(thing.__code__)}
+        parts = list(_parts(thing.__code__))
+        constants = [[_plain(each) for each in part.co_consts] for part in parts]
+        named = [(part.co_code.hex(), part.co_names) for part in parts]
+        yield f"{thing.__qualname__}: {named} {constants}"
+        used = {name: thing.__globals__.get(name) for part in parts for name in part.co_names}
+        used |= dict(inspect.getclosurevars(thing).nonlocals) | (thing.__kwdefaults__ or {})
+        used |= {f"default {i}": value for i, value in enumerate(thing.__defaults__ or ())}
     else:
         return
     for name, value in used.items():
-        if (plain := _plain(value)) != "null":
+        if not name.startswith("__") and (plain := _plain(value)) != "null":  # __doc__, __firstlineno__
             yield f"{thing.__qualname__}, {name} = {plain}"
         yield from _texts(value, module, seen)
 
 
-def _code(code: CodeType) -> Iterator[str]:
-    yield f"{code.co_code.hex()} {code.co_names}"
-    for constant in code.co_consts:
-        yield from _code(constant) if isinstance(constant, CodeType) else [_plain(constant)]
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """The names that a function and those within it use."""
-    yield from code.co_names
+def _parts(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function and of those within it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _parts(constant)
 
 
 def _plain(value: Any) -> str:

@@ -20,7 +20,7 @@ from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
 from ..backbones.swin import refuse_windows
 from ..backbones.types import Images, Pixels, ViT
-from ..common.errors import PeftlabError
+from ..common.errors import PeftlabError, check_index
 from ..methods.core.model import PeftModel
 from .segmentation import drawn_coarsely
 
@@ -85,9 +85,14 @@ def patch_attention(
 
     query: 'cls', 'gist' or the number of a prefix token. layer: its number from 0, or 'rollout' for all together.
     head None: mean over heads. One image at a time: the memory grows with the fourth power of the image's side.
-    Raises PeftlabError where the layer has no such query.
+    Raises PeftlabError for a query, layer or head that is not there.
     """
     vit: ViT = getattr(model, "vit", model)
+    if layer != "rollout":
+        check_index("layer", layer, len(vit.blocks))
+        check_index("head", head, attention_layer(vit.blocks[layer]).num_heads)
+    elif head is not None:
+        raise PeftlabError(f"rollout is of the mean over heads, so it takes no head, not head {head}")
     maps = []
     for image in pixels.split(1):
         weights = rollout(vit, image) if layer == "rollout" else attention_maps(vit, prepare_for(vit, image), layer)

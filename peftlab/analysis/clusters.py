@@ -20,7 +20,7 @@ from ..backbones.preprocess import prepare_for
 from ..backbones.stages import outputs
 from ..backbones.swin import refuse_windows
 from ..backbones.types import Images, Pixels, ViT
-from ..common.errors import PeftlabError, check_choice
+from ..common.errors import PeftlabError, check_choice, check_index
 from ..methods.core.layers import LINEARS
 from ..methods.core.model import PeftModel
 from ..methods.gift_linear import GeneratedLinear
@@ -31,6 +31,7 @@ THRESHOLD = 0.5
 
 def _layer(vit: ViT, layer: int, target: str) -> nn.Module:
     check_choice("target", target, LINEARS)
+    check_index("layer", layer, len(vit.blocks))
     return vit.blocks[layer].get_submodule(LINEARS[target])
 
 
@@ -71,7 +72,7 @@ def generator_steps(model: PeftModel, layer: int = -1) -> dict[str, Float[Tensor
     The layer is the output projection of a block's attention; A is the mean over heads. Raises PeftlabError where no
     hyper-transformer makes its change.
     """
-    linear, seen = model.vit.blocks[layer].attn.proj, []
+    linear, seen = _layer(model.vit, layer, "o"), []
     generator: Any = linear.shared[0] if isinstance(linear, GeneratedLinear) else None
     if not hasattr(generator, "blocks"):
         raise PeftlabError(f"{model.method.title} has no hyper-transformer; take a model of 'gift' that changes 'o'")

@@ -102,4 +102,13 @@ class Range:
             raise PeftlabError(f"{name} is {number}, but must be {self if number in Range() else 'finite'}")
 
 
+def check_index(name: str, index: int | None, length: int) -> None:
+    """Raise PeftlabError for a place that a list of this length does not have, counted from either end.
+
+    >>> check_index("layer", -1, 6), check_index("head", None, 6)
+    (None, None)
+    """
+    Range(at_least=-length, below=length).check(name, index)
+
+
 SEEDS = Range(at_least=0, below=2**63)  # what torch and numpy both take

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from ..analysis.attention import attention_layer, patch_attention, share_inside
+from ..analysis.attention import patch_attention, share_inside
 from ..backbones.types import Pixels, ViT
-from ..common.errors import PeftlabError, Range
+from ..common.errors import PeftlabError
 from ..methods.core.model import PeftModel
 from .style import HEAT, Image, bare, image_grid
 
@@ -41,7 +41,6 @@ def attention(
     """
     if ax is not None and len(pixels) != 1:
         raise PeftlabError(f"one Axes takes one image, not {len(pixels)}; leave ax out")
-    _check_place(getattr(model, "vit", model), layer, head)
     maps = patch_attention(model, pixels, query, layer, head)
     axes = [ax] if ax is not None else list(image_grid(pixels, 0)[1][0])
     for each, image, map_ in zip(axes, pixels, maps, strict=True):
@@ -59,8 +58,7 @@ def attention_grid(
 
     sources: {title: (model, query)}. masks: where the object is in each image; its outline is drawn on the image.
     """
-    for model, _ in sources.values():
-        _check_place(getattr(model, "vit", model), layer)
+    found = {title: patch_attention(model, pixels, query, layer) for title, (model, query) in sources.items()}
     columns = len(sources) + 1
     size = (1.9 * columns, 2.1 * len(pixels) + 0.5)
     figure, axes = plt.subplots(len(pixels), columns, figsize=size, layout="constrained", squeeze=False)
@@ -68,24 +66,12 @@ def attention_grid(
         bare(row[0]).imshow(image.numpy())
         row[0].contour(mask.numpy(), [0.5], colors="white", linewidths=1.5)
         row[0].set_xlabel(f"object: {mask.float().mean():.0%} of the image")
-    for column, (title, (model, query)) in enumerate(sources.items(), start=1):
-        maps = patch_attention(model, pixels, query, layer)
+    for column, (title, maps) in enumerate(found.items(), start=1):
         for ax, image, map_, share in zip(axes[:, column], pixels, maps, share_inside(maps, masks), strict=True):
             glow(ax, image, map_)
             ax.set_xlabel(f"{share:.0%} on it")
         axes[0, column].set_title(title)
     return figure
-
-
-def _check_place(vit: ViT, layer: int | Literal["rollout"], head: int | None = None) -> None:
-    """Raise PeftlabError for a layer or a head that a ViT does not have."""
-    if layer == "rollout":
-        if head is not None:
-            raise PeftlabError(f"rollout is of the mean over heads, so it takes no head, not head {head}")
-        return
-    Range(at_least=-len(vit.blocks), below=len(vit.blocks)).check("layer", layer)
-    heads = attention_layer(vit.blocks[layer]).num_heads
-    Range(at_least=-heads, below=heads).check("head", head)
 
 
 def glow(ax: Axes, image: Image, map_: Float[Tensor, "rows columns"]) -> None:

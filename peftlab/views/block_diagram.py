@@ -15,7 +15,7 @@ from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 from matplotlib.typing import ColorType
 
 from ..analysis.changes import block_changes
-from ..common.errors import Range
+from ..common.errors import check_index
 from ..methods.core.model import PeftModel
 from .style import PALETTE, axes_or_new, bare
 
@@ -43,8 +43,7 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
     box below runs parallel to the modules it spans.
     """
     ax = bare(axes_or_new(ax, (6.4, 1.5)))
-    blocks = len(model.vit.blocks)
-    Range(at_least=-blocks, below=blocks).check("index", index)
+    check_index("index", index, len(model.vit.blocks))
     changes = block_changes(model, index)
     ax.plot([0.2, END], [0, 0], color="0.5", linewidth=1, zorder=0)
     for start, stop in ((1.1, SUMS[0]), (7.2, SUMS[1])):

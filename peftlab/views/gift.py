@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..analysis.clusters import THRESHOLD, generator_steps, stretch
 from ..backbones.types import Pixels
-from ..common.errors import Range
 from ..methods import METHODS
 from ..methods.core.model import PeftModel
 from ..results.statistics import accuracy_interval
@@ -65,8 +64,6 @@ def anatomy(model: PeftModel, layer: int = -1) -> Figure:
 
     Output channels are the rows of all five, in one order: along the first principal component of C.
     """
-    blocks = len(model.vit.blocks)
-    Range(at_least=-blocks, below=blocks).check("layer", layer)
     steps = generator_steps(model, layer)
     order = _along_first_component(steps["clusters C"].numpy())
     figure, axes = plt.subplots(1, 5, figsize=(11, 3.8), width_ratios=(1.3, 0.8, 1, 1, 2), layout="constrained")

@@ -12,6 +12,7 @@ from support import small_swin, tuned
 import peftlab.views as views
 from peftlab.analysis.attention import attention_maps, patch_attention
 from peftlab.analysis.changes import gradient_flow, weight_change
+from peftlab.analysis.clusters import cluster_maps
 from peftlab.analysis.gist import token_cosine, token_exchange
 from peftlab.backbones.load import load_backbone
 from peftlab.common.errors import PeftlabError
@@ -188,6 +189,8 @@ def test_a_layer_and_a_head_that_are_not_there_are_refused():
     for layer in (blocks, -blocks - 1):
         with pytest.raises(PeftlabError, match=f"layer is {layer}, {span}"):
             views.attention(vit, pixels, query=0, layer=layer)
+        with pytest.raises(PeftlabError, match=f"layer is {layer}, {span}"):
+            cluster_maps(attach(vit, "gift", 2), pixels, layer)
         with pytest.raises(PeftlabError, match=f"layer is {layer}, {span}"):
             views.attention_grid({"CLS": (vit, 0)}, pixels, masks, layer=layer)
     with pytest.raises(PeftlabError, match=f"index is {blocks}, {span}"):

@@ -1,6 +1,7 @@
 """The tables in results/: what we measured, and what others printed."""
 
 import csv
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -16,22 +17,22 @@ def read_table(file: str | Path) -> pd.DataFrame:
     try:
         if Path(file).exists() and not Path(file).is_file():  # a pipe would be waited for
             raise ValueError("not a file")
-        _check_cells(file)
-        return pd.read_csv(file)
+        text = Path(file).read_text(encoding="utf-8-sig")
+        _check_cells(text)
+        return pd.read_csv(io.StringIO(text))
     except (OSError, ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{file}: cannot be read as a table: {error}") from None
 
 
-def _check_cells(file: str | Path) -> None:
+def _check_cells(text: str) -> None:
     """Raise ValueError for a line that has not a cell for each column, which pandas would fill up or shift."""
-    with open(file, encoding="utf-8-sig", newline="") as text:
-        lines = csv.reader(text, strict=True)
-        columns = next(lines, [])
-        if len(set(columns)) < len(columns):
-            raise ValueError("a column stands twice")
-        for cells in lines:
-            if cells and len(cells) != len(columns):
-                raise ValueError(f"{len(cells)} cells in {len(columns)} columns, line {lines.line_num}")
+    lines = csv.reader(io.StringIO(text), strict=True)
+    columns = next(lines, [])
+    if len(set(columns)) < len(columns):
+        raise ValueError("a column stands twice")
+    for cells in lines:
+        if cells and len(cells) != len(columns):
+            raise ValueError(f"{len(cells)} cells in {len(columns)} columns, line {lines.line_num}")
 
 
 def read_results(name: str) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from .sweep_table import SweepTable
 PATIENCE = 10  # seconds to wait for a scheduler
 
 
-def run_job(grid: Grid, job: Job, runs: str | Path, methods: Mapping[str, type[Method]] = {}) -> Job:
+def run_job(grid: Grid, job: Job, runs: str | Path, methods: Mapping[str, type[Method]]) -> Job:
     """Train and evaluate one job -> the job with its run and accuracy, or with the error's name.
 
     Of a first stage no split is opened, and no accuracy is given. methods: to register, in a process that has none but

@@ -22,17 +22,8 @@ from .plan import Job, Specs, every_job, identity, judged_on, tuning_jobs
 from .spec import RunSpec
 
 Row: TypeAlias = dict[str, str]  # the cells of a row that are not empty, by column
-TEXT = (
-    "label",
-    "run",
-    "data",
-    "weights",
-    "probe",
-    "start",
-    "adapter",
-    "protocol_hash",
-    "code",
-)  # even where all are digits
+# Text, even where all are digits.
+TEXT = ("label", "run", "data", "weights", "probe", "start", "adapter", "protocol_hash", "code")
 # What is reckoned with: the least it may be.
 COUNTS = {"epoch": 1, "epochs": 1, "cooldown_epochs": 0, "train_images": 1, "seconds": 0}
 

@@ -559,8 +559,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         return _say(error, 1)
     except KeyboardInterrupt as stop:
-        trains = run in (fit, sweep, workbook, report)
-        goes_on = "; the same command goes on from the last complete epoch" if trains else ""
+        kept: dict[Command | None, str] = {data_fetch: "where the download stopped"}
+        kept |= dict.fromkeys((fit, sweep, workbook, report), "from the last complete epoch")
+        goes_on = f"; the same command goes on {kept[run]}" if run in kept else ""
         print(f"\npeftlab: interrupted{goes_on}", file=sys.stderr)
         return 128 + (stop.args[0] if isinstance(stop, _Stopped) else signal.SIGINT)
 

@@ -19,13 +19,18 @@ def read_table(file: str | Path) -> pd.DataFrame:
             raise ValueError("not a file")
         text = Path(file).read_text(encoding="utf-8-sig")
         _check_cells(text)
-        return pd.read_csv(io.StringIO(text))
+        return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])  # "NA" and "None" are names
     except (OSError, ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{file}: cannot be read as a table: {error}") from None
+        fix = "Save it as CSV UTF-8 with commas, or make it anew"
+        raise DataError(f"{file}: cannot be read as a table: {error}. {fix}") from None
 
 
 def _check_cells(text: str) -> None:
     """Raise ValueError for a line that has not a cell for each column, which pandas would fill up or shift."""
+    first = text.partition("\n")[0]
+    for mark in (";", "\t"):  # as spreadsheets write it where a comma stands in numbers
+        if mark in first and "," not in first:
+            raise ValueError(f"its cells are parted by {mark!r}")
     lines = csv.reader(io.StringIO(text), strict=True)
     columns = next(lines, [])
     if len(set(columns)) < len(columns):

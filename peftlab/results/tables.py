@@ -91,4 +91,5 @@ def markdown(table: pd.DataFrame) -> str:
     """
     rows = [[table.index.name, *table.columns], ["---"] * (len(table.columns) + 1)]
     rows += [[f"`{name}`", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)

@@ -109,7 +109,7 @@ class Grid(BaseModel):
     recipe: Settings = Settings()
     backbone: str = "peftlab_vit_mini"
     img_size: Positive | None = None
-    root: str | None = None
+    root: Annotated[str, Field(min_length=1)] | None = None
     protocol: str = "peftlab"
     tune_on: Names | None = None
     evaluate_each_epoch: Annotated[list[str], AfterValidator(_distinct)] = []
@@ -280,6 +280,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         content: dict[Any, Any] = {}
         for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                problem = "a grid has no merges (<<); write the keys themselves"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str) or key in content:
                 wrong = "stands twice; remove one" if isinstance(key, str) else "is not text; put it in quotes"

@@ -5,6 +5,7 @@ The executed notebook is the record: pages and index are made from it alone, so 
 keeps what an earlier build left for the others.
 """
 
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
+from traitlets import Unicode
 
 from ..common.errors import PeftlabError, check_at_least, check_choice, near
 from ..common.files import require_writable, sweep_parts, write_text
@@ -125,8 +127,9 @@ def build_workbook(
     start = time.perf_counter()
     # processes, for papermill changes the working directory; joblib gives each its share of the cores
     parallel = joblib.Parallel(n_jobs=min(jobs, len(selected)), return_as="generator_unordered")
+    scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # ours, for those processes are killed on Ctrl-C
     work = (
-        joblib.delayed(_run)(f"[{i}/{len(selected)}] {p.stem}", p, {"profile": profile}, environment)
+        joblib.delayed(_run)(f"[{i}/{len(selected)}] {p.stem}", p, {"profile": profile}, environment, scratch.name)
         for i, p in enumerate(selected, 1)
     )
     try:
@@ -138,6 +141,7 @@ def build_workbook(
         say("stopped; the notebooks finished so far are published")
         raise
     finally:
+        scratch.cleanup()
         publish(notebooks, out, environment, profile, reader)
         failed = sum(not r.ok for r in results)
         say(f"{len(results)} run, {failed} failed, {duration(time.perf_counter() - start)}: {out / 'index.html'}")
@@ -146,10 +150,12 @@ def build_workbook(
     return sorted(results, key=lambda r: r.name)
 
 
-def _run(name: str, path: Path, values: Mapping[str, Any], environment: str) -> tuple[NotebookNode, PageResult]:
+def _run(
+    name: str, path: Path, values: Mapping[str, Any], environment: str, scratch: str
+) -> tuple[NotebookNode, PageResult]:
     """`run_notebook` with its two lines of progress."""
     say(f"{name}: running")
-    nb, result = run_notebook(path, values, environment)
+    nb, result = run_notebook(path, values, environment, scratch)
     say(f"{name}: {'ok' if result.ok else f'FAILED ({result.error})'}, {duration(result.seconds)}")
     return nb, result
 
@@ -184,15 +190,21 @@ def check_parameters(path: Path) -> None:
         raise PeftlabError(f"{path.name}: {'; '.join(found)}")
 
 
-def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -> tuple[NotebookNode, PageResult]:
-    """Execute one notebook -> (the executed notebook, its PageResult). An error in it is a result, not raised."""
+def run_notebook(
+    path: Path, values: Mapping[str, Any], environment: str = "", scratch: str | None = None
+) -> tuple[NotebookNode, PageResult]:
+    """Execute one notebook -> (the executed notebook, its PageResult). An error in it is a result, not raised.
+
+    scratch: the folder of temporary files, by default the system's.
+    """
     date, start, error = datetime.now().astimezone(), time.perf_counter(), ""
     commit = describe_commit()  # as it is now: a long run outlasts changes
-    with tempfile.TemporaryDirectory() as scratch:
-        executed, noted = Path(scratch) / path.name, Path(scratch) / "used.jsonl"
+    with tempfile.TemporaryDirectory(dir=scratch) as own:
+        executed, noted = Path(own) / path.name, Path(own) / "used.jsonl"
         # the ledger in any case: by default it may be in the current folder, and the notebooks' may be read-only
         variables = {VARIABLE: str(noted), **named_folders(), "PEFTLAB_RUNS": str(runs_folder())}
-        kernel = type("Kernel", (_ThisPython,), {"variables": variables})
+        connection = Unicode(str(Path(own) / "kernel.json"))  # by default a file that stays where we are stopped
+        kernel = type("Kernel", (_ThisPython,), {"variables": variables, "connection_file": connection})
         try:
             papermill.execute_notebook(
                 path,
@@ -207,6 +219,9 @@ def run_notebook(path: Path, values: Mapping[str, Any], environment: str = "") -
             )
         except papermill.PapermillExecutionError as e:
             error = f"{e.ename}: {e.evalue}"
+        except KeyboardInterrupt:
+            logging.getLogger("asyncio").disabled = True  # it would say, with a traceback, that the cell's kernel died
+            raise
         except DeadKernelError:
             error = "DeadKernelError: the Python process of this notebook died; most often memory ran out"
         except Exception as e:  # a kernel that does not start, say: the workbook goes on all the same

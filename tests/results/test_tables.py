@@ -54,6 +54,18 @@ def test_no_average_of_what_is_incomplete_or_of_both_kinds(ledger):
         assert "±" not in comparison_table(ledger[ledger["seed"].isin(seeds)]).loc["lora", "dtd"]
 
 
+def test_a_label_does_not_break_the_markdown(ledger):
+    lines = markdown(comparison_table(ledger.replace({"lora": "lora|q,v\nwarm", "dtd": "a|b"}))).splitlines()
+    assert len(lines) == 4 and lines[3].startswith("| `lora\\|q,v warm` | ") and "| a\\|b |" in lines[0]
+
+
+def test_a_name_may_be_a_word_that_pandas_takes_for_no_value(ledger, tmp_path, capsys):
+    ledger.replace({"lora": "None", "dtd": "NA"}).to_csv(tmp_path / "all.csv", index=False)
+    assert main(["compare", str(tmp_path / "all.csv")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| NA |" in lines[0] and lines[3].startswith("| `None` | ")
+
+
 def test_command_prints_markdown_with_costs(ledger, tmp_path, capsys):
     tuning = ledger.assign(train_split="train800", test_accuracy=None)  # which is not compared
     pd.concat([tuning, ledger]).to_csv(tmp_path / "all.csv", index=False)

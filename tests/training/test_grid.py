@@ -110,6 +110,7 @@ BAD = [
     (lora(rank=[*range(1, 11)]) | {"seeds": [*range(12000)]}, r"120,000 runs, but a grid has at most 100,000"),
     # what stands nowhere
     ({"root": "/nowhere"}, r"root is '/nowhere', but there is no such folder"),
+    ({"root": ""}, r"root is '', but string should have at least 1 character"),
     ({"tasks": ["dtd"]}, r"tasks: .*dtd: no such folder"),
     ({"backbone": "peftlab_vit_mino"}, r"backbone: unknown backbone .* did you mean 'peftlab_vit_mini'"),
     ({"backbone": "vit_tiny_patch16_224"}, r"backbone: 'vit_tiny_patch16_224' does not say which weights"),
@@ -141,6 +142,7 @@ BAD = [
     (START + "methods: {lora: &x {rank: 2}, thin: *x}", r"line 3: a grid has no anchors"),
     (START + "methods: {lora: !!python/object/apply:os.getcwd []}", r"line 3: a grid has no .* tags"),
     (START + "methods: {lora: !!int ''}", r"line 3: a grid has no .* tags"),
+    (START + "methods:\n  lora:\n    <<: {rank: 2}", r"line 5: a grid has no merges \(<<\); write the keys"),
     (START + "methods: {lora: {rank: 2020-13-45}}", r"cannot be read as YAML: .*month must be in 1..12"),
     (START + "methods: {lora: {rank: 2020-12-24}}", r"methods.lora: rank is datetime.date.*, but should"),
     (START + "methods: {lora: {rank: " + "9" * 5000 + "}}", r"cannot be read as YAML: .*4300 digits"),

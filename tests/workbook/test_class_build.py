@@ -378,6 +378,15 @@ def test_arguments_that_mean_nothing_are_refused_before_anything_is_written(opti
     assert not (lessons.parent / "class").exists()
 
 
+def test_where_nothing_can_be_written_no_lesson_is_run(lessons, monkeypatch):
+    asked, access = ran(lessons, monkeypatch), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(lessons.parent) and access(path, mode))
+    (lessons.parent / "reports" / "00_one.ipynb").unlink(missing_ok=True)
+    with pytest.raises(PeftlabError, match=f"class: {lessons.parent} may not be written to. Name another folder"):
+        built(lessons)
+    assert asked == []
+
+
 def ran(lessons, monkeypatch, ok=True):
     """Replaces the running of lessons -> the list of those that were to be run."""
     asked = []

@@ -1,6 +1,9 @@
 """The report site: one build over good, failing and dying notebooks, looked at from all sides; refusals; Ctrl-C."""
 
+import asyncio
+import gc
 import json
+import logging
 import os
 import re
 import signal
@@ -16,6 +19,7 @@ import joblib
 import nbformat
 import pytest
 from faults import STOPS, contents, stopped_everywhere
+from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from peftlab.cli import main
@@ -374,7 +378,13 @@ def test_two_notebooks_at_a_time_share_the_cores(tmp_path, monkeypatch, capfd):
 
 def test_ctrl_c_stops_all_that_run_at_a_time(tmp_path, capfd):
     pids = [tmp_path / "b.pid", tmp_path / "c.pid"]
-    sleeping = "import os, time\nopen({!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)"
+    sleeping = """
+        import os, time
+        from ipykernel.connect import get_connection_file
+        open({0!r} + ".files", "w").write(os.environ["PEFTLAB_USED"] + "\\n" + get_connection_file())
+        open({0!r}, "w").write(str(os.getpid()))
+        time.sleep(300)"""
+    sleeping = dedent(sleeping)
     notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A"), "print('first')")
     notebook(tmp_path, "01_b.ipynb", new_markdown_cell("# 01 B"), sleeping.format(str(pids[0])))
     notebook(tmp_path, "02_c.ipynb", new_markdown_cell("# 02 C"), sleeping.format(str(pids[1])))
@@ -390,6 +400,31 @@ def test_ctrl_c_stops_all_that_run_at_a_time(tmp_path, capfd):
     assert sorted(p.name for p in (tmp_path / "site").iterdir()) == ["00_a.html", "00_a.ipynb", "index.html"]
     for pid in pids:  # killed with the process that started them, and gone once the system has noticed
         assert any(not kernel_runs(int(pid.read_text())) or time.sleep(0.1) for _ in range(300))
+        for temporary in pid.with_name(f"{pid.name}.files").read_text().splitlines():
+            assert not os.path.exists(os.path.dirname(temporary)), "no temporary file outlives the build"
+
+
+def test_how_an_interrupted_cell_ended_is_not_told(tmp_path, monkeypatch, capfd):
+    """Ctrl-C in a terminal reaches the kernel, too. asyncio says later, with a traceback, that nobody asked."""
+
+    async def dies():
+        raise DeadKernelError("Kernel died")
+
+    def interrupted(*args, **options):
+        loop = asyncio.new_event_loop()
+        cells.append(loop.create_task(dies()))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        raise KeyboardInterrupt
+
+    cells = []
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", False)
+    monkeypatch.setattr("papermill.execute_notebook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_notebook(notebook(tmp_path, "00_a.ipynb", new_markdown_cell("# 00 A")), {"profile": "fast"})
+    cells.clear()
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def press_ctrl_c_once_it_exists(path):
@@ -466,7 +501,7 @@ def test_a_choice_of_nothing_is_refused(only, tmp_path):
 def no_kernels(monkeypatch):
     """Notebooks that run in no time, and always with the same result."""
 
-    def run_notebook(path, values, environment):
+    def run_notebook(path, values, environment, scratch):
         nb = nbformat.read(path, as_version=4)
         result = PageResult(path.stem, path.stem, "ok", 1.0, values["profile"], "2025-01-01 00:00 UTC", environment)
         nb.metadata["peftlab"] = asdict(result)

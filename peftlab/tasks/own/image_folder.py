@@ -42,9 +42,24 @@ def read_place(place: Path, tell: Tell = refuse) -> list[Entry]:
 
     tell: takes a problem that leaves other images to be read; by default it is raised.
     """
+    if was_saved(place):
+        return read_saved(place, tell)
+    _refuse_parquet(place)
     if os.path.exists(place) and not place.is_dir():
         return _read_csv(place, tell)
-    return read_saved(place, tell) if was_saved(place) else _read_folder(place, tell)
+    return _read_folder(place, tell)
+
+
+def _refuse_parquet(place: Path) -> None:
+    """Raise DataError for a Parquet table, and for a folder of them without images, as a clone of the Hub is."""
+    tables = [*place.glob("*.parquet"), *place.glob("*/*.parquet")]
+    if place.suffix == ".parquet" and place.is_file():
+        tables = [place]
+    if tables and not (place.is_dir() and images(place)):
+        raise DataError(
+            f"{min(tables)}: a Parquet table. Read it with load_dataset of Hugging Face's datasets, write that by "
+            "save_to_disk, and name the folder it made"
+        )
 
 
 def _read_folder(root: Path, tell: Tell) -> list[Entry]:

@@ -9,6 +9,7 @@ A file that an earlier build wrote and nobody changed is replaced. Where there i
 stops before it begins: what a teacher edited is never written over.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def build_class(
 
     reports: what `peftlab workbook` wrote, for the slides; a lesson that it has no pictures of is run first.
     repository: OWNER/NAME of the teacher's copy of peftlab on GitHub, which students open lessons from.
-    Raises PeftlabError, before anything is run or written, where `folder` holds what no build wrote, a lesson has an
-    exercise without a solution, or an argument means nothing.
+    Raises PeftlabError, before anything is run or written, where `folder` holds what no build wrote or may not be
+    written to, a lesson has an exercise without a solution, or an argument means nothing.
     """
     folder, source = Path(folder).resolve(), Path(notebooks_folder).resolve()
     if repository is not None:
@@ -54,6 +55,9 @@ def build_class(
     texts["grading/README.md"] = TEMPLATES.get_template("grading.md").render(name=all_lessons[0].stem)
     if repository is not None:
         texts["student/README.md"] = badges(_there(folder, texts, "student", titles), repository, _place(folder))
+    above = next(place for place in (folder, *folder.parents) if place.is_dir())
+    if not os.access(above, os.W_OK):  # at once, not after the lessons were run
+        raise PeftlabError(f"{folder}: {above} may not be written to. Name another folder")
     written = read_written(folder)
     refuse_others(folder, written, [*texts, "slides/index.html", *(f"slides/{path.stem}.html" for path in lessons)])
     for path, executed in _executed(lessons, Path(reports)).items():

@@ -328,10 +328,17 @@ def test_a_class_that_may_not_be_read_is_named(tmp_path):
     (root / "x").chmod(0o700)
 
 
+def as_parquet(root):
+    """Tables in place of the images."""
+    for image in sorted(root.rglob("*.png")):
+        image.rename(image.with_suffix(".parquet"))
+
+
 BAD = {
     "absent": (lambda root: root.rename(root.with_name("b")), "no such folder or CSV file"),
     "loose": (lambda root: [p.rename(root / f"{p.parent.name}{p.name}") for p in root.rglob("*.png")], "no images in"),
     "empty class": (lambda root: (root / "z").mkdir(), r"a/z: no images in this class's folder"),
+    "a clone of the Hub": (lambda root: as_parquet(root), r"0\.parquet: a Parquet table.*save_to_disk"),
     "few": (lambda root: folder_of(root, {"z": 2}, 50), "class 'z' has 2 different images left, and 3 are needed"),
     "beside train": (lambda root: (root / "x").rename(root / "train"), "y stands beside train"),
     "sixteen bits": (

@@ -14,19 +14,9 @@ from ..analysis.answers import calibration_error
 from ..backbones.types import Pixels
 from ..tasks.task import Task
 from .attention_overlay import glow
-from .style import FREE, PALETTE, axes_or_new, bare, image_grid
+from .style import FREE, PALETTE, axes_or_new, bare, class_label, image_grid
 
 COLUMNS = 4  # images beside one another
-
-
-def _short(name: str) -> str:
-    """A name that fits over an image.
-
-    >>> _short("HerbaceousVegetation"), _short("golden_retriever")
-    ('HerbaceousVegetat…', 'golden retriever')
-    """
-    name = name.replace("_", " ")
-    return name if len(name) <= 18 else f"{name[:17]}…"
 
 
 def mistakes(task: Task, table: pd.DataFrame, split: str = "test", size: tuple[int, int] = (128, 128)) -> Figure:
@@ -40,7 +30,7 @@ def mistakes(task: Task, table: pd.DataFrame, split: str = "test", size: tuple[i
     )
     pixels = task.pixels(split, size, table["image"])
     for ax, image, row in zip(axes.flat, pixels, table.to_dict("records"), strict=False):
-        said, label = (_short(task.classes[c]) for c in (row["said"], row["label"]))
+        said, label = (class_label(task.classes[c]) for c in (row["said"], row["label"]))
         bare(ax, f"says {said}\n({row['confidence']:.0%})").imshow(image.numpy())
         ax.title.set_color(PALETTE[3])
         ax.set_xlabel(f"label: {label}")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..tasks.task import load_image
-from .style import CONTROL, FREE, PALETTE, Color, axes_or_new, bare, method_color
+from .style import CONTROL, FREE, PALETTE, Color, axes_or_new, bare, class_label, method_color
 
 NAMED = 12  # classes that have a bar of their own at either end of a long list
 PAIRS = 5  # copies shown
@@ -24,7 +24,7 @@ def class_bars(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
         left = left + values
     for y, total in enumerate(left):
         ax.annotate(str(total), (total, y), (4, 0), textcoords="offset points", va="center")
-    ax.set_yticks(range(len(shown)), shown.index)
+    ax.set_yticks(range(len(shown)), [class_label(str(name), 30) for name in shown.index])
     ax.set(xlabel="images", ylim=(len(shown) - 0.5, -0.5))
     ax.margins(x=0.08)
     if len(shown) < len(counts):

@@ -72,6 +72,16 @@ def family_color(name: str) -> Color:
     return PALETTE[FAMILY_COLORS[name]] if name in FAMILY_COLORS else FREE
 
 
+def class_label(name: str, most: int = 18) -> str:
+    """A class's name as pictures write it: short, and its dollars are no mathematics.
+
+    >>> class_label("HerbaceousVegetation"), class_label("golden_retriever"), class_label("$1_notes$")
+    ('HerbaceousVegetat…', 'golden retriever', '\\\\$1 notes\\\\$')
+    """
+    name = name.replace("_", " ")
+    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
+
+
 def family_legend(figure: Figure, families: Iterable[str]) -> None:
     """A legend of families below a figure."""
     handles = [Patch(facecolor=family_color(family), label=family) for family in dict.fromkeys(families)]

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..tasks.task import Task
-from .style import PALETTE, axes_or_new, bare
+from .style import PALETTE, axes_or_new, bare, class_label
 
 
 def samples(
@@ -38,8 +38,7 @@ def samples(
     figure, grid = plt.subplots(rows, columns, figsize=shape, layout="constrained", squeeze=False)
     for ax, image, i in zip(grid.flat, pixels, chosen, strict=False):
         ax.imshow(image.numpy())
-        name = textwrap.shorten(task.classes[labels[i]].replace("_", " "), 24, placeholder="…")
-        bare(ax, textwrap.fill(name, 12, break_long_words=False))
+        bare(ax, textwrap.fill(class_label(task.classes[labels[i]], 24), 12, break_long_words=False))
     for ax in grid.flat[len(chosen) :]:
         ax.set_axis_off()
     figure.suptitle(f"{task.title}: {task.about}")

@@ -23,6 +23,12 @@ def test_every_class_has_a_bar_or_the_largest_and_smallest_have():
     assert len(names) == 24 and names[0] == "class 0" and names[-1] == "class 59"
 
 
+def test_names_of_classes_are_no_mathematics_and_stay_short(tmp_path):
+    ax = own_images.class_bars(counts(2).set_axis([r"$\x$", "a" * 200]))
+    ax.figure.savefig(tmp_path / "bars.png")
+    assert [label.get_text() for label in ax.get_yticklabels()] == [r"\$\x\$", "a" * 29 + "…"]
+
+
 def test_copies_stand_below_one_another(tmp_path):
     paths = []
     for i in range(3):

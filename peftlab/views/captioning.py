@@ -33,14 +33,17 @@ def pieces(model: Captioner, caption: str) -> list[str]:
 def sequence(model: Captioner, caption: str, ax: Axes | None = None) -> Axes:
     """What the language model reads, token by token, coloured by domain; arrows: what has to be predicted -> Axes."""
     words = ["<bos>", *(["image"] * 3), "…", "image", *pieces(model, caption)[:-1]]
-    ax = axes_or_new(ax, (11, 1.6))
-    for x, word in enumerate(words):
-        image = 1 <= x <= 5
-        ax.add_patch(plt.Rectangle((x + 0.04, 0), 0.92, 1, color=IMAGE_COLOR if image else TEXT_COLOR, alpha=0.35))
-        ax.text(x + 0.5, 0.5, word, ha="center", va="center", rotation=45 if len(word) > 5 else 0)
-    for x, word in enumerate(pieces(model, caption), start=5):
-        ax.annotate(word, (x + 0.5, 1.0), (x + 0.5, 1.45), ha="center", arrowprops={"arrowstyle": "<-"})
-    ax.set(xlim=(0, len(words)), ylim=(-0.1, 1.8))
+    predicted = [""] * 5 + pieces(model, caption)
+    widths = [max(3, len(word), len(other)) + 1 for word, other in zip(words, predicted, strict=True)]  # in letters
+    ax = axes_or_new(ax, (11, 1.5))
+    for i, (word, other, width) in enumerate(zip(words, predicted, widths, strict=True)):
+        left, color = sum(widths[:i]), IMAGE_COLOR if 1 <= i <= 5 else TEXT_COLOR
+        middle = left + width / 2
+        ax.add_patch(plt.Rectangle((left + 0.15, 0), width - 0.3, 1, color=color, alpha=0.35))
+        ax.text(middle, 0.5, word, ha="center", va="center")
+        if other:
+            ax.annotate(other, (middle, 1.0), (middle, 1.45), ha="center", arrowprops={"arrowstyle": "<-"})
+    ax.set(xlim=(0, sum(widths)), ylim=(-0.1, 1.8))
     ax.set_title(f"{model.image_tokens} image tokens between begin and caption; above: what is predicted")
     ax.axis("off")
     return ax

@@ -60,7 +60,9 @@ def perplexities(measured: pd.DataFrame, blind: float, floor: float, ax: Axes | 
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set(xlabel="test perplexity (log), mean of the seeds at the right", ylim=(len(means) - 0.5, -0.7))
-    ax.set_title(f"{below} of {len(means)} ways end below {blind:.2f}, the least that never looking allows", pad=38)
+    ax.set_title(
+        f"{below} of {len(means)} ways are below the image-blind {blind:.2f} with their whole interval", pad=38
+    )
     return ax
 
 

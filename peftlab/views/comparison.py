@@ -114,11 +114,10 @@ def front(ledger: pd.DataFrame, cost: pd.Series, label: str, by: str = "method",
     top = lowest  # names keep a line of type from one another
     for i in line:
         name, side = (f"{names[i]}  ", "right") if y[i] > lowest else (f"  {names[i]} {y[i]:.0f} %", "left")
-        top = max(max(y[i], lowest) + SHOWN / 50, top + SHOWN / 14)
-        arrow = {"arrowstyle": "-", "color": "0.8", "shrinkB": 5}
-        ax.annotate(
-            name, (x[i], max(y[i], lowest)), (x[i], top), ha=side, color=method_color(names[i]), arrowprops=arrow
-        )
+        point = max(y[i], lowest)
+        top = max(point + SHOWN / 50, top + SHOWN / 14)
+        arrow = {"arrowstyle": "-", "color": "0.8", "shrinkB": 5} if top > point + SHOWN / 30 else None
+        ax.annotate(name, (x[i], point), (x[i], top), ha=side, color=method_color(names[i]), arrowprops=arrow)
     ax.set_ylim(lowest - SHOWN / 20, top + SHOWN / 12)
     ax.set(xlabel=label, ylabel=f"test accuracy (%), mean over {len(tasks)} tasks")
     cheap = next(i for i in line if y[i] > y.max() - NEAR)
@@ -152,7 +151,7 @@ def critical_difference(ledger: pd.DataFrame, by: str = "method", ax: Axes | Non
     return ax
 
 
-MARKERS = "so^vD"
+MARKERS = "so^vDPX"  # a source each: colours alone are too alike for some
 
 
 def against_published(ours: pd.DataFrame, published: pd.DataFrame) -> Figure:

@@ -83,7 +83,7 @@ def parameters_accuracy(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="trained parameters without head (log)", ylabel="test accuracy (%)")
     best = str(means.drop(["linear", "full"], errors="ignore")["test_accuracy"].idxmax())
     gain = 100 * (means["test_accuracy"][best] - means["test_accuracy"]["linear"])
-    ax.set_title(f"{', '.join(task_titles(table).values())}\n{best}: {gain:+.0f} points on the linear probe")
+    ax.set_title(f"{', '.join(task_titles(table).values())}\n{best}: {gain:+.0f} points above the linear probe")
     return ax
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..analysis.probes import explained_by_class
 from ..backbones.types import Pixels
 from ..results.statistics import accuracy_interval
-from .style import PALETTE, SEQUENTIAL, axes_or_new, bare, image_grid
+from .style import MARKERS, PALETTE, SEQUENTIAL, axes_or_new, bare, class_label, image_grid
 
 NAMED = 10  # classes whose colours can be kept apart
 BAR_COLORS = ("0.8", PALETTE[0], PALETTE[1], PALETTE[7])
@@ -58,16 +58,18 @@ def feature_plane(
     """
     ax = axes_or_new(ax, (5.5, 4.2))
     plane = PCA(2, random_state=0).fit_transform(features)
-    few = len(classes) <= NAMED
-    colors = "tab10" if few and not ordered else SEQUENTIAL
-    points = ax.scatter(plane[:, 0], plane[:, 1], c=labels, cmap=colors, s=14, alpha=0.7, linewidths=0)
-    if ordered:
-        bar = ax.figure.colorbar(points, ax=ax, ticks=[0, len(classes) - 1])
-        bar.set_ticklabels([classes[0], classes[-1]])
-    elif few:
-        shown = np.unique(labels)
-        dots, _ = points.legend_elements(num=[int(c) for c in shown])
-        ax.legend(dots, [classes[c] for c in shown], loc="center left", bbox_to_anchor=(1, 0.5))
+    if len(classes) <= NAMED and not ordered:
+        for c in np.unique(labels):  # told apart by form, too
+            x, y = plane[labels == c].T
+            ax.scatter(
+                x, y, 22, color=PALETTE[c], marker=MARKERS[c], alpha=0.8, linewidths=0, label=class_label(classes[c])
+            )
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    else:
+        dots = ax.scatter(plane[:, 0], plane[:, 1], 22, labels, cmap=SEQUENTIAL, alpha=0.8, linewidths=0)
+        if ordered:
+            bar = ax.figure.colorbar(dots, ax=ax, ticks=[0, len(classes) - 1])
+            bar.set_ticklabels([classes[0], classes[-1]])
     ax.set(xlabel="1st component", ylabel="2nd component", xticks=[], yticks=[])
     ax.set_title(f"{title}: the class explains {explained_by_class(plane, labels):.0%} of this plane")
     return ax

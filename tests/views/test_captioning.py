@@ -100,7 +100,13 @@ def test_words_that_only_look_alike_are_not_ticked(model, monkeypatch):
 def test_sequence_names_what_is_predicted(model):
     ax = look.sequence(model, "a red cube")
     texts = [t.get_text() for t in ax.texts]
-    assert texts[0] == "<bos>" and texts[-4:] == ["a", "red", "cube", "<eos>"] and len(ax.patches) == 6 + 3
+    assert texts == ["<bos>", "image", "image", "image", "…", "image", "a", "a", "red", "red", "cube", "cube", "<eos>"]
+    assert len(ax.patches) == 6 + 3
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text() != "<eos>"]
+    inside = [patch.get_window_extent() for patch in ax.patches]
+    read = [box for box in boxes if box.y0 < inside[0].y1]  # not those that are predicted
+    assert all(word.x0 > box.x0 and word.x1 < box.x1 for word, box in zip(read, inside, strict=True))
 
 
 def test_gallery():

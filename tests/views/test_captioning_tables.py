@@ -5,6 +5,8 @@ import pytest
 
 from peftlab.views import captioning_tables as tables
 
+COLUMNS = ["label", "test_perplexity", "parameters"]
+
 
 def test_losses_behind_tokens_are_means_with_intervals():
     losses = pd.DataFrame({"nothing": [1.0, 1.0], "words": [2.0, 4.0]})
@@ -18,11 +20,14 @@ def test_losses_behind_tokens_are_means_with_intervals():
 def test_perplexities_order_ways_and_count_those_that_look():
     values = {"all weights, 800 scenes": 1.5, "lora, by domain": 2.0, "connector only": 5.0}
     rows = [(label, value + shift, 7) for label, value in values.items() for shift in (-0.01, 0, 0.01)]
-    ax = tables.perplexities(pd.DataFrame(rows, columns=["label", "test_perplexity", "parameters"]), 2.0, 1.2)
+    ax = tables.perplexities(pd.DataFrame(rows, columns=COLUMNS), 2.0, 1.2)
     names = [text.get_text() for text in ax.get_yticklabels()]
     assert names == ["all weights (7)", "lora, by domain (7)", "connector only (7)"]
     means = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
-    assert means == pytest.approx([1.5, 2.0, 5.0]) and ax.get_title().startswith("1 of 3 ways end below 2.00")
+    assert means == pytest.approx([1.5, 2.0, 5.0])
+    for blind in (2.0, 2.005):  # the second interval contains both, and its mean is below the latter
+        title = tables.perplexities(pd.DataFrame(rows, columns=COLUMNS), blind, 1.2).get_title()
+        assert title == f"1 of 3 ways are below the image-blind {blind:.2f} with their whole interval"
 
 
 def test_own_object_compares_the_two_solids():

@@ -24,6 +24,9 @@ def test_feature_plane_says_what_the_class_explains():
     assert ax.get_title() == f"made up: the class explains {explained_by_class(x, labels):.0%} of this plane"
     bar = ax.figure.axes[1]
     assert [t.get_text() for t in bar.get_yticklabels()] == ["first", "last"]
+    few = tokens.feature_plane(x, labels, ("cat", "dog"), ordered=False)
+    forms = {tuple(dots.get_paths()[0].vertices.ravel()) for dots in few.collections}
+    assert len(few.collections) == 2 and len(forms) == 2  # classes differ by form, not only by colour
     many = tokens.feature_plane(np.random.rand(22, 3), np.arange(22) % 11, [str(i) for i in range(11)], ordered=False)
     assert many.get_legend() is None  # more names than colours
 

@@ -236,7 +236,7 @@ def test_accuracies_stand_in_wilsons_intervals():
         assert (*line.get_xdata(), *line.get_ydata()) == (parameters, pytest.approx(100 * accuracy))
         (segment,) = bar.get_segments()
         assert segment[:, 1].tolist() == pytest.approx([100 * end for end in accuracy_interval(accuracy, 100)])
-    assert ax.get_title() == "dtd\nlora: +40 points on the linear probe"
+    assert ax.get_title() == "dtd\nlora: +40 points above the linear probe"
 
 
 def test_names_over_accuracies_touch_no_other_name_bar_or_title():

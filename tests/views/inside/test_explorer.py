@@ -142,6 +142,16 @@ def test_bars_are_buttons(opened):
     assert page.get_by_label("head", exact=True).input_value() == "2"
 
 
+def test_in_a_dark_page_names_under_bars_are_dark_on_white(opened):
+    """The explorer stays white there; buttons would take the light ink of the page's scheme."""
+    page = opened(some_explorer())
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("document.documentElement.style.colorScheme = 'light dark'")
+    ink = "e => getComputedStyle(e).color"
+    assert page.locator(".bars button small").first.evaluate(ink) != "rgb(255, 255, 255)"
+    assert page.locator("select").first.evaluate(ink) == "rgb(0, 0, 0)"
+
+
 @pytest.fixture(scope="module")
 def looked():
     """Attention of a small ViT and of the same with a gist, over one photograph; and its models."""

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS
 from peftlab.results.predictions import correct
 from peftlab.results.published import FOLDER, published_means, read_results
-from peftlab.results.statistics import score_array
+from peftlab.results.statistics import mean_interval, score_array
 from peftlab.results.tables import comparison_table, markdown
 from peftlab.tasks.vtab1k import VTAB
 
@@ -90,6 +91,35 @@ def test_measured_tables_are_what_their_grids_say(name):
     splits = grid.get("evaluate_each_epoch", ["test"])
     assert not table["synthetic"].any() and rows[[f"{split}_accuracy" for split in splits]].notna().all(axis=None)
     assert "img_size" not in grid or set(rows["img_size"]) == {grid["img_size"]}
+
+
+def test_seed_2_is_trained_as_the_seeds_before_were():
+    """At the rates that they chose, without the search. Its table grows run by run."""
+    of_all, grid = (
+        yaml.safe_load((REPOSITORY / "grids" / f"{n}.yaml").read_text()) for n in ("strength", "strength_seed2")
+    )
+    assert all(grid[name] == of_all[name] for name in ("backbone", "img_size", "recipe", "tasks"))
+    assert not set(grid["seeds"]) & set(of_all["seeds"]) and set(grid["methods"]) == set(of_all["methods"])
+    rows = read_results("strength_seed2").set_index(["label", "task"])
+    assert rows["test_accuracy"].notna().all() and not rows.index.has_duplicates
+    of_seed_0 = final_rows("strength").query("seed == 0").set_index(["label", "task"]).loc[rows.index]
+    same = ["options", "weights", "probe", "img_size", "normalisation", "protocol_hash", "data", "train_images", "lr"]
+    assert rows[same].equals(of_seed_0[same]) and set(rows["seed"]) == {2}
+
+
+def test_another_device_is_as_another_seed():
+    """What results/README.md prints of the adapter at one rate, on a CPU less on a GPU."""
+    on_gpu, on_cpu = (
+        100 * final_rows(name).query("label == @label").pivot_table("test_accuracy", "task", "seed")[[0, 1]]
+        for name, label in (("strength", "adapter"), ("strength_same_rate", "adapter, 3e-3"))
+    )
+    apart = (on_cpu - on_gpu).to_numpy().ravel()
+    between_seeds = np.concatenate([each[0] - each[1] for each in (on_gpu, on_cpu)])
+    mean, low, high = mean_interval(apart)
+    rms, of_seeds = (np.sqrt((each**2).mean()) for each in (apart, between_seeds))
+    text = " ".join((REPOSITORY / "results" / "README.md").read_text(encoding="utf-8").split())
+    assert f"{mean:+.1f} points ({low:+.1f} to {high:+.1f}). They are {rms:.1f} apart" in text
+    assert f"two seeds on one device {of_seeds:.1f}." in text
 
 
 @pytest.mark.parametrize(("name", "shape"), [("comparison", (19, 9, 3)), ("strength", (20, 8, 2))])

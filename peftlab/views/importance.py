@@ -19,17 +19,21 @@ from .style import CONTROL, DIVERGING, MARKERS, PALETTE, SEQUENTIAL, axes_or_new
 
 
 def against_removal(
-    scores: Float[Tensor, " channels"], truth: Float[Tensor, " channels"], ax: Axes | None = None, title: str = ""
+    scores: Float[Tensor, " channels"],
+    truth: Float[Tensor, " channels"],
+    step: float = 1.0,
+    ax: Axes | None = None,
+    title: str = "",
 ) -> Axes:
     """Estimated importance against the measured change of the loss, a dot a channel -> Axes.
 
-    On the dotted line both are equal.
+    step: the part of each channel that was taken away, in (0, 1]. On the dotted line the loss changes by the score
+    times the step.
     """
     ax = axes_or_new(ax, (3.4, 3))
     ax.loglog(np.asarray(scores), np.asarray(truth), "o", markersize=3, alpha=0.6, color=PALETTE[0])
-    positive = np.concatenate([scores, truth])
-    ends = [positive[positive > 0].min(), positive.max()]
-    ax.plot(ends, ends, ":", color="0.4", linewidth=1, zorder=0)
+    ends = np.array([scores[scores > 0].min(), scores.max()])
+    ax.plot(ends, step * ends, ":", color="0.4", zorder=0)
     rank = spearmanr(scores, truth).statistic
     ax.set(xlabel="Taylor score (log scale)", ylabel="measured change of the loss (log)")
     ax.set_title(f"{title}\nrank correlation {rank:.3f}".strip())

@@ -68,6 +68,14 @@ def test_norm_changes_names_what_moved_more(gamma, beta, words):
     assert f"what the next layer reads, {'beta' if gamma == 1 else 'gamma'} does" in read
 
 
+def test_dots_on_the_line_have_changed_the_loss_by_score_times_step():
+    scores = torch.tensor([0.0, 0.1, 0.4])
+    _, line = views.importance.against_removal(scores, 0.05 * scores, step=0.05).lines
+    assert list(line.get_xdata()) == pytest.approx([0.1, 0.4]) and list(line.get_ydata()) == pytest.approx(
+        [0.005, 0.02]
+    )
+
+
 def test_against_removal_names_the_rank_correlation():
     scores = torch.rand(64)
     assert "rank correlation 1.000" in views.importance.against_removal(scores, scores**2).get_title()

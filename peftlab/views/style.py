@@ -7,9 +7,11 @@ method's name, so each of them finds its style.
 (True, True)
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import TypeAlias
 
+import matplotlib.font_manager
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -35,8 +37,21 @@ ENDS = {"linear": (0.5, 0.5, 0.5), "full": (0.0, 0.0, 0.0)}  # nothing and every
 MARKERS = "v^<>DsoPhX*dp"
 MIN_FONT = 9  # points: what the back row of a classroom reads, the picture at the width of a slide
 
+# Those after the first are for letters that it lacks, in names of a reader's classes: where one of them is installed.
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "WenQuanYi Micro Hei",
+    "PingFang HK",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+)
+
+warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the picture has a box for it
 plt.rcParams.update(
     {
+        "font.family": [name for name in FONTS if name in matplotlib.font_manager.get_font_names()],
         "font.size": MIN_FONT,
         "axes.titlesize": 10.5,
         "axes.labelsize": 10,

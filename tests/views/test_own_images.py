@@ -1,5 +1,8 @@
 """Pictures of a reader's own images: numbers in them are those of the tables."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +30,15 @@ def test_names_of_classes_are_no_mathematics_and_stay_short(tmp_path):
     ax = own_images.class_bars(counts(2).set_axis([r"$\x$", "a" * 200]))
     ax.figure.savefig(tmp_path / "bars.png")
     assert [label.get_text() for label in ax.get_yticklabels()] == [r"\$\x\$", "a" * 29 + "…"]
+
+
+def test_a_letter_that_no_font_has_is_a_box_and_no_warning_on_the_page():
+    """In a process of its own, as pytest has warnings of its own."""
+    draw = (
+        "import matplotlib.pyplot as plt; import peftlab.views as v; plt.title('\U00012000'); plt.savefig('/dev/null')"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", draw], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_copies_stand_below_one_another(tmp_path):

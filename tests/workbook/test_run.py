@@ -407,13 +407,10 @@ def test_ctrl_c_stops_all_that_run_at_a_time(tmp_path, capfd):
 def test_how_an_interrupted_cell_ended_is_not_told(tmp_path, monkeypatch, capfd):
     """Ctrl-C in a terminal reaches the kernel, too. asyncio says later, with a traceback, that nobody asked."""
 
-    async def dies():
-        raise DeadKernelError("Kernel died")
-
     def interrupted(*args, **options):
         loop = asyncio.new_event_loop()
-        cells.append(loop.create_task(dies()))
-        loop.run_until_complete(asyncio.sleep(0))
+        cells.append(loop.create_future())
+        cells[0].set_exception(DeadKernelError("Kernel died"))
         loop.close()
         raise KeyboardInterrupt
 

@@ -47,11 +47,12 @@ FONTS = (
     "Microsoft YaHei",
     "Malgun Gothic",
 )
+INSTALLED = matplotlib.font_manager.get_font_names()
 
 warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the picture has a box for it
 plt.rcParams.update(
     {
-        "font.family": [name for name in FONTS if name in matplotlib.font_manager.get_font_names()],
+        "font.family": [name for name in FONTS if name in INSTALLED],
         "font.size": MIN_FONT,
         "axes.titlesize": 10.5,
         "axes.labelsize": 10,

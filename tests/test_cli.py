@@ -137,7 +137,10 @@ def test_no_methods_are_not_the_default(monkeypatch):
 @pytest.mark.parametrize("size", [10, 10**6])
 def test_whoever_reads_the_output_may_stop(size):
     """As `head` does. What is short is written when the command ends, what is long before."""
-    code = f"from peftlab import cli; cli.tasks = lambda _: print('x' * {size}); raise SystemExit(cli.main(['tasks']))"
+    code = (
+        "from peftlab.cli import commands, main; "
+        f"commands.tasks = lambda a: print('x' * {size}); exit(main(['tasks']))"
+    )
     read, write = os.pipe()
     os.close(read)
     out = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
@@ -147,7 +150,7 @@ def test_whoever_reads_the_output_may_stop(size):
 
 def test_what_the_output_cannot_encode_is_printed_all_the_same():
     """A name in bytes that are no UTF-8, at the end of hours of training; an old terminal."""
-    code = "from peftlab import cli; cli.tasks = lambda args: print('l\\udce4ufe ä'); raise SystemExit(cli.main())"
+    code = "from peftlab.cli import commands, main; commands.tasks = lambda args: print('l\\udce4ufe ä'); exit(main())"
     how = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONIOENCODING": "ascii"}}
     done = subprocess.run([sys.executable, "-c", code, "tasks"], **how)
     assert (done.returncode, done.stdout, done.stderr) == (0, "l\\udce4ufe \\xe4\n", "")
@@ -166,7 +169,7 @@ def test_a_stopped_command_tidies_up(name):
                 if "{name}" != "SIGINT":
                     signal.raise_signal(signal.SIGTERM)
                 print("tidied")
-        cli.tasks, sys.argv = tasks, ["peftlab", "tasks"]
+        cli.commands.tasks, sys.argv = tasks, ["peftlab", "tasks"]
         sys.exit(cli.main())"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 128 + getattr(signal, name)

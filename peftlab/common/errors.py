@@ -76,6 +76,15 @@ def located(where: object) -> Iterator[None]:
         raise type(error)(f"{where}: {error}") from error.__cause__
 
 
+def in_one_line(error: BaseException) -> str:
+    """The error of a library as part of a message.
+
+    >>> in_one_line(KeyError("a\\nb"))
+    "KeyError: 'a\\\\nb'"
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 @dataclass(frozen=True)
 class Range:
     """The finite numbers from `at_least` on, or above `above`, and below `below`.

@@ -36,21 +36,18 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import timm
-import torch
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from ..backbones.load import EMBEDDED, load_backbone
 from ..backbones.protocols import Protocol, get_protocol
-from ..backbones.types import ViT
 from ..common.errors import PeftlabError, check_choice, located, near
 from ..common.paths import expanded
-from ..methods import Method, attach, create_method
+from ..methods import Method, create_method
 from ..tasks.load import load_task
 from ..tasks.vtab1k import SPLITS
+from .attachable import architecture, check_attaches
+from .grid_yaml import read_yaml
 
-BYTES, CANDIDATES, RUNS = 100_000, 1_000, 100_000  # at most, in one grid
+CANDIDATES, RUNS = 1_000, 100_000  # at most, in one grid
 NUMBERS = (int, float, int | None, float | None)  # the types of options that are numbers
 FIRST = ("first_lr", "first_epochs")  # what belongs to the first of two stages
 
@@ -131,7 +128,7 @@ def read_grid(file: str | Path, **changes: Any) -> Grid:
     Raises PeftlabError for what it does not understand, before anything runs.
     """
     with located(file):
-        return Grid(**_read_yaml(Path(file)) | changes)
+        return Grid(**read_yaml(Path(file)) | changes)
 
 
 def grid_methods(grid: Grid) -> dict[str, Method]:
@@ -198,11 +195,11 @@ def _check(grid: Grid) -> None:
         for name in grid.tune_on or []:
             load_task(name, grid.root)
     with located("backbone"):
-        vit = _architecture(grid.backbone, grid.img_size)
+        vit = architecture(grid.backbone, grid.img_size)
     for label, methods in candidates.items():
         with located(f"methods.{label}"):
             for method in methods:
-                _check_attaches(vit, method, classes)
+                check_attaches(vit, method, classes)
 
 
 def _check_size(grid: Grid) -> None:
@@ -235,80 +232,6 @@ def _check_candidates(grid: Grid, label: str, protocol: Protocol) -> list[Method
         return list(dict.fromkeys(create_method(each["method"], **each["options"]) for each in candidates))
 
 
-def _architecture(name: str, img_size: int | None) -> ViT:
-    """A backbone as `load_backbone` knows it, on the meta device: shapes without weights, nothing downloaded.
-
-    Raises PeftlabError as `load_backbone` does, a name without its tag included.
-    """
-    # `load_backbone` asks for the tag where it is to load weights, and refuses other names before it does.
-    known = (
-        name in EMBEDDED
-        or Path(name).suffix in (".safetensors", ".npz")
-        or name.removeprefix("timm/") in timm.list_pretrained()
-    )
-    try:
-        with torch.device("meta"):
-            return load_backbone(name, pretrained=not known, img_size=img_size)
-    except PeftlabError:
-        raise
-    except Exception as error:
-        raise PeftlabError(f"{name!r} at img_size {img_size} cannot be built: {_plain(error)}") from error
-
-
-def _check_attaches(vit: ViT, method: Method, num_classes: int) -> None:
-    """Raise PeftlabError where a method cannot be attached to a ViT."""
-    try:
-        with torch.device("meta"):
-            attach(vit, method, num_classes)
-    except PeftlabError:
-        raise
-    except Exception as error:
-        raise PeftlabError(f"{method} cannot be attached: {_plain(error)}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which every key is text and stands once, and every value is written out."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        self.check_event()  # reads the next one
-        event: Any = self.current_event
-        if event.anchor or getattr(event, "tag", None):  # a few nested ones make a file of 1 kB fill the memory
-            problem = "a grid has no anchors (&), aliases (*) and tags (!); write the value itself"
-            raise yaml.constructor.ConstructorError(None, None, problem, event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        content: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                problem = "a grid has no merges (<<); write the keys themselves"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in content:
-                wrong = "stands twice; remove one" if isinstance(key, str) else "is not text; put it in quotes"
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} {wrong}", key_node.start_mark)
-            content[key] = self.construct_object(value_node, deep=True)
-        return content
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises PeftlabError where there is none."""
-    if not file.is_file():  # a pipe would keep us waiting
-        raise PeftlabError("cannot be read, there is no such file; check the path")
-    if file.stat().st_size > BYTES:
-        raise PeftlabError(f"{file.stat().st_size:,} bytes, but a grid has at most {BYTES:,}; is it another file?")
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise PeftlabError(f"cannot be read as YAML: {line}{error.problem or error.context}") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # no text, no date, nested too deeply
-        raise PeftlabError(f"cannot be read as YAML: {_plain(error)}") from None
-    if not isinstance(content, dict) or not {"tasks", "methods"} <= content.keys():
-        raise PeftlabError("a grid names its tasks and methods; see the README")
-    return content
-
-
 @contextmanager
 def _one_sentence(schema: type[BaseModel]) -> Iterator[None]:
     """Within, what a schema refuses raises a PeftlabError about the first mistake."""
@@ -327,8 +250,3 @@ def _one_sentence(schema: type[BaseModel]) -> Iterator[None]:
         raise PeftlabError(
             f"{path} is {reprlib.repr(first['input'])}, but {problem[0].lower()}{problem[1:]}"
         ) from None
-
-
-def _plain(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

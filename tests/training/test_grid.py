@@ -236,7 +236,7 @@ def test_every_method_is_attached_without_weights(backbone, side, grid_file, mon
         asked.append(pretrained)
         return load_backbone(name, pretrained=pretrained, img_size=img_size)
 
-    monkeypatch.setattr("peftlab.training.grid.load_backbone", load)
+    monkeypatch.setattr("peftlab.training.attachable.load_backbone", load)
     grid = read_grid(grid_file(methods={name: {} for name in METHODS}, backbone=backbone, img_size=side))
     assert grid_methods(grid) == {name: create_method(name) for name in METHODS}
     assert asked == [False] and torch.equal(before, torch.get_rng_state())
@@ -254,7 +254,7 @@ def test_whatever_stops_attach_is_said(grid_file, monkeypatch):
     def attach(*args):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("peftlab.training.grid.attach", attach)
+    monkeypatch.setattr("peftlab.training.attachable.attach", attach)
     with pytest.raises(
         PeftlabError, match=r"methods.linear: Linear\(.*\) cannot be attached: RuntimeError: two lines$"
     ):

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from .errors import DataError, PeftlabError
 
@@ -35,7 +36,7 @@ def require_space(folder: str | Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise PeftlabError(
-            f"{folder}: {needed / 1e9:.2f} GB needed, the disk has {free / 1e9:.2f} GB free. "
+            f"{folder}: {tqdm.format_sizeof(needed)}B needed, the disk has {tqdm.format_sizeof(free)}B free. "
             "Free some space, or move the cache with PEFTLAB_CACHE"
         )
 

@@ -476,7 +476,7 @@ def test_leftovers_of_a_killed_run_do_not_get_in(server, cache):
 
 def test_disk_too_small_is_said_before_the_download(server, cache, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(PeftlabError, match="0.00 GB needed, the disk has 0.00 GB free.*PEFTLAB_CACHE"):
+    with pytest.raises(PeftlabError, match=r"kB needed, the disk has 1.00kB free.*PEFTLAB_CACHE"):
         fetch(url=server.url)
     assert names(cache / "downloads") == []
 
@@ -515,7 +515,7 @@ def test_what_a_tar_has_no_space_for_is_not_begun(server, cache, tmp_path, monke
     server.content = (tmp_path / "bomb.tar.gz").read_bytes()
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))
     monkeypatch.setattr(tarfile.TarFile, "extract", None)
-    with pytest.raises(PeftlabError, match="0.01 GB needed, the disk has 0.00 GB free"):
+    with pytest.raises(PeftlabError, match="10.0MB needed, the disk has 1.00MB free"):
         fetch(url=server.url)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -148,3 +149,36 @@ def test_the_reference_shows_docstrings_and_loads_nothing(tmp_path):
     assert "What every room needs" in index and 'href="peftlab/common/paths.html"' in index
     assert "Synthetic tasks and downloads" in page
     assert external_references(index) == external_references(page) == []
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "results" / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS += [*(ROOT / "docs").glob("*.md"), ROOT / "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_documents_lead_somewhere(page):
+    """Those of docs/course have a test of their own."""
+
+    def anchors(file):
+        titles = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", file.read_text()), re.M)
+        return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+    for target in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists() and (not anchor or anchor in anchors(file)), target
+
+
+def test_commands_that_documents_print_are_understood(tmp_path, monkeypatch):
+    """Names, options and kinds of values; the files that they read need only be there."""
+    for name in ("grid.yaml", "all.csv", "costs.csv"):
+        (tmp_path / name).touch()
+    for name in ("grids", "results"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    pages = "\n".join(page.read_text() for page in [*DOCUMENTS, *(ROOT / "grids").glob("*.yaml")])
+    lines = re.findall(r"^(?:    |#   )(?:PEFTLAB_DATA=\S+ )?(peftlab .+)", pages, re.M)
+    lines += re.findall(r"\| `(peftlab .+?)` \|$", pages, re.M)
+    assert len(lines) > 70
+    for line in lines:
+        parser().parse_args(shlex.split(line.partition(" > ")[0], comments=True)[1:])

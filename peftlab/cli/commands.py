@@ -188,9 +188,8 @@ def compare(args: argparse.Namespace) -> None:
 
     table, costs = final_runs(_with_columns(read_table(args.table), args.table, _COMPARED), args.table), None
     if args.costs:
-        costs = cost_rows(_with_columns(read_table(args.costs), args.costs, ["method", *COSTS]), args.costs)
-        if missing := sorted(set(table["label"].astype(str)) - set(costs.index.astype(str))):
-            raise DataError(f"{args.costs}: has no row {', '.join(missing)}. Make it with: peftlab costs --grid --csv")
+        card = _with_columns(read_table(args.costs), args.costs, ["method", *COSTS])
+        costs = cost_rows(card, args.costs, table["label"].astype(str))
         _same_parameters(table, args.table, costs, args.costs)
     print(markdown(comparison_table(table, costs=costs)))
 

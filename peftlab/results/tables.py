@@ -1,5 +1,6 @@
 """A comparison as a table of text: methods x tasks with intervals, both averages, costs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,15 @@ def final_runs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     return table
 
 
-def cost_rows(table: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """A cost card by method. Raises DataError, naming its file, for a method that stands twice and for other words."""
+def cost_rows(table: pd.DataFrame, file: Path, methods: Iterable[str]) -> pd.DataFrame:
+    """The rows of a cost card for some methods, by method.
+
+    Raises DataError, naming its file, for a method that is missing or stands twice and for words in place of numbers.
+    """
+    wanted = set(methods)
+    table = table[table["method"].astype(str).isin(wanted)]
+    if missing := sorted(wanted - set(table["method"].astype(str))):
+        raise DataError(f"{file}: has no row {', '.join(missing)}. Make it with: peftlab costs --grid --csv")
     if (counts := table["method"].value_counts()).max() > 1:
         raise DataError(f"{file}: {counts.index[0]} has {counts.iloc[0]} rows. Leave one of them")
     for column in COSTS:

@@ -40,7 +40,7 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
     """One block of a tuned model from left to right: frozen parts grey, tuned ones orange, new ones blue -> Axes.
 
     A low orange strip means that only the bias is tuned. A blue bar stands in line with the module it touches, a blue
-    box below runs parallel to the modules it spans.
+    box below runs parallel to the modules it spans. The tokens stand at the left, CLS on top.
     """
     ax = bare(axes_or_new(ax, (6.4, 1.5)))
     check_index("index", index, len(model.vit.blocks))
@@ -51,13 +51,12 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
         ax.text(stop, 0, "+", ha="center", va="center", bbox={"boxstyle": "circle,pad=0.1", "fc": "white"})
     for left, width, text in BOXES.values():
         _box(ax, left, 0, width, FROZEN, text)
-    for row in range(4):
-        ax.add_patch(Rectangle((0.25, 0.22 * row - 0.4), 0.35, 0.14, color="0.6"))
     shared = sorted({n.split(".shared.")[1].split(".")[0] for n, _ in model.vit.named_parameters() if ".shared." in n})
     notes = [f"{', '.join(shared)} shared by all blocks"] if shared else []
+    tokens: list[ColorType] = ["0.6"] * 4  # from below: patches, and CLS on top
     for (path, role), names in changes.items():
         if role in ("prompts", "gist"):
-            ax.add_patch(Rectangle((0.25, 0.48), 0.35, 0.14, color=NEW))
+            tokens.insert(3, NEW)
         elif role == "channels":  # on the residual stream, between attention and MLP
             ax.add_patch(Rectangle((SUMS[0] + 0.12, -0.3), 0.14, 0.6, color=NEW, zorder=3))
         elif role == "shared":
@@ -72,6 +71,8 @@ def block(model: PeftModel, index: int = -1, ax: Axes | None = None) -> Axes:
         else:
             x = SPANS[path][0] - 0.24 if role == "before" else SPANS[path][1] + 0.04
             ax.add_patch(Rectangle((x, -0.45), 0.2, 0.9, color=NEW, zorder=3))
+    for row, color in enumerate(tokens):
+        ax.add_patch(Rectangle((0.25, 0.22 * row - 0.4), 0.35, 0.14, color=color))
     trained = sum(p.numel() for p in model.vit.blocks[index].parameters() if p.requires_grad)
     ax.set_title(f"{model.method.title}: {trained:,} in this block", loc="left")
     ax.text(END, -1.32, "; ".join(notes), ha="right", va="center")  # away from the title of a block below

@@ -2,16 +2,20 @@
 
 import json
 import re
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from safetensors.numpy import load_file
 from scipy import stats
 
 from peftlab.analysis.agreement import vote_gains
 from peftlab.analysis.claims import judged
+from peftlab.analysis.clusters import generator_steps
 from peftlab.analysis.comparison import overall_ranks
+from peftlab.cli import main
 from peftlab.common.errors import DataError
 from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS
@@ -20,6 +24,7 @@ from peftlab.results.published import FOLDER, published_means, read_results
 from peftlab.results.statistics import mean_interval, score_array
 from peftlab.results.tables import comparison_table, markdown
 from peftlab.tasks.vtab1k import VTAB
+from peftlab.training.trained import load_run
 
 PUBLISHED = pd.read_csv(FOLDER / "published.csv", keep_default_na=False)
 AVERAGES = {"natural", "specialized", "structured", "mean over tasks", "mean over groups"}
@@ -243,6 +248,14 @@ def test_lessons_say_how_the_rate_moves_gist_around_the_adapter(differences):
     assert f"{one_rate:+.1f} with 3e-3 for both, {chosen:+.1f} at the chosen rates" in said
 
 
+def test_lesson_05_says_how_even_the_attention_of_its_generator_is():
+    """The colours of the picture are stretched; the sentence beside it says over how little."""
+    attention = generator_steps(load_run("clevr_count-gift").model, layer=7)["attention A"]
+    clusters = attention.shape[-1]
+    off = 100 * (clusters * attention - 1).abs().max().item()
+    assert f"all within {np.ceil(off):.0f} % of 1/{clusters}," in "".join(prose("05_gift").values())
+
+
 def test_lesson_06_says_what_stage_2_alone_brought():
     final = final_rows("strength_channels")
     (rate,) = final.loc[final["label"] == "stage 2", "lr"].unique()
@@ -343,15 +356,17 @@ def test_predictions_beside_a_table_say_what_its_rows_say(name):
         )
 
 
-def test_readmes_show_the_measured_tables():
-    costs, strong_costs = (read_results(name).set_index("method") for name in ("costs", "strength_costs"))
+def test_readmes_show_the_measured_tables(capsys):
+    """That of results/ as the command beside it prints it."""
+    strong_costs = read_results("strength_costs").set_index("method")
     readme = (REPOSITORY / "README.md").read_text()
     final = final_rows("strength")
     shown = [label for label in final["label"].unique() if f"\n| `{label}` |" in readme]
     assert (
         8 <= len(shown) and markdown(comparison_table(final[final["label"].isin(shown)], costs=strong_costs)) in readme
     )
-    assert markdown(comparison_table(final_rows("comparison"), costs=costs)) in (FOLDER / "README.md").read_text()
+    assert main(["compare", str(FOLDER / "comparison.csv"), "--costs", str(FOLDER / "costs.csv")]) == 0
+    assert capsys.readouterr().out in (FOLDER / "README.md").read_text()
 
 
 def test_readme_says_what_the_claims_say(differences):
@@ -360,3 +375,79 @@ def test_readme_says_what_the_claims_say(differences):
     for row in differences[differences["table"] == "strength"].itertuples():
         if row.of != "gift":  # which stayed at chance on two tasks: told in words
             assert f"{row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})" in readme, (row.of, row.than)
+
+
+def said_in(*place):
+    return " ".join(REPOSITORY.joinpath(*place).read_text(encoding="utf-8").split())
+
+
+def test_readme_says_at_its_start_what_came_out(differences):
+    over_probe = differences.query("table == 'strength' and of == 'lora' and than == 'linear'").iloc[0]
+    said = said_in("README.md")
+    assert (
+        f"LoRA is {over_probe.difference:.0f} points above a linear probe (interval over tasks {over_probe.low:.0f} "
+        f"to {over_probe.high:.0f}), no method is clearly above LoRA"
+    ) in said[: said.index("## Your data")]
+    accuracy = 100 * final_rows("strength").pivot_table("test_accuracy", "task", "label")
+    assert max(mean_interval(accuracy[label] - accuracy["lora"])[1] for label in accuracy.columns.drop("lora")) < 0
+    assert differences["verdict"].isin(["cannot be told", "one seed, so open"]).mean() > 0.8
+
+
+TIMED = ["context", "drop_path", "long", "same_rate", "edges", "channels"]
+
+
+@pytest.mark.parametrize("name", [f"strength_{each}" for each in TIMED])
+def test_results_say_how_many_core_hours_a_table_took(name):
+    """A first stage that has a row of its own counts once, though the second stage's seconds have it, too."""
+    table = read_results(name)
+    runs = table[table["epoch"] == table["epochs"]] if "epoch" in table else table
+    seconds = runs.set_index("run")["seconds"]
+    before = runs["before"].dropna() if "before" in runs else runs["run"][:0]
+    hours = (seconds.sum() - seconds.loc[before[before.isin(seconds.index)]].sum()) / 3600
+    (row,) = [line for line in (FOLDER / "README.md").read_text().splitlines() if f"| `{name}.csv` |" in line]
+    assert f"({hours:.1f} core-hours, beside other work" in row
+
+
+def test_results_say_how_alike_importance_is():
+    scores = load_file(FOLDER / "importance.safetensors")
+
+    def alike(some, others):
+        return np.mean([stats.spearmanr(a, b).statistic for a, b in zip(some, others, strict=True)])
+
+    halves = np.mean([alike(*both) for both in scores.values()])
+    pairs = {
+        pair: np.mean([alike(a, b) for a, b in zip(*(scores[task] for task in pair), strict=True)])
+        for pair in combinations(sorted(scores), 2)
+    }
+    of_one_kind = pairs.pop(("dsprites_loc", "dsprites_ori"))
+    said = said_in("results", "README.md")
+    assert f"agree by {halves:.2f} (rank correlation, mean over blocks and {len(scores)} tasks)" in said
+    assert f"by {of_one_kind:.2f} between dsprites_loc and dsprites_ori" in said
+    assert f"by {np.mean(list(pairs.values())):.2f} between any other two tasks." in said
+
+
+def test_results_say_how_much_faster_bf16_was():
+    faster = {}
+    for name in ("precision", "precision_small"):
+        seconds = read_results(name).pivot(index=["method", "task", "seed"], columns="precision", values="seconds")
+        faster[name] = (seconds["bf16"] / seconds["fp32"]).groupby("method").median()
+    said = said_in("results", "README.md")
+    low, high = faster["precision"].min(), faster["precision"].max()
+    assert f"{low:.2f} to {high:.2f} of the time (medians over the pairs of a method" in said
+    assert f"took {faster['precision_small'].item():.2f} of the time (median)" in said
+
+
+def test_results_say_what_32_px_cost_a_linear_probe():
+    linear = (final_rows(name).query("label == 'linear'") for name in ("comparison", "native"))
+    small, native = ((100 * rows.groupby("task")["test_accuracy"].mean()).map("{:.0f}".format) for rows in linear)
+    assert (
+        f"`linear` has {small['dtd']} % of the test images of dtd and {small['eurosat']} % of eurosat's, in "
+        f"`native.csv`, at 64 px and another rate, {native['dtd']} and {native['eurosat']} %."
+    ) in said_in("results", "README.md")
+
+
+def test_every_table_and_grid_is_named_with_its_command():
+    said = (FOLDER / "README.md").read_text()
+    assert [file.name for file in FOLDER.glob("*.csv") if f"`{file.name}`" not in said] == []
+    grids = [file.name for file in (REPOSITORY / "grids").glob("*.yaml")]
+    assert [name for name in grids if f"peftlab sweep grids/{name} " not in said] == []

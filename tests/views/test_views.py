@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from support import small_swin, tuned
 
@@ -22,6 +23,7 @@ from peftlab.results.ledger import read_ledger
 from peftlab.results.published import read_results
 from peftlab.results.statistics import accuracy_interval
 from peftlab.training.fit import fit
+from peftlab.views.block_diagram import NEW
 from peftlab.views.style import FAMILY_COLORS, family_color, method_style
 
 
@@ -101,6 +103,14 @@ def test_blocks_are_drawn_with_what_is_shared():
     ax = views.block(attach(vit, "gift", 3, targets=("o", "fc1")))
     assert "generator_fc1, generator_o shared by all blocks" in [text.get_text() for text in ax.texts]
     assert "also ls1; also ls2" in [text.get_text() for text in views.block(attach(vit, "full", 3)).texts]
+
+
+@pytest.mark.parametrize("method", ["gist", "vpt"])
+def test_a_new_token_is_drawn_behind_cls_where_it_enters(method):
+    ax = views.block(attach(load_backbone("test_vit", pretrained=False, img_size=32), method, 3), index=0)
+    column = sorted((patch for patch in ax.patches if patch.get_x() == 0.25), key=lambda token: -token.get_y())
+    assert [token.get_facecolor() == to_rgba(NEW) for token in column] == [False, True, False, False, False]
+    assert len({token.get_y() for token in column}) == len(column)
 
 
 @pytest.fixture

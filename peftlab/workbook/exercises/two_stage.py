@@ -31,11 +31,11 @@ def _reaches(reference: Callable[..., Any]) -> Callable[[Any], bool]:
 EXERCISES = {
     "two_stage.1": Exercise(
         agrees(lambda h, g: np.abs((h * g).sum(0)), *_PAIRS),
-        "Patches may push the loss in opposite directions; only their sum is what removal would change.",
+        "Tokens may push the loss in opposite directions; only their sum is what removal would change.",
         (
             (
                 agrees(lambda h, g: np.abs(h * g).sum(0), *_PAIRS),
-                "sum over the patches first, then take the absolute value: contributions may cancel",
+                "sum over the tokens first, then take the absolute value: contributions may cancel",
             ),
             (
                 agrees(lambda h, g: (h * g).sum(0), *_PAIRS),
@@ -43,7 +43,7 @@ EXERCISES = {
             ),
             (
                 agrees(lambda h, g: np.abs((h * g).sum(1)), *_PAIRS),
-                "that is one number for each patch; sum over patches and keep the channels",
+                "that is one number for each token; sum over tokens and keep the channels",
             ),
             (
                 agrees(lambda h, g: np.abs(g.sum(0)), *_PAIRS),

@@ -26,24 +26,6 @@ def tool():
     return module
 
 
-def anchor(heading):
-    """What a link to a heading is called on GitHub."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-
-
-def anchors(text):
-    return {anchor(heading) for heading in re.findall(r"^#+ (.+)$", text, re.M)}
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_resolve(page):
-    for target in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", PAGES[page]):
-        name, _, place = target.partition("#")
-        file = COURSE / name if name else COURSE / page
-        assert file.exists(), target
-        assert not place or place in anchors(file.read_text(encoding="utf-8")), target
-
-
 def test_every_page_is_linked_from_the_first():
     assert {name for name in PAGES if f"({name})" not in PAGES["README.md"]} == {"README.md"}
 

@@ -152,21 +152,21 @@ def test_the_reference_shows_docstrings_and_loads_nothing(tmp_path):
 
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "results" / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md"]
-DOCUMENTS += [*(ROOT / "docs").glob("*.md"), ROOT / "CHANGELOG.md"]
+DOCUMENTS += [*(ROOT / "docs").rglob("*.md"), ROOT / "CHANGELOG.md"]
+
+
+def anchors(text):
+    """What links to the headings of a page are called on GitHub."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", text), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_documents_lead_somewhere(page):
-    """Those of docs/course have a test of their own."""
-
-    def anchors(file):
-        titles = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", file.read_text()), re.M)
-        return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-
-    for target in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", page.read_text()):
-        path, _, anchor = target.partition("#")
+    for target in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, place = target.partition("#")
         file = page.parent / path if path else page
-        assert file.exists() and (not anchor or anchor in anchors(file)), target
+        assert file.exists() and (not place or place in anchors(file.read_text(encoding="utf-8"))), target
 
 
 def test_commands_that_documents_print_are_understood(tmp_path, monkeypatch):

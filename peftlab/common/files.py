@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from .errors import DataError, PeftlabError
 
@@ -35,6 +34,8 @@ def require_space(folder: str | Path, needed: int) -> None:
     """Raise PeftlabError unless the disk of a folder has `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
+        from tqdm import tqdm  # not at every start
+
         raise PeftlabError(
             f"{folder}: {tqdm.format_sizeof(needed)}B needed, the disk has {tqdm.format_sizeof(free)}B free. "
             "Free some space, or move the cache with PEFTLAB_CACHE"

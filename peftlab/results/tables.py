@@ -72,9 +72,9 @@ def cost_rows(table: pd.DataFrame, file: Path, methods: Iterable[str]) -> pd.Dat
 
     Raises DataError, naming its file, for a method that is missing or stands twice and for words in place of numbers.
     """
-    wanted = set(methods)
-    table = table[table["method"].astype(str).isin(wanted)]
-    if missing := sorted(wanted - set(table["method"].astype(str))):
+    wanted, names = set(methods), table["method"].astype(str)
+    table = table[names.isin(wanted)]
+    if missing := sorted(wanted - set(names)):
         raise DataError(f"{file}: has no row {', '.join(missing)}. Make it with: peftlab costs --grid --csv")
     if (counts := table["method"].value_counts()).max() > 1:
         raise DataError(f"{file}: {counts.index[0]} has {counts.iloc[0]} rows. Leave one of them")

@@ -1,5 +1,7 @@
 """Whether methods can be attached to a backbone, found on the meta device, without weights or a download."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import timm
@@ -22,21 +24,23 @@ def architecture(name: str, img_size: int | None) -> ViT:
         or Path(name).suffix in (".safetensors", ".npz")
         or name.removeprefix("timm/") in timm.list_pretrained()
     )
-    try:
-        with torch.device("meta"):
-            return load_backbone(name, pretrained=not known, img_size=img_size)
-    except PeftlabError:
-        raise
-    except Exception as error:
-        raise PeftlabError(f"{name!r} at img_size {img_size} cannot be built: {in_one_line(error)}") from error
+    with _shapes_alone(f"{name!r} at img_size {img_size} cannot be built"):
+        return load_backbone(name, pretrained=not known, img_size=img_size)
 
 
 def check_attaches(vit: ViT, method: Method, num_classes: int) -> None:
     """Raise PeftlabError where a method cannot be attached to a ViT."""
+    with _shapes_alone(f"{method} cannot be attached"):
+        attach(vit, method, num_classes)
+
+
+@contextmanager
+def _shapes_alone(problem: str) -> Iterator[None]:
+    """Within, tensors have shapes and no content, and whatever is raised is a PeftlabError."""
     try:
         with torch.device("meta"):
-            attach(vit, method, num_classes)
+            yield
     except PeftlabError:
         raise
     except Exception as error:
-        raise PeftlabError(f"{method} cannot be attached: {in_one_line(error)}") from error
+        raise PeftlabError(f"{problem}: {in_one_line(error)}") from error

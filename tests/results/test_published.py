@@ -30,6 +30,10 @@ PUBLISHED = pd.read_csv(FOLDER / "published.csv", keep_default_na=False)
 AVERAGES = {"natural", "specialized", "structured", "mean over tasks", "mean over groups"}
 
 
+def said_in(*place):
+    return " ".join(REPOSITORY.joinpath(*place).read_text(encoding="utf-8").split())
+
+
 def test_every_number_has_its_source_and_protocol():
     assert not (PUBLISHED[["row", "source", "protocol"]] == "").any(axis=None)
     assert set(PUBLISHED["task"]) <= set(VTAB) | AVERAGES and set(PUBLISHED["method"]) <= set(METHODS) | {""}
@@ -122,7 +126,7 @@ def test_another_device_is_as_another_seed():
     between_seeds = np.concatenate([each[0] - each[1] for each in (on_gpu, on_cpu)])
     mean, low, high = mean_interval(apart)
     rms, of_seeds = (np.sqrt((each**2).mean()) for each in (apart, between_seeds))
-    text = " ".join((REPOSITORY / "results" / "README.md").read_text(encoding="utf-8").split())
+    text = said_in("results", "README.md")
     assert f"{mean:+.1f} points ({low:+.1f} to {high:+.1f}). They are {rms:.1f} apart" in text
     assert f"two seeds on one device {of_seeds:.1f}." in text
 
@@ -244,7 +248,7 @@ def test_lessons_say_how_the_rate_moves_gist_around_the_adapter(differences):
     assert ((gain > 0).sum(), len(gain)) == (6, 8)
     said = "".join(prose("08_compare").values())
     assert f"it is ahead by {one_rate:+.1f} (" in said and f"at the chosen rates {-chosen:.1f} behind" in said
-    said = " ".join((FOLDER / "README.md").read_text().split())
+    said = said_in("results", "README.md")
     assert f"{one_rate:+.1f} with 3e-3 for both, {chosen:+.1f} at the chosen rates" in said
 
 
@@ -289,7 +293,7 @@ def test_lesson_08_says_what_another_seed_and_more_tasks_would_bring():
         f"and made it ±{half(three):.1f}; 18 tasks would make it ±{half(three, 18):.1f}."
     ) in said
     five = three - of_three * (1 - 3 / 5)
-    claims = " ".join((FOLDER / "claims.md").read_text().split())
+    claims = said_in("results", "claims.md")
     assert f"narrow ±{half(three):.1f} to ±{half(five):.1f}, 18 tasks to ±{half(three, 18):.1f})" in claims
 
 
@@ -337,7 +341,7 @@ def test_readme_says_how_far_the_precisions_differ(name):
     difference = accuracy["bf16"] - accuracy["fp32"]
     low, high = stats.t.interval(0.95, len(difference) - 1, difference.mean(), stats.sem(difference))
     spread = accuracy.groupby(["method", "task"]).var().to_numpy().mean() ** 0.5
-    readme = " ".join((REPOSITORY / "README.md").read_text().split())
+    readme = said_in("README.md")
     said = readme[readme.index(f"n {len(difference)} pairs of runs") :]
     assert f"`results/{name}.csv`" in said and f"differed by {difference.mean():.2f} points" in said
     assert f"{low:.2f} to {high:.2f}, at most {difference.abs().max():.1f})" in said
@@ -371,14 +375,10 @@ def test_readmes_show_the_measured_tables(capsys):
 
 def test_readme_says_what_the_claims_say(differences):
     """Of each difference that it names: the size and the interval."""
-    readme = " ".join((REPOSITORY / "README.md").read_text().split())
+    readme = said_in("README.md")
     for row in differences[differences["table"] == "strength"].itertuples():
         if row.of != "gift":  # which stayed at chance on two tasks: told in words
             assert f"{row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})" in readme, (row.of, row.than)
-
-
-def said_in(*place):
-    return " ".join(REPOSITORY.joinpath(*place).read_text(encoding="utf-8").split())
 
 
 def test_readme_says_at_its_start_what_came_out(differences):

@@ -6,10 +6,9 @@ import shlex
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from ..common.errors import DataError, PeftlabError
+from ..common.errors import PeftlabError
 
 
 def methods(args: argparse.Namespace) -> None:
@@ -184,24 +183,13 @@ def _outlook(table: Any) -> str:
 
 def compare(args: argparse.Namespace) -> None:
     from ..results.published import read_table
-    from ..results.tables import COSTS, comparison_table, cost_rows, final_runs, markdown
+    from ..results.tables import comparison_table, cost_rows, final_runs, markdown, require_same_parameters
 
-    table, costs = final_runs(_with_columns(read_table(args.table), args.table, _COMPARED), args.table), None
+    table, costs = final_runs(read_table(args.table), args.table), None
     if args.costs:
-        card = _with_columns(read_table(args.costs), args.costs, ["method", *COSTS])
-        costs = cost_rows(card, args.costs, table["label"].astype(str))
-        _same_parameters(table, args.table, costs, args.costs)
+        costs = cost_rows(read_table(args.costs), args.costs, table["label"].astype(str))
+        require_same_parameters(table, args.table, costs, args.costs)
     print(markdown(comparison_table(table, costs=costs)))
-
-
-def _same_parameters(table: Any, file: Path, costs: Any, costs_file: Path) -> None:
-    """Raise DataError where a card is of other options than those that val200 chose."""
-    for label, chosen in (table.groupby("label")["parameters"].unique() if "parameters" in table else {}).items():
-        if len(chosen) == 1 and chosen[0] != (there := costs["parameters"][label]):
-            raise DataError(
-                f"{costs_file}: {label} has {there:,} parameters, but {chosen[0]:,} in {file}, where other options "
-                "were chosen. Leave these alone in the grid, and make the card again with: peftlab costs --grid --csv"
-            )
 
 
 def claims(args: argparse.Namespace) -> None:
@@ -209,16 +197,6 @@ def claims(args: argparse.Namespace) -> None:
 
     claims = read_claims()
     print(as_markdown(claims, judge(claims)), end="")
-
-
-_COMPARED = ("label", "task", "group", "synthetic", "seed", "train_split", "test_accuracy")
-
-
-def _with_columns(table: Any, file: Path, columns: Iterable[str]) -> Any:
-    """The same table. Raises DataError, naming its file, where it lacks columns."""
-    if missing := [name for name in columns if name not in table]:
-        raise DataError(f"{file}: has no column {', '.join(missing)}, so it is another table. Name the right one")
-    return table
 
 
 def costs(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ COSTS = {
     "peak_mib": ("MiB", "{:.0f}"),
     "step_ms": ("ms", "{:.0f}"),
 }
+COMPARED = ("label", "task", "group", "synthetic", "seed", "train_split", "test_accuracy")
 
 
 def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -47,6 +48,7 @@ def comparison_table(ledger: pd.DataFrame, by: str = "label", costs: pd.DataFram
 
 def final_runs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     """The rows of a sweep's table that are compared. Raises DataError, naming its file, for none and for bad ones."""
+    _require_columns(table, file, COMPARED)
     tags = table["synthetic"].astype(str)  # one other word makes text of them all, and "False" would count as true
     if (other := tags[~tags.isin(["True", "False"])]).size:
         raise DataError(f"{file}: synthetic holds {other.iloc[0]}, which is neither True nor False. Correct its row")
@@ -72,6 +74,7 @@ def cost_rows(table: pd.DataFrame, file: Path, methods: Iterable[str]) -> pd.Dat
 
     Raises DataError, naming its file, for a method that is missing or stands twice and for words in place of numbers.
     """
+    _require_columns(table, file, ["method", *COSTS])
     wanted, names = set(methods), table["method"].astype(str)
     table = table[names.isin(wanted)]
     if missing := sorted(wanted - set(names)):
@@ -82,6 +85,25 @@ def cost_rows(table: pd.DataFrame, file: Path, methods: Iterable[str]) -> pd.Dat
         if (words := table[column][pd.to_numeric(table[column], errors="coerce").isna()]).size:
             raise DataError(f"{file}: {column} holds {words.iloc[0]}, which is no number. Correct its row")
     return table.set_index("method")
+
+
+def require_same_parameters(table: pd.DataFrame, file: Path, costs: pd.DataFrame, costs_file: Path) -> None:
+    """Raise DataError where a card is of other options than those that val200 chose."""
+    if "parameters" not in table:
+        return
+    of_card = costs["parameters"].to_dict()
+    for label, chosen in table.groupby("label")["parameters"].unique().items():
+        if len(chosen) == 1 and chosen[0] != (there := of_card[label]):
+            raise DataError(
+                f"{costs_file}: {label} has {there:,} parameters, but {chosen[0]:,} in {file}, where other options "
+                "were chosen. Leave these alone in the grid, and make the card again with: peftlab costs --grid --csv"
+            )
+
+
+def _require_columns(table: pd.DataFrame, file: Path, columns: Iterable[str]) -> None:
+    """Raise DataError, naming its file, where a table lacks columns."""
+    if missing := [name for name in columns if name not in table]:
+        raise DataError(f"{file}: has no column {', '.join(missing)}, so it is another table. Name the right one")
 
 
 def _with_half_interval(values: pd.Series) -> str:

@@ -7,6 +7,7 @@ method's name, so each of them finds its style.
 (True, True)
 """
 
+import re
 import warnings
 from collections.abc import Iterable
 from typing import TypeAlias
@@ -89,12 +90,12 @@ def family_color(name: str) -> Color:
 
 
 def class_label(name: str, most: int = 18) -> str:
-    """A class's name as pictures write it: short, and its dollars are no mathematics.
+    """A class's name as pictures write it: words apart, short, and its dollars are no mathematics.
 
     >>> class_label("HerbaceousVegetation"), class_label("golden_retriever"), class_label("$1_notes$")
-    ('HerbaceousVegetat…', 'golden retriever', '\\\\$1 notes\\\\$')
+    ('Herbaceous Vegeta…', 'golden retriever', '\\\\$1 notes\\\\$')
     """
-    name = name.replace("_", " ")
+    name = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", name.replace("_", " "))
     return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
 
 

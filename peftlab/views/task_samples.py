@@ -38,7 +38,7 @@ def samples(
     figure, grid = plt.subplots(rows, columns, figsize=shape, layout="constrained", squeeze=False)
     for ax, image, i in zip(grid.flat, pixels, chosen, strict=False):
         ax.imshow(image.numpy())
-        bare(ax, textwrap.fill(class_label(task.classes[labels[i]], 24), 12, break_long_words=False))
+        bare(ax, textwrap.fill(class_label(task.classes[labels[i]], 24), 13))
     for ax in grid.flat[len(chosen) :]:
         ax.set_axis_off()
     figure.suptitle(f"{task.title}: {task.about}")

@@ -111,6 +111,20 @@ def test_seed_2_is_trained_as_the_seeds_before_were():
     assert rows.groupby("seed")["device"].unique().map(list).to_dict() == {0: ["cuda"], 1: ["cuda"], 2: ["cpu"]}
 
 
+def test_seeds_3_and_4_are_trained_as_the_seeds_before_were():
+    """At the rates that they chose, without the search. Their table grows run by run."""
+    of_all, grid = (
+        yaml.safe_load((REPOSITORY / "grids" / f"{n}.yaml").read_text()) for n in ("strength", "strength_more_seeds")
+    )
+    assert all(grid[name] == of_all[name] for name in ("backbone", "img_size", "recipe", "tasks"))
+    assert not set(grid["seeds"]) & set(of_all["seeds"]) and set(grid["methods"]) < set(of_all["methods"])
+    rows = read_results("strength_more_seeds").set_index(["label", "task"])
+    assert rows["test_accuracy"].notna().all() and not rows.set_index("seed", append=True).index.has_duplicates
+    of_seed_0 = final_rows("strength").query("seed == 0").set_index(["label", "task"]).loc[rows.index]
+    same = ["options", "weights", "probe", "img_size", "normalisation", "protocol_hash", "data", "train_images", "lr"]
+    assert rows[same].equals(of_seed_0[same]) and set(rows["seed"]) <= set(grid["seeds"])
+
+
 def test_another_device_is_as_another_seed():
     """What results/README.md prints of the adapter at one rate, on a CPU less on a GPU."""
     on_gpu, on_cpu = (

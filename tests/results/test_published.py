@@ -102,11 +102,14 @@ def test_measured_tables_are_what_their_grids_say(name):
     assert "img_size" not in grid or set(rows["img_size"]) == {grid["img_size"]}
 
 
+# What a run of another seed has in common with the first.
+SAME = ["options", "weights", "probe", "img_size", "normalisation", "protocol_hash", "data", "train_images", "lr"]
+
+
 def test_seed_2_is_trained_as_the_seeds_before_were():
     """On a CPU, they on a GPU: at the rates that they chose."""
     rows = final_rows("strength").set_index(["label", "task"]).sort_index()
-    same = ["options", "weights", "probe", "img_size", "normalisation", "protocol_hash", "data", "train_images", "lr"]
-    first, *others = (rows.loc[rows["seed"] == seed, same] for seed in (0, 1, 2))
+    first, *others = (rows.loc[rows["seed"] == seed, SAME] for seed in (0, 1, 2))
     assert len(first) == 160 and all(other.equals(first) for other in others)
     assert rows.groupby("seed")["device"].unique().map(list).to_dict() == {0: ["cuda"], 1: ["cuda"], 2: ["cpu"]}
 
@@ -121,8 +124,7 @@ def test_seeds_3_and_4_are_trained_as_the_seeds_before_were():
     rows = read_results("strength_more_seeds").set_index(["label", "task"])
     assert rows["test_accuracy"].notna().all() and not rows.set_index("seed", append=True).index.has_duplicates
     of_seed_0 = final_rows("strength").query("seed == 0").set_index(["label", "task"]).loc[rows.index]
-    same = ["options", "weights", "probe", "img_size", "normalisation", "protocol_hash", "data", "train_images", "lr"]
-    assert rows[same].equals(of_seed_0[same]) and set(rows["seed"]) <= set(grid["seeds"])
+    assert rows[SAME].equals(of_seed_0[SAME]) and set(rows["seed"]) <= set(grid["seeds"])
 
 
 def test_another_device_is_as_another_seed():
@@ -344,7 +346,11 @@ def test_lesson_02_says_what_a_third_seed_did_to_an_interval():
         index="seed", columns="task", values="test_accuracy"
     )
     counts, pets = accuracy["clevr_count"], accuracy["oxford_iiit_pet"]
-    half = lambda some: mean_interval(some)[2] - some.mean()  # noqa: E731
+
+    def half(some):
+        mean, _, high = mean_interval(some)
+        return high - mean
+
     one, two, three = counts.map("{:.1f}".format)
     assert (
         f"{one} and {two}: ±{half(counts[:2]):.1f} points. Then the third had {three}, outside of that interval: "

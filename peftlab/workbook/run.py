@@ -255,7 +255,7 @@ def publish(
     links = [(name, nb.metadata["peftlab"]["title"]) for name, nb in done.items()]
     for previous, (name, _), following in zip([None, *links], links, [*links[1:], None], strict=False):
         nb = done[name]
-        html = render_page(nb, nb.metadata["peftlab"], previous, following, notebooks[0].parent, reader)
+        html = render_page(nb, nb.metadata["peftlab"], previous, following, done, notebooks[0].parent, reader)
         for reference in external_references(html):
             say(f"note: {name}.html is not self-contained, it loads {reference}")
         write_text(out / f"{name}.html", html)

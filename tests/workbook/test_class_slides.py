@@ -57,6 +57,12 @@ def shown(slide):
 # --- what a slide shows ----------------------------------------------------------------------------------------------
 
 
+def test_a_slide_leads_to_no_notebook_that_it_does_not_have_beside_it():
+    (slide,) = slides(markdown("# 04 A\n\n- in [`09_build`](09_build.ipynb)\n\nSee [`08_b`](08_b.ipynb)."))
+    assert "<li>in <code>09_build</code></li>" in slide.parts[0][1]
+    assert slide.notes == ["<p>See <code>08_b</code>.</p>"]
+
+
 def test_a_text_cell_gives_its_last_heading_question_bullets_and_formula_and_the_rest_is_notes():
     text = (
         "# 04 A *title*\n\n## 1 The *rank*\n\nWhy so? We see:\n- one\n  and more\n- two\n\n- three\n\n$$x^2$$\n\n"

@@ -25,6 +25,15 @@ def test_notebook_keeps_the_house_rules(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_lesson_that_prose_names_is_a_link_to_it(path):
+    """Code blocks aside. JupyterLab opens it; pages and slides have links of their own."""
+    prose = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    named = re.findall(r"`(\d\d_\w+)`", prose)
+    assert named == [name for name, file in re.findall(r"\[`(\d\d_\w+)`\]\((\w+)\.ipynb\)", prose) if name == file]
+    assert {f"{name}.ipynb" for name in named} <= {other.name for other in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_what_nbval_skips_uses_no_answer(path):
     """Papermill has run these cells, but without the solutions."""
     cells = nbformat.read(path, as_version=4).cells

@@ -330,7 +330,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_later_build_adds_to_it(tmp_path, ca
     folder, site, pid = tmp_path / "notebooks", tmp_path / "site", tmp_path / "kernel.pid"
     folder.mkdir()
     sleeping = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)"
-    notebook(folder, "00_a.ipynb", new_markdown_cell("# 00 A"), "print('first')")
+    notebook(folder, "00_a.ipynb", new_markdown_cell("# 00 A\n\n[C](02_c.ipynb) is next."), "print('first')")
     notebook(folder, "01_b.ipynb", new_markdown_cell("# 01 B"), sleeping)
     notebook(folder, "02_c.ipynb", new_markdown_cell("# 02 C"), "print('third')")
     site.mkdir()
@@ -347,6 +347,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_later_build_adds_to_it(tmp_path, ca
     )
     assert sorted(p.name for p in site.iterdir()) == ["00_a.html", "00_a.ipynb", "01_b.pdf", "index.html"]
     assert 'rel="next"' not in (site / "00_a.html").read_text()
+    assert "<p>C is next.</p>" in (site / "00_a.html").read_text(), "there is no page to lead to"
     assert (site / "index.html").read_text().count("not run yet") == 2
     assert not kernel_runs(int(pid.read_text())), "the kernel of the dropped notebook is stopped"
 
@@ -354,6 +355,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_later_build_adds_to_it(tmp_path, ca
     assert [r.name for r in results] == ["02_c"]
     assert (site / "index.html").read_text().count("not run yet") == 1
     assert 'rel="next" href="02_c.html"' in (site / "00_a.html").read_text(), "the earlier page knows the new one"
+    assert '<a href="02_c.html">C</a> is next.' in (site / "00_a.html").read_text()
 
 
 def test_two_notebooks_at_a_time_share_the_cores(tmp_path, monkeypatch, capfd):

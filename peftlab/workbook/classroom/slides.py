@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from ..math import markdown_to_html
 from ..page.cells import tags
 from ..page.clean import clean_output
+from ..page.contents import link_lessons
 from ..page.render import exporter
 
 _BLOCK = re.compile(
@@ -88,7 +89,8 @@ def _add_markdown(
     """A cell's blocks, on the slide or among its notes."""
 
     def html(text: str) -> str:
-        return markdown_to_html(text, cell.get("attachments"), folder).strip()
+        found = markdown_to_html(text, cell.get("attachments"), folder).strip()
+        return link_lessons(found, ())  # the decks beside this one need not be of other lessons
 
     shown = _SHOWN if kind != "notes" else ()
     for name, text in found:

@@ -1,11 +1,13 @@
-"""Headings that can be linked to, and the table of contents made of them."""
+"""Headings that can be linked to, the table of contents made of them, and links from lesson to lesson."""
 
 import re
 import unicodedata
+from collections.abc import Container
 from dataclasses import dataclass
 
 _HEADING = re.compile(r"<script\b.*?</script>|<h(?P<level>[2-4])>(?P<inner>.*?)</h(?P=level)>", re.S)
 _TAG = re.compile(r"<[^>]+>")
+_LESSON = re.compile(r'<a href="(\d\d_\w+)\.ipynb">(.*?)</a>', re.S)
 LISTED = 3  # the deepest level that a table of contents shows
 
 
@@ -57,3 +59,12 @@ def _free(name: str, taken: set[str]) -> str:
         free = f"{name}-{number}"
     taken.add(free)
     return free
+
+
+def link_lessons(html: str, pages: Container[str]) -> str:
+    """Links to lessons lead to their pages; where there is no page, the words stay.
+
+    >>> link_lessons('<a href="01_a.ipynb">one</a>, <a href="02_b.ipynb">two</a>', {"01_a"})
+    '<a href="01_a.html">one</a>, two'
+    """
+    return _LESSON.sub(lambda link: f'<a href="{link[1]}.html">{link[2]}</a>' if link[1] in pages else link[2], html)

@@ -1,6 +1,7 @@
 """A page on paper: Chromium, which shows it on a screen, prints it to a PDF."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from ...common.files import replacing
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chrome")
 LONGEST = 300  # seconds to print a page; the largest lesson takes ten
+_BESIDE = re.compile(r'(<a\b[^>]*?) href="(?![\w+.-]+:|#)[^"]*"')  # a link to a file, which a PDF has by its full path
 
 
 def find_browser() -> str:
@@ -23,12 +25,14 @@ def find_browser() -> str:
 
 
 def print_pdf(page: Path) -> Path:
-    """Print an HTML page -> the PDF beside it, whole or not at all.
+    """Print an HTML page -> the PDF beside it, whole or not at all. It leads to its sections and the network only.
 
     Raises PeftlabError without Chromium, and where it fails.
     """
     browser, pdf = find_browser(), page.with_suffix(".pdf")
     with replacing(pdf) as part:
+        alone = part.with_name(page.name)
+        alone.write_text(_BESIDE.sub(r"\1", page.read_text("utf-8")), "utf-8")
         command = [
             browser,
             "--headless",
@@ -36,7 +40,7 @@ def print_pdf(page: Path) -> Path:
             "--no-pdf-header-footer",
             f"--user-data-dir={part.with_name('profile')}",  # the reader's own may be open in a window
             f"--print-to-pdf={part}",
-            page.resolve().as_uri(),
+            alone.resolve().as_uri(),
         ]
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in containers; Chromium gives root no sandbox
             command.insert(1, "--no-sandbox")

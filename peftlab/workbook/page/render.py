@@ -7,7 +7,7 @@ load scripts and styles from the network, and its template environment would not
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from ..math import markdown_to_html
 from .cells import failure, tags, title
 from .clean import for_paper
-from .contents import link_headings
+from .contents import link_headings, link_lessons
 from .downloads import notebook_link, offer_tables
 from .figures import number_figures
 from .provenance import read_commit, read_parameters
@@ -73,19 +73,21 @@ def render_page(
     record: Mapping[str, Any],
     previous: tuple[str, str] | None = None,
     following: tuple[str, str] | None = None,
+    pages: Container[str] = (),
     folder: str | Path = "",
     reader: bool = False,
     alone: bool = False,
 ) -> str:
     """The HTML page of an executed notebook. `previous` and `following` are (name, title) or None.
 
+    pages: names of the notebooks that have one; the prose leads to no other.
     reader: without exercises. The notebook that the page carries to be saved has them in any case: it is the record.
     alone: no links to other pages, and its code hidden until it is asked for.
     """
     shown = for_paper(without_exercises(nb) if reader else nb)
     body, _ = exporter().from_notebook_node(shown, {"metadata": {"path": str(folder)}})
     body = _SOLUTION.sub(r'<details class="solution">\1', body)
-    body, headings = link_headings(offer_tables(number_figures(body), record["name"]))
+    body, headings = link_headings(offer_tables(number_figures(link_lessons(body, pages)), record["name"]))
     failed_cell, traceback = failure(nb)
     notebook, lacks = notebook_link(nb, LARGEST - len(body.encode()) - FRAME)
     return TEMPLATES.get_template("page.html").render(

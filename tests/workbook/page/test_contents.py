@@ -1,5 +1,6 @@
 """Contents of a page: they lead to every section."""
 
+import copy
 import re
 
 import pytest
@@ -32,6 +33,14 @@ def test_equal_headings_are_numbered_and_no_id_is_given_twice():
 def test_headings_within_a_script_are_left_alone():
     script = "<script>x = '<h2>no</h2>'</script>"
     assert link_headings(script) == (script, [])
+
+
+def test_prose_leads_to_the_lessons_that_have_a_page():
+    nb = copy.deepcopy(LESSON)
+    nb.cells[0].source += "\n\nSee [`01_b`](01_b.ipynb), [`02_c`](02_c.ipynb) and [D](https://d.example/03_d.ipynb)."
+    html = render_page(nb, RECORD, pages=["00_a", "01_b"])
+    assert 'See <a href="01_b.html"><code>01_b</code></a>, <code>02_c</code> and' in html
+    assert 'href="https://d.example/03_d.ipynb"' in html
 
 
 def test_contents_lead_to_every_section():

@@ -82,13 +82,25 @@ def test_an_interruption_leaves_nothing(stop, seen, page, monkeypatch, tmp_path)
     assert list(tmp_path.iterdir()) == [page]
 
 
-def test_chromium_prints_all_figures_and_embeds_its_fonts(page):
+@pytest.fixture
+def chromium():
     try:
         find_browser()
     except PeftlabError as error:
         pytest.skip(str(error))
+
+
+def test_chromium_prints_all_figures_and_embeds_its_fonts(page, chromium):
     pdf = print_pdf(page).read_bytes()
     assert pdf.startswith(b"%PDF") and pdf.rstrip().endswith(b"%%EOF")
     assert len(re.findall(rb"/Subtype\s*/Image", pdf)) == 1 and b"/FontFile" in pdf
     assert re.search(rb"/MediaBox\s*\[0 0 59[45][.\d]* 84[12][.\d]*\]", pdf), "A4"
     assert sorted(path.name for path in page.parent.iterdir()) == ["00_a.html", "00_a.pdf"]
+
+
+def test_a_pdf_leads_to_the_network_and_to_no_file_of_this_machine(page, chromium):
+    links = '<p><a href="01_b.html">B</a>, <a href="https://x.example/a.html">X</a>, <a href="#then">2</a></p>'
+    page.write_text(page.read_text("utf-8").replace("<p>Why.</p>", links), "utf-8")
+    pdf = print_pdf(page).read_bytes()
+    assert re.findall(rb"/URI \((.*?)\)", pdf) == [b"https://x.example/a.html"]
+    assert 'href="01_b.html"' in page.read_text("utf-8"), "the page keeps its links"

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm as auto_bar
 
 _Bar: Any = auto_bar
 
-if getattr(sys.modules.get("tqdm.notebook"), "tqdm", object) in auto_bar.__mro__:
+if (widgets := sys.modules.get("tqdm.notebook")) and issubclass(auto_bar, widgets.tqdm):
     from IPython.display import display
 
     class _Bar(auto_bar):  # type: ignore[no-redef]

@@ -45,7 +45,7 @@ def outlook(plan: Plan) -> str:
 
     >>> print(outlook(fitting({"linear": 10, "full": 900}, seeds=2, minutes=5, share=0.8)))
     linear with 2 seeds: about 1 of 5 minutes. Learning rates are chosen on val200. Left out, it would take too long: \
-full (30 minutes).
+full (30 min).
     """
     seeds = f"{plan.seeds} seed{'s' * (plan.seeds > 1)}"
     takes = {name: plan.seeds * each / 60 for name, each in plan.seconds.items()}
@@ -60,6 +60,6 @@ full (30 minutes).
     if not plan.tuned:
         more = math.ceil(plan.tuning)
         rates = f"To choose learning rates would take {more} more: each method has its default, which may not suit it."
-    out = ", ".join(f"{name} ({takes[name]:.0f} minutes)" for name in takes if name not in plan.methods)
+    out = ", ".join(f"{name} ({math.ceil(takes[name])} min)" for name in takes if name not in plan.methods)
     left = f" Left out, it would take too long: {out}." if out else ""
     return f"{', '.join(plan.methods)} with {seeds}: {about}. {rates}{left}"

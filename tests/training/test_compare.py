@@ -39,7 +39,7 @@ def test_tuning_is_counted():
 
 def test_the_outlook_names_what_is_left_out_and_refuses_nothing():
     text = outlook(fitting(SECONDS, 1, 2.1, 0.8))
-    assert text.startswith("linear, lora, norm with 1 seed: about 2 of 2.1 minutes.") and "full (2 minutes)" in text
+    assert text.startswith("linear, lora, norm with 1 seed: about 2 of 2.1 minutes.") and "full (2 min)" in text
     assert "To choose learning rates would take 5 more: each method has its default" in text
     with pytest.raises(PeftlabError, match="nothing fits into 0.1 minutes: linear with 1 seed takes 0.2"):
         outlook(fitting(SECONDS, 1, 0.1, 0.8))

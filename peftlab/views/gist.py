@@ -121,8 +121,8 @@ def kl_shapes(p_cls: float = 0.9, ax: Axes | None = None) -> Axes:
 def by_epoch(table: pd.DataFrame, pairs: Mapping[str, str]) -> Figure:
     """Test accuracy after every epoch, of methods and of GIST around them: {label of one: of the other} -> Figure.
 
-    table: a sweep's rows by epoch, as `read_results("strength_epochs")`. A panel a pair and task; the ring is the best
-    epoch on test, which some released code reports. Accuracies are means over seeds.
+    table: a sweep's rows by epoch, as `read_results("strength_epochs")`. A panel a pair and task; thin lines are runs,
+    whose rings are at their best epochs on test, which some released code reports; marks are means over seeds.
     """
     tasks = list(table["task"].unique())
     reported = 100 * habits(table).groupby(["habit", "label", "task"])["test_accuracy"].mean()
@@ -131,10 +131,12 @@ def by_epoch(table: pd.DataFrame, pairs: Mapping[str, str]) -> Figure:
     for row, (base, gist) in zip(axes, pairs.items(), strict=True):
         for ax, task in zip(row, tasks, strict=True):
             for label, color, marker in ((base, CLS, "o"), (gist, GIST, "s")):
-                of_it = table[(table["label"] == label) & (table["task"] == task)]
-                curve = 100 * of_it.groupby("epoch")["test_accuracy"].mean()
-                ax.plot(curve.index, curve, color=color, marker=marker, markersize=4, label=label)
-                ax.plot(curve.idxmax(), curve.max(), "o", color=color, markersize=11, markerfacecolor="none")
+                runs = 100 * table.query("label == @label and task == @task").pivot(
+                    index="epoch", columns="seed", values="test_accuracy"
+                )
+                ax.plot(runs, color=color, linewidth=1, alpha=0.5)
+                ax.plot(runs.idxmax(), runs.max(), "o", color=color, markersize=11, markerfacecolor="none")
+                ax.plot(runs.mean(axis=1), color=color, marker=marker, markersize=4, label=label)
             last, best = (reported[habit, gist, task] - reported[habit, base, task] for habit in HABITS[:2])
             ax.set_title(f"{task}: last {last:+.1f}, best {best:+.1f}")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -161,18 +161,22 @@ def test_shares_of_attention_stand_beside_their_controls():
 
 
 def test_gist_by_epoch_holds_the_last_epoch_against_the_best_on_test():
-    run = {"task": "dtd", "group": "natural", "synthetic": False, "seed": 0, "lr": 0.01, "val200_accuracy": 0.5}
-    curves = {"adapter": (0.5, 0.7, 0.6), "gist adapter": (0.6, 0.7, 0.65)}
+    run = {"task": "dtd", "group": "natural", "synthetic": False, "lr": 0.01, "val200_accuracy": 0.5}
+    curves = {
+        "adapter": [(0.5, 0.7, 0.6), (0.5, 0.5, 0.6)],
+        "gist adapter": [(0.6, 0.7, 0.65), (0.6, 0.7, 0.65)],
+    }
     rows = [
-        run | {"label": label, "epoch": epoch, "test_accuracy": value}
-        for label, values in curves.items()
+        run | {"label": label, "seed": seed, "epoch": epoch, "test_accuracy": value}
+        for label, seeds in curves.items()
+        for seed, values in enumerate(seeds)
         for epoch, value in enumerate(values, 1)
     ]
     (ax,) = views.gist.by_epoch(pd.DataFrame(rows), {"adapter": "gist adapter"}).axes
-    assert ax.get_title() == "dtd: last +5.0, best +0.0"
-    (adapter, best), (around, _) = ax.lines[:2], ax.lines[2:]
-    assert list(adapter.get_ydata()) == pytest.approx([50, 70, 60]) and list(best.get_xdata()) == [2]
-    assert around.get_label() == "gist adapter" and ax.get_legend() is not None
+    assert ax.get_title() == "dtd: last +5.0, best +5.0"
+    first, second, best, mean = (line.get_xydata().tolist() for line in ax.lines[:4])
+    assert first == [[1, 50], [2, 70], [3, 60]] and best == [[2, 70], [3, 60]] and mean == [[1, 50], [2, 60], [3, 60]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["adapter", "gist adapter"]
 
 
 def test_kl_shapes_are_zero_where_both_agree():

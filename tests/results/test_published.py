@@ -21,6 +21,7 @@ from peftlab.common.paths import REPOSITORY
 from peftlab.methods import METHODS
 from peftlab.results.predictions import correct
 from peftlab.results.published import FOLDER, published_means, read_results
+from peftlab.results.selection import habits
 from peftlab.results.statistics import mean_interval, score_array
 from peftlab.results.tables import comparison_table, markdown
 from peftlab.tasks.vtab1k import VTAB
@@ -196,6 +197,16 @@ def test_intervals_that_lessons_print_are_those_of_the_claims(lesson, difference
         rounded = [[f"{number:+.{len(decimals)}f}" for number in (*pair, *-pair)] for pair in known]
         assert any((low, high) in ((a, b), (d, c)) for a, b, c, d in rounded), f"({low} to {high})"
     assert printed or lesson == "06_two_stage"
+
+
+def test_lesson_04_says_what_the_habit_of_reporting_the_best_epoch_adds():
+    reported = habits(read_results("strength_epochs")).groupby(["habit", "label"])["test_accuracy"].mean().unstack()
+    last, best = (100 * reported.loc[habit] for habit in ("honest", "best epoch"))
+    behind = [f"{of['adapter'] - of['gist adapter']:.1f}" for of in (last, best)]
+    said = prose("04_gist")["c40e"]
+    assert f"{behind[0]} points behind after the last epoch, {behind[1]} at the best." in said
+    assert f"It adds {best['adapter'] - last['adapter']:.1f} to the adapter and" in said
+    assert f"and {best['gist adapter'] - last['gist adapter']:.1f} to GIST around it" in said
 
 
 def test_lesson_07_says_what_scenes_brought():

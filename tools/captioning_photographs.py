@@ -13,7 +13,7 @@ read. About a quarter of an hour a run on one CPU core; rows that the table has 
 
 import argparse
 
-from captioning_table import WAYS, checkpoint, epochs_of
+from captioning_table import WAYS, checkpoint, epochs_of, searched
 
 from peftlab import load_backbone
 from peftlab.captioning import (
@@ -57,9 +57,7 @@ def trained(models, task, method, options, images, lr, seed, steps=STEPS):
 
 
 def search(models, task, *cell):
-    run = trained(models, task, *cell)
-    run.evaluate("val")
-    return {"run": run.folder.name} | run.record
+    return searched(trained(models, task, *cell))
 
 
 def final(models, task, *cell):

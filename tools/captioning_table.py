@@ -50,11 +50,14 @@ def trained(models, scenes, method, options, images, seed, steps):
     return fit(model, scenes, epochs=epochs, batch_size=BATCH, train_images=images, seed=seed)
 
 
-def search(models, scenes, *cell):
-    run = trained(models, scenes, *cell)
+def searched(run):
+    """The row of a run that a search looks at: on val alone, also where it is a final run that has been tested."""
     run.evaluate("val")
-    record = {key: value for key, value in run.record.items() if not key.startswith("test_")}  # that of a final run
-    return {"run": run.folder.name} | record
+    return {"run": run.folder.name} | {key: run.record[key] for key in run.record if not key.startswith("test_")}
+
+
+def search(models, scenes, *cell):
+    return searched(trained(models, scenes, *cell))
 
 
 def final(models, scenes, *cell):
